@@ -1,0 +1,29 @@
+# Every target does its own set-up. `make help` lists them.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.belvedere-installed
+PROTOS := $(wildcard proto/belvedere/v1/*.proto)
+STUBS  := libs/belvedere/v1/.generated
+
+.PHONY: help setup proto demo test lint bench clean
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STUBS) ## a .venv with belvedere in it, and the generated protobuf code
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Belvedere needs Python 3.11 or newer: set PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' || { echo "This Python cannot make virtual environments: apt-get install python3-venv"; exit 1; }
+	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing Belvedere and what it needs (about 600 MB; minutes, the first time)"
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on --constraint constraints.txt --editable '.[cloud,edge,openvino,cli,dev]'
+	@touch $@
+
+$(STUBS): $(STAMP) $(PROTOS)
+	@rm -rf libs/belvedere/v1 && mkdir -p libs/belvedere/v1
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=libs --grpc_python_out=libs --mypy_out=quiet:libs --mypy_grpc_out=quiet:libs $(PROTOS)
+	@touch libs/belvedere/v1/__init__.py libs/belvedere/v1/py.typed $@
+
+proto: $(STUBS) ## Python code from proto/

@@ -1,0 +1,1 @@
+"""Belvedere: the library and the command line."""
