@@ -1,0 +1,75 @@
+"""A device's target and reported state, as typed documents with a version. Pure: no I/O, no clock.
+It must not know NATS or any service.
+
+`sealing` (camera credentials) is imported by its own name, so that who only reads documents needs no cryptography.
+"""
+
+from belvedere.fleet.errors import DocumentError, FleetError, SealError
+from belvedere.fleet.reported import (
+    DeviceReportedStatus,
+    Health,
+    JobProgress,
+    NetworkConnection,
+    NodeStatus,
+    Reason,
+    ReasonCode,
+    Reported,
+    ReportedApplication,
+    ReportedCamera,
+    ReportedInterface,
+    ReportedJob,
+    ReportedNetworking,
+    ReportedNode,
+    ReportedNtp,
+    ReportedVideo,
+)
+from belvedere.fleet.target import (
+    DesiredState,
+    JobKind,
+    Target,
+    TargetApplication,
+    TargetCamera,
+    TargetJob,
+    camera_id,
+    with_application,
+    with_desired,
+    with_job,
+    with_paused,
+    without_application,
+    without_job,
+)
+
+__all__ = [
+    "DesiredState",
+    "DeviceReportedStatus",
+    "DocumentError",
+    "FleetError",
+    "Health",
+    "JobKind",
+    "JobProgress",
+    "NetworkConnection",
+    "NodeStatus",
+    "Reason",
+    "ReasonCode",
+    "Reported",
+    "ReportedApplication",
+    "ReportedCamera",
+    "ReportedInterface",
+    "ReportedJob",
+    "ReportedNetworking",
+    "ReportedNode",
+    "ReportedNtp",
+    "ReportedVideo",
+    "SealError",
+    "Target",
+    "TargetApplication",
+    "TargetCamera",
+    "TargetJob",
+    "camera_id",
+    "with_application",
+    "with_desired",
+    "with_job",
+    "with_paused",
+    "without_application",
+    "without_job",
+]
