@@ -1,11 +1,11 @@
 """Frozen dataclasses to JSON and back, for the documents that travel between cloud and appliance.
 
-A document is read tolerantly where it may be newer than the reader (unknown fields are ignored, missing fields that have
-a default get it) and strictly where it would otherwise fail later and elsewhere (wrong types, missing fields): then the
-error names the place. Pure; must know no particular document.
+A document is read tolerantly where it may be newer than the reader (unknown fields are ignored, missing fields get
+their default) and strictly where it would otherwise fail later and elsewhere (wrong types, no default): then the error
+names the place. Pure; must know no particular document.
 
-Understood field types: str, int, float, bool, StrEnum, records, `X | None`, `tuple[X, ...]`, `Mapping[str, X]`, and plain
-unions of those scalars.
+Understood field types: str, int, float, bool, StrEnum, records, `X | None`, `tuple[X, ...]`, `Mapping[str, X]`, and
+plain unions of those scalars.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from enum import Enum
-from functools import cache
 from typing import Any, ClassVar, Self, get_args, get_origin
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
@@ -24,7 +23,7 @@ Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 
 
 class RecordError(ValueError):
-    """A document can't be read: `place` (`applications[1].desired`, empty for the whole) and `problem` say where and why."""
+    """A document can't be read: `place` (`applications[1].desired`, or empty) and `problem` say where and why."""
 
     def __init__(self, place: str, problem: str) -> None:
         super().__init__(f"{place}: {problem}" if place else problem)
@@ -91,9 +90,13 @@ def _encode(value: object) -> Plain:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-@cache
-def _hints(cls: Hashable) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+_HINTS: dict[type[Any], dict[str, Any]] = {}
+
+
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    if cls not in _HINTS:
+        _HINTS[cls] = typing.get_type_hints(cls)
+    return _HINTS[cls]
 
 
 def _decode_record(cls: type[Any], value: object, place: str) -> Any:
