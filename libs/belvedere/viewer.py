@@ -1,12 +1,14 @@
-"""How the viewer key opens an appliance's video: pure derivations that the cloud side and the appliance both make. No I/O, no clock.
+"""How the viewer key opens an appliance's video: derivations that cloud side and appliance both make. No I/O, no clock.
 
 An appliance and its registry share one `viewer_key` (32 random bytes, handed over at enrolment). From it follow
 
 - the password of the RTSP user `viewer`: `base64url(HMAC-SHA256(viewer_key, "rtsp"))[:24]`
 - the token in the address of a video over HTTP or a WebSocket, good for one application instance until a moment:
-  `base64url({"exp": unix seconds, "sub": instance id}) + "." + base64url(HMAC-SHA256(viewer_key, first part))`, base64url without padding.
+  `body + "." + base64url(HMAC-SHA256(viewer_key, body))` with `body = base64url({"exp": unix s, "sub": instance})`;
+  base64url without padding.
 
-So the cloud side can hand out an address that works without asking the appliance, and the appliance can check it with the link cut.
+So the cloud side can hand out an address that works without asking the appliance, and the appliance can check it with
+the link cut.
 
     ViewerTokenError ─┬─ ViewerTokenInvalid    not made with this key, for another instance, or no token at all
                       └─ ViewerTokenExpired    was good once: ask for a new one
@@ -55,7 +57,7 @@ def make_viewer_token(key: bytes, instance_id: str, expires_unix: int) -> str:
 
 
 def check_viewer_token(key: bytes, token: str, instance_id: str, now_unix: float) -> None:
-    """Returns when the token opens the video of `instance_id` now; raises ViewerTokenInvalid or ViewerTokenExpired when not."""
+    """Returns when the token opens the video of `instance_id` now; else ViewerTokenInvalid or ViewerTokenExpired."""
     if not token:
         raise ViewerTokenInvalid("no token: open the video from the console, which makes one")
     body, dot, signature = token.partition(".")

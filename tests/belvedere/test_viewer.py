@@ -4,9 +4,6 @@ import hmac
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from belvedere.viewer import (
     ViewerTokenError,
     ViewerTokenExpired,
@@ -15,6 +12,8 @@ from belvedere.viewer import (
     make_viewer_token,
     viewer_rtsp_password,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 KEY = bytes(range(32))
 INSTANCE = "applicationInstance-abcdefghijklmnopqrstuvwxyz"
