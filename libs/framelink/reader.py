@@ -1,0 +1,283 @@
+"""FrameReader: takes frames from a FrameWriter's ring, which it can read and nothing else.
+
+    reader = FrameReader("cameras/door/frames.sock", "my application")
+    with reader.get(timeout_s=2.0) as frame:
+        picture = frame.bgr()          # read-only (height, width, 3), straight from the shared memory
+                                       # when the block ends, the slot goes back to the writer
+
+To wait for several cameras at once: `request()` each, poll their `fileno()`s, `take()` from whichever is readable.
+
+A frame is its taker's until `release()`: the writer does not touch the slot. If the writer asks for it back
+(`pressed`) and does not get it within two seconds, it disconnects the reader, and `still_valid()` tells whether the
+pixels are still the frame's.
+
+Measured (two processes, 1080p ring): from `publish` to the return of `get` 60 µs at the median, of which a bare
+SEQPACKET message with its wake-up takes 20 µs or more; the rest is Python on both sides.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from framelink import layout, sockets, wire
+from framelink.errors import FramelinkError, FrameTimeout, RingAbsent, RingGone, WireError
+from framelink.layout import FrameInfo
+from framelink.ring import Ring
+
+if TYPE_CHECKING:
+    from framelink.layout import Array, Bytes
+
+CONNECT_TIMEOUT_S = 5.0
+"""How long a new reader waits for its writer, unless told otherwise."""
+WELCOME_TIMEOUT_S = 5.0
+"""A writer that accepts a connection and does not answer within this is hung."""
+
+
+class Frame:
+    """One frame in shared memory. Arrays are read-only and valid until `release()`; copy what must live longer."""
+
+    def __init__(self, ring: Ring, slot: int, info: FrameInfo, skipped: int, holder: _Connection | None) -> None:
+        self._ring = ring
+        self._holder = holder
+        self.slot = slot
+        self.info = info
+        self.skipped = skipped
+        """Frames published since the last one that this reader took, which it did not see."""
+
+    @property
+    def ring_id(self) -> int:
+        """Which ring it lies in: with slot and sequence it names a frame for good."""
+        return self._ring.ring_id
+
+    @property
+    def held(self) -> bool:
+        """The writer keeps this frame for us: taken, not released, and the writer still there."""
+        return self._holder is not None and not self._holder.gone
+
+    def planes(self) -> tuple[Array, ...]:
+        """The planes, as `PixelFormat` describes them."""
+        return layout.planes_of(self._ring.payload(self.slot), self.info.width, self.info.height, self.info.format)
+
+    def bgr(self) -> Array:
+        """(height, width, 3), blue first. A view where `info.has_bgr`; else converted here, which takes tens of
+        milliseconds.
+        """
+        if self.info.has_bgr:
+            return layout.bgr_of(self._ring.payload(self.slot), self.info.width, self.info.height, self.info.format)
+        return layout.bgr_from_planes(self.planes(), self.info.format)
+
+    def payload(self) -> Bytes:
+        """The whole slot, for `PixelFormat.TENSORS`: `framelink.tensors.decode` reads it."""
+        return self._ring.payload(self.slot)
+
+    def still_valid(self) -> bool:
+        """The slot holds this frame at this moment. To be asked after reading, by who looks at a frame that others
+        hold.
+        """
+        return layout.sequence_of(self._ring.header(self.slot)) == self.info.sequence
+
+    def release(self) -> None:
+        """Give the slot back. Harmless when repeated, and when the writer has gone."""
+        holder, self._holder = self._holder, None
+        if holder is not None:
+            holder.release(self.slot, self.info.sequence)
+
+    def __enter__(self) -> Frame:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def __del__(self) -> None:
+        self.release()
+
+
+class _Connection:
+    """One connection to one writer. Frames keep it, so that a release never reaches the wrong one."""
+
+    def __init__(self, path: str, name: str, connect_timeout_s: float) -> None:
+        # Re-entrant: a forgotten frame's __del__ may run in the midst of anything.
+        self.lock = threading.RLock()
+        self.gone = False
+        self.pressed: set[int] = set()
+        self.socket = sockets.connect(path, connect_timeout_s)
+        try:
+            self.ring = self._introduce(path, name)
+        except BaseException:
+            self.socket.close()
+            raise
+
+    def _introduce(self, path: str, name: str) -> Ring:
+        sockets.send(self.socket, wire.hello(name))
+        if not sockets.ready(self.socket.fileno(), select.POLLIN, WELCOME_TIMEOUT_S):
+            raise RingAbsent("the writer at %s did not answer within %.0f s" % (path, WELCOME_TIMEOUT_S))
+        received = sockets.receive(self.socket)
+        if received is None:
+            raise RingAbsent("the writer at %s did not answer" % path)
+        packet, descriptor = received
+        try:
+            kind, body = wire.parse(packet)
+            if kind == wire.GOODBYE:
+                raise RingGone("the writer at %s refused: %s" % (path, wire.text(body, 512)))
+            if kind != wire.WELCOME or descriptor is None:
+                raise WireError("the writer at %s answered with message %d instead of its ring" % (path, kind))
+            announced = wire.parse_ring(body)
+            given, descriptor = descriptor, None
+            return Ring.open(given, announced.slots, announced.slot_bytes, announced.ring_id)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def send(self, packet: bytes) -> None:
+        with self.lock:
+            if self.gone:
+                raise RingGone("the writer has gone")
+            try:
+                sockets.send(self.socket, packet)
+            except RingGone:
+                self.close()
+                raise
+
+    def release(self, slot: int, sequence: int) -> None:
+        with self.lock:
+            self.pressed.discard(sequence)
+            if not self.gone:
+                try:
+                    sockets.send(self.socket, wire.release(slot, sequence))
+                except (RingGone, OSError):
+                    self.close()  # Nothing to give back to; the next take() says so.
+
+    def close(self) -> None:
+        with self.lock:
+            self.gone = True
+            self.socket.close()
+
+
+class FrameReader:
+    """A reader of the ring at `path`. `name` is what the writer shows in its statistics.
+
+    Several threads may use one reader; each frame goes to one of them.
+    Raises RingAbsent (nobody there in time), RingGone (refused), NotSealed, WireError.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], name: str, *, connect_timeout_s: float = CONNECT_TIMEOUT_S
+    ) -> None:
+        self.path = os.fspath(path)
+        self.name = name
+        self._last_sequence = 0
+        self._pending: bool | None = None
+        self._connection = _Connection(self.path, name, connect_timeout_s)
+
+    @property
+    def ring_id(self) -> int:
+        """The ring that this reader is connected to: every writer that starts has another."""
+        return self._connection.ring.ring_id
+
+    @property
+    def gone(self) -> bool:
+        """The writer has ended, as far as we have noticed: `reconnect()`."""
+        return self._connection.gone
+
+    @property
+    def pressed(self) -> frozenset[int]:
+        """Sequences of held frames that the writer wants back, because another reader goes without. Copy, then
+        release.
+        """
+        with self._connection.lock:
+            return frozenset(self._connection.pressed)
+
+    def fileno(self) -> int:
+        """To poll for reading: ready means `take()` has something to say. RingGone where there is no connection."""
+        descriptor = self._connection.socket.fileno()
+        if descriptor < 0:
+            raise RingGone("%s: the writer has gone: reconnect()" % self.path)
+        return descriptor
+
+    def request(self, bgr: bool = True) -> None:
+        """Ask for one frame newer than the last one taken. Repeating it before the frame came changes nothing."""
+        connection = self._connection
+        with connection.lock:
+            if self._pending is None or (bgr and not self._pending):
+                connection.send(wire.want(bgr, self._last_sequence))
+                self._pending = bgr
+
+    def take(self) -> Frame | None:
+        """The frame asked for, or None if it is not there yet. Never waits. RingGone when the writer has ended."""
+        connection = self._connection
+        with connection.lock:
+            if connection.gone:
+                raise RingGone("%s: the writer has gone: reconnect()" % self.path)
+            try:
+                while True:
+                    packet = sockets.receive_plain(connection.socket)
+                    if packet is None:
+                        return None
+                    frame = self._obey(connection, packet)
+                    if frame is not None:
+                        return frame
+            except (FramelinkError, OSError) as error:
+                connection.close()
+                raise RingGone("%s: %s" % (self.path, error)) from error
+
+    def get(self, timeout_s: float, bgr: bool = True) -> Frame:
+        """Wait for one frame newer than the last one taken. FrameTimeout, RingGone."""
+        deadline = time.monotonic() + timeout_s
+        self.request(bgr)
+        while True:
+            frame = self.take()
+            if frame is not None:
+                return frame
+            left = deadline - time.monotonic()
+            if left <= 0 or not sockets.ready(self.fileno(), select.POLLIN, left):
+                raise FrameTimeout("%s: no new frame within %.3f s" % (self.path, timeout_s))
+
+    def view(self, slot: int, sequence: int, ring_id: int | None = None) -> Frame | None:
+        """A frame that somebody else holds, by its name. None where the slot has moved on or the ring is another.
+
+        Nothing is held by this: ask `still_valid()` after reading.
+        """
+        ring = self._connection.ring
+        if not 0 <= slot < ring.slots or (ring_id is not None and ring_id != ring.ring_id):
+            return None
+        found = layout.read_header(ring.header(slot))
+        if found is None or found[0].sequence != sequence:
+            return None
+        return Frame(ring, slot, found[0], 0, None)
+
+    def reconnect(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+        """Let go of the writer and wait for its successor. RingAbsent where none comes; it may be called again."""
+        self._connection.close()
+        connection = _Connection(self.path, self.name, timeout_s)
+        if connection.ring.ring_id != self._connection.ring.ring_id:
+            self._last_sequence = 0
+        self._pending = None
+        self._connection = connection
+
+    def close(self) -> None:
+        """Disconnect. Frames not released stay readable, but the writer may overwrite them."""
+        self._connection.close()
+
+    def __enter__(self) -> FrameReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _obey(self, connection: _Connection, packet: bytes) -> Frame | None:
+        kind, body = wire.parse(packet)
+        if kind == wire.NOTICE:
+            notice = wire.parse_notice(body, connection.ring.slots)
+            self._pending = None
+            self._last_sequence = notice.info.sequence
+            return Frame(connection.ring, notice.slot, notice.info, notice.skipped, connection)
+        if kind == wire.PRESS:
+            connection.pressed.add(wire.parse_slot(body)[1])
+            return None
+        if kind == wire.GOODBYE:
+            raise RingGone(wire.text(body, 512) or "the writer closed the connection")
+        raise WireError("an unknown kind of message: %d" % kind)

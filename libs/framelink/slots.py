@@ -1,0 +1,71 @@
+"""Who may use which slot: the writer's bookkeeping, pure, so that its promises can be tested by themselves.
+
+- A slot that somebody holds, or that is being written, is never handed to the writer.
+- Readers together hold at most all slots but two: one for the newest frame, one to write the next. So `acquire`
+succeeds whatever the readers do, as long as the writer has
+  one slot in hand at a time.
+"""
+
+from __future__ import annotations
+
+from framelink.errors import LayoutError
+
+SPARE_SLOTS = 2
+"""Never given out at the same time: one holds the newest frame, the next is being written into the other."""
+
+
+class SlotTable:
+    """The state of each slot: its sequence (0 = nothing), how many hold it, and whether the writer has it in hand."""
+
+    def __init__(self, slots: int) -> None:
+        if slots <= SPARE_SLOTS:
+            raise LayoutError("a ring of frames needs more than %d slots" % SPARE_SLOTS)
+        self._sequences = [0] * slots
+        self._holds = [0] * slots
+        self._writing = [False] * slots
+        self.newest: int | None = None
+
+    def acquire(self) -> int | None:
+        """The slot with the oldest picture that nobody needs; None where there is none."""
+        best = None
+        for slot, sequence in enumerate(self._sequences):
+            if self._holds[slot] or self._writing[slot] or slot == self.newest:
+                continue
+            if best is None or sequence < self._sequences[best]:
+                best = slot
+        if best is not None:
+            self._writing[best] = True
+            self._sequences[best] = 0
+        return best
+
+    def writing(self, slot: int) -> bool:
+        """The writer has it in hand."""
+        return self._writing[slot]
+
+    def discard(self, slot: int) -> None:
+        """The writer gives back a slot without a picture in it."""
+        self._writing[slot] = False
+
+    def publish(self, slot: int, sequence: int) -> None:
+        """The writer has finished: this slot is the newest."""
+        self._writing[slot] = False
+        self._sequences[slot] = sequence
+        self.newest = slot
+
+    def holds(self, slot: int, sequence: int) -> bool:
+        """The slot still has this picture."""
+        return self._sequences[slot] == sequence
+
+    def may_give(self, slot: int) -> bool:
+        """One more holder would leave the writer its two slots."""
+        if self._holds[slot]:
+            return True
+        return sum(1 for count in self._holds if count) < len(self._holds) - SPARE_SLOTS
+
+    def give(self, slot: int) -> None:
+        """One more holder. Only after `may_give`."""
+        self._holds[slot] += 1
+
+    def take_back(self, slot: int) -> None:
+        """One holder less."""
+        self._holds[slot] -= 1
