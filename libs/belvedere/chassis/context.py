@@ -1,0 +1,88 @@
+"""Who calls, and for which account: set by the server for the length of one handler.
+
+    from belvedere.chassis.context import caller
+    async def DescribeDevice(self, request, context):
+        who = caller()                      # Caller(account="123456789012", region="eu-central-1", …)
+
+    # a background task that calls a peer says for whom:
+    with acting_as(Caller(account, region, SERVICE_PRINCIPAL, new_request_id())):
+        await stub.DescribeDevice(...)
+
+Must not know who is allowed what: that is identity's. Handlers' own calls to peers carry the same caller by themselves.
+"""
+
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from belvedere.chassis.errors import Denied
+
+ACCOUNT = "x-belvedere-account"
+REGION = "x-belvedere-region"
+PRINCIPAL = "x-belvedere-principal"
+REQUEST_ID = "x-belvedere-request-id"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """For whom a request is done."""
+
+    account: str
+    """12 digits."""
+    region: str
+    """"eu-central-1"."""
+    principal: str
+    """ARN of the user, role session or service that calls."""
+    request_id: str
+    """One per request of a user, the same in all services that it passes."""
+
+
+def service_principal(service: str) -> str:
+    """The principal of a service that acts by itself (a background task), never on behalf of a user."""
+    return f"arn:aws:iam::aws:service/{service}"
+
+
+_caller: ContextVar[Caller | None] = ContextVar("belvedere_caller", default=None)
+
+
+def new_request_id() -> str:
+    """A random request id in the form that AWS uses (UUID 4)."""
+    return str(uuid.uuid4())
+
+
+def caller() -> Caller:
+    """Who calls. Raises Denied outside a handler and in one that was called without metadata."""
+    found = _caller.get()
+    if found is None:
+        raise Denied(f"The call names no caller: send the metadata {ACCOUNT}, {REGION}, {PRINCIPAL} and {REQUEST_ID}.")
+    return found
+
+
+def current() -> Caller | None:
+    """Who calls, or None."""
+    return _caller.get()
+
+
+@contextmanager
+def acting_as(who: Caller) -> Iterator[Caller]:
+    """Makes `who` the caller of everything inside the block: for background tasks and tests."""
+    token = _caller.set(who)
+    try:
+        yield who
+    finally:
+        _caller.reset(token)
+
+
+def call_metadata(who: Caller) -> tuple[tuple[str, str], ...]:
+    """gRPC metadata that carries `who` to a peer."""
+    return ((ACCOUNT, who.account), (REGION, who.region), (PRINCIPAL, who.principal), (REQUEST_ID, who.request_id))
+
+
+def from_metadata(metadata: Mapping[str, str]) -> Caller | None:
+    """The caller that `call_metadata` wrote, or None where account or region are absent."""
+    account, region = metadata.get(ACCOUNT, ""), metadata.get(REGION, "")
+    if not account or not region:
+        return None
+    return Caller(account, region, metadata.get(PRINCIPAL, ""), metadata.get(REQUEST_ID) or new_request_id())

@@ -1,0 +1,198 @@
+"""A service's own database: SQLite by default, PostgreSQL by URL; migrations at start.
+
+In services/<name>/store.py, tables of a service share a metadata of their own (never SQLModel's global one: several
+services in one process clash there):
+
+    from sqlalchemy.orm import registry
+    from sqlmodel import Field, SQLModel
+
+    class Row(SQLModel, registry=registry()):
+        pass
+
+    class DeviceRow(Row, table=True):
+        __tablename__ = "device"
+        device_id: str = Field(primary_key=True)
+        created: datetime = Field(sa_type=UtcDateTime)
+
+In service.py:
+
+    database = runtime.database("registry")
+    async with database.session() as session, session.begin():         # commits at the end, rolls back on an exception
+        session.add(DeviceRow(...))
+        outbox.add(session, Event(...))
+    async with database.session(read_only=True) as session:
+        row = await session.get(DeviceRow, device_id)
+
+In services/<name>/migrations/ Alembic revisions, one module each and nothing else (no env.py, no ini): r0001_tables.py
+with `revision = "0001"`, `down_revision = None` and `def upgrade() -> None`.
+`tests.support.database.assert_migrations_match` compares them with the tables.
+
+Must not know any table. On SQLite a session that is not read-only takes the write lock when it begins (BEGIN
+IMMEDIATE): two handlers that read, then write, queue instead of failing with "database is locked". So: no calls to
+peers inside a write transaction. On PostgreSQL each service has a schema of its own, by its name.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, DateTime, Dialect, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.orm import registry
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field, SQLModel
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from belvedere.chassis.secret import Secret
+
+BUSY_TIMEOUT_S = 10.0
+"""How long a SQLite transaction waits for the write lock."""
+POOL_SIZE = 5
+READ_ONLY = "belvedere_read_only"
+
+
+class OwnTable(SQLModel, registry=registry()):
+    """Base of the tables that the chassis itself keeps in every database."""
+
+
+class OutboxRow(OwnTable, table=True):
+    """An event that is not published yet: see `chassis.outbox`."""
+
+    __tablename__ = "outbox"
+    __table_args__ = {"sqlite_autoincrement": True}
+    position: int | None = Field(default=None, primary_key=True)
+    event_id: str = Field(max_length=64)
+    subject: str = Field(max_length=256)
+    envelope: bytes
+
+
+class DatabaseError(Exception):
+    """A database cannot be opened or migrated; the message names it, without its password."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment: aware datetimes in and out, in UTC, on both databases."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a moment without a time zone: use datetime.now(UTC) or runtime.clock()")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Database:
+    """One service's database."""
+
+    def __init__(self, name: str, url: Secret[str]) -> None:
+        """`name`: the service's; on PostgreSQL its schema. `url`: `sqlite:///path` or `postgresql://…`."""
+        self.name = name
+        self.outbox_filled = asyncio.Event()
+        """Set after a commit that added events; the outbox relay waits for it."""
+        parsed = make_url(url.reveal())
+        if parsed.get_backend_name() == "sqlite":
+            if parsed.database:
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            self.engine: AsyncEngine = create_async_engine(
+                parsed.set(drivername="sqlite+aiosqlite"), pool_size=POOL_SIZE, connect_args={"timeout": BUSY_TIMEOUT_S}
+            )
+            _prepare_sqlite(self.engine)
+        elif parsed.get_backend_name() == "postgresql":
+            settings = {"server_settings": {"search_path": name}}
+            self.engine = create_async_engine(
+                parsed.set(drivername="postgresql+asyncpg"),
+                pool_size=POOL_SIZE,
+                pool_pre_ping=True,
+                connect_args=settings,
+            )
+        else:
+            raise DatabaseError(
+                f"{parsed.drivername} is not supported: use sqlite:///path or postgresql://user:password@host/db"
+            )
+        self._readers = self.engine.execution_options(**{READ_ONLY: True})
+
+    @classmethod
+    def at(cls, path: Path, name: str) -> "Database":
+        """A SQLite database in the file `path`."""
+        return cls(name, Secret(f"sqlite:///{path.absolute()}"))
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether it is SQLite."""
+        return self.engine.dialect.name == "sqlite"
+
+    @asynccontextmanager
+    async def session(self, *, read_only: bool = False) -> AsyncIterator[AsyncSession]:
+        """A session; what is not committed at its end is rolled back. Objects stay readable after a commit."""
+        engine = self._readers if read_only else self.engine
+        async with AsyncSession(engine, expire_on_commit=False, info={"database": self}) as session:
+            yield session
+
+    async def migrate(self, folder: Path | None) -> None:
+        """Brings the tables of the chassis, then those of the service's `folder` of Alembic revisions, to the newest
+        version."""
+        async with self.engine.begin() as connection:
+            if not self.is_sqlite:
+                await connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{self.name}"'))
+            await connection.run_sync(OwnTable.metadata.create_all)
+            if folder is not None:
+                await connection.run_sync(_upgrade, folder)
+
+    async def ping(self) -> None:
+        """Raises where the database does not answer."""
+        async with self._readers.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self.engine.dispose()
+
+
+def _prepare_sqlite(engine: AsyncEngine) -> None:
+    def on_connect(connection: Any, _: Any) -> None:
+        # The driver's own BEGIN comes too late for what SELECT sees and never for DDL: we say BEGIN ourselves, below.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    def on_begin(connection: Connection) -> None:
+        read_only = connection.get_execution_options().get(READ_ONLY, False)
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    event.listen(engine.sync_engine, "connect", on_connect)
+    event.listen(engine.sync_engine, "begin", on_begin)
+
+
+def _upgrade(connection: Connection, folder: Path) -> None:
+    if not folder.is_dir():
+        raise DatabaseError(f"{folder}: there is no folder of migrations")
+    config = Config()
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    config.set_main_option("version_locations", str(folder).replace("%", "%%"))
+    config.set_main_option("path_separator", "newline")
+    script = ScriptDirectory.from_config(config)
+
+    def steps(revision: Any, _: Any) -> Any:
+        return script._upgrade_revs("head", revision)
+
+    with EnvironmentContext(config, script, fn=steps, destination_rev="head") as environment:
+        environment.configure(connection=connection, transactional_ddl=True)
+        environment.run_migrations()
