@@ -1,0 +1,108 @@
+"""A camera's frames into its framelink ring. Knows framelink; must not know cameras.
+
+The ring is made with the first frame, whose size it needs, and again when the size changes: readers hear that the old
+one ends and connect to the new one.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from belvedere.chassis.logs import get_logger
+from framelink import FrameWriter, NoMemory, PixelFormat, WritableSlot, slot_bytes_for
+
+from edge.ingest.errors import CameraStalled
+from edge.ingest.pictures import Pictures, from_planes
+
+if TYPE_CHECKING:
+    import av
+
+log = get_logger(__name__)
+
+
+class CameraRing:
+    """The ring of one camera at `path`; `put` from one thread, `readers` and `close` from any."""
+
+    def __init__(self, path: Path, name: str, slots: int) -> None:
+        self._path = path
+        self._name = name
+        self._slots = slots
+        self._pictures = Pictures()
+        # Late BGR is made on the writer's thread, while this one converts the next frame: each has its own converter.
+        self._late_pictures = Pictures()
+        self._writer: FrameWriter | None = None
+        self._size = (0, 0)
+        self._lock = threading.Lock()
+        self._newest: tuple[int, av.VideoFrame] | None = None
+
+    def put(self, frame: av.VideoFrame, *, capture_ns: int, pts_us: int) -> tuple[int, int, bool]:
+        """See `camera.FrameSink`. Raises CameraStalled where the appliance has no memory for the ring."""
+        picture = self._pictures.i420(frame)
+        width, height = picture.width, picture.height
+        writer = self._writer_for(width, height)
+        slot = writer.acquire()
+        if slot is None:
+            return width, height, False
+        self._pictures.copy_planes(picture, slot.planes(width, height, PixelFormat.I420))
+        has_bgr = writer.bgr_wanted()
+        if has_bgr:
+            self._pictures.copy_bgr(picture, slot.bgr(width, height))
+        with self._lock:
+            sequence = writer.publish(
+                slot,
+                capture_ns=capture_ns,
+                pts_us=pts_us,
+                width=width,
+                height=height,
+                format=PixelFormat.I420,
+                has_bgr=has_bgr,
+            )
+            self._newest = (sequence, picture)
+        return width, height, True
+
+    def readers(self) -> int:
+        """How many readers are connected."""
+        writer = self._writer
+        return len(writer.stats().readers) if writer is not None else 0
+
+    def close(self) -> None:
+        """Tell the readers that there are no more frames, and let the memory go."""
+        writer, self._writer, self._newest = self._writer, None, None
+        if writer is not None:
+            writer.close()
+
+    def _writer_for(self, width: int, height: int) -> FrameWriter:
+        writer = self._writer
+        if writer is not None and self._size == (width, height):
+            return writer
+        self.close()
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            writer = FrameWriter(
+                self._path,
+                self._name,
+                slots=self._slots,
+                slot_bytes=slot_bytes_for(width, height),
+                make_bgr=self._make_bgr,
+            )
+        except NoMemory as error:
+            raise CameraStalled(f"no memory on the appliance for the camera's frames: {error}") from error
+        log.info("ring made", width=width, height=height, slots=self._slots)
+        self._writer, self._size = writer, (width, height)
+        return writer
+
+    def _make_bgr(self, slot: WritableSlot) -> None:
+        """Called by the writer, on its thread, when a reader wants the BGR of a frame that has none."""
+        info = slot.info
+        if info is None:
+            raise ValueError("there is no frame in this slot")
+        with self._lock:
+            newest = self._newest
+        # From the decoded frame where it is still that one: it knows its colours' range, the planes do not.
+        if newest is not None and newest[0] == info.sequence:
+            frame = newest[1]
+        else:
+            frame = from_planes(slot.planes(info.width, info.height, info.format))
+        self._late_pictures.copy_bgr(frame, slot.bgr(info.width, info.height))
