@@ -1,0 +1,256 @@
+"""The loop: look, plan, do, look again; ends when there is nothing to do, and wakes with every change.
+
+Here is what the pure plan is not: what is known is kept, steps are given to the executors, failures wait for their next
+try, and reports go up. One change wakes one turn; turns never overlap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from belvedere.bus.errors import BusError
+from belvedere.chassis.logs import get_logger
+from belvedere.fleet import DocumentError, Reason, ReasonCode, Reported, ReportedJob, Target
+from belvedere.graph import ResolvedGraph, ResolvedGraphError
+from edge.agent.device import write_private
+from edge.agent.errors import AssetError, CommandRefused
+from edge.agent.executors import Executors
+from edge.agent.jobs import Jobs
+from edge.agent.link import Link, now_ms
+from edge.agent.network import networking
+from edge.agent.plan import (
+    ApplyApplications,
+    ApplyCameras,
+    ApplyModels,
+    ApplyOutputs,
+    Current,
+    FetchAsset,
+    FetchGraph,
+    RunJob,
+    Step,
+    live,
+    plan,
+)
+from edge.agent.report import Statuses, delivered, report
+from edge.agent.settings import AgentSettings
+
+log = get_logger(__name__)
+
+KINDS = {"ingest": "cameras", "inference": "models", "supervisor": "applications", "display": "outputs"}
+"""What each process's status lists."""
+KEYS = {"cameras": "camera_id", "models": "model_id", "applications": "instance_id", "outputs": "instance_id"}
+MAX_TURNS = 100
+"""Turns in a row after which the loop lets a moment pass: a plan that never ends is a bug, not a busy loop."""
+
+
+class Loop:
+    """Brings the appliance to its target."""
+
+    def __init__(
+        self, link: Link, executors: Executors, jobs: Jobs, state_file: Path, settings: AgentSettings, software: str
+    ) -> None:
+        self.target = Target(device_id=link.config.device_id)
+        self.statuses = Statuses()
+        self._current = Current()
+        self._failures: dict[str, Reason] = {}
+        self._pauses: dict[str, float] = {}
+        self._link = link
+        self._executors = executors
+        self._jobs = jobs
+        self._state_file = state_file
+        self._settings = settings
+        self._software = software
+        self._wake = asyncio.Event()
+        self._report_wake = asyncio.Event()
+        self._fetches: set[asyncio.Task[None]] = set()
+        self._fetch_slots = asyncio.Semaphore(settings.fetch_parallel)
+
+    # -- what changes -----------------------------------------------------------------------------------------------
+
+    def restore(self) -> None:
+        """The state of the last run, so that an appliance without a link comes back to what it was."""
+        self._current = replace(
+            self._current, assets=self._executors.assets.verified(), jobs=frozenset(job.job_id for job in self._jobs.all())
+        )
+        try:
+            state = json.loads(self._state_file.read_text())
+            self.target = Target.from_plain(state["target"])
+            self._current = replace(self._current, delivered=frozenset(state["delivered"]))
+        except FileNotFoundError:
+            return
+        except (ValueError, KeyError, DocumentError) as error:
+            log.error("the kept state cannot be read; waiting for the cloud's target", reason=str(error))
+            return
+        self._wake.set()
+
+    async def take_target(self, target: Target) -> None:
+        """A new target from the cloud."""
+        log.info("target", version=target.version, applications=len(target.applications))
+        self.target = target
+        ids = {app.instance_id for app in target.applications}
+        self._current = replace(self._current, delivered=self._current.delivered & ids)
+        self._keep()
+        self._wake.set()
+
+    async def take_status(self, process: str, body: Mapping[str, Any]) -> None:
+        """What an edge process says of itself."""
+        kind = KINDS[process]
+        rows = {str(row[KEYS[kind]]): row for row in body.get(kind, ())}
+        before: Mapping[str, Any] = getattr(self.statuses, kind)
+        self.statuses = replace(self.statuses, **{kind: rows})
+        applied = getattr(self._current, kind)
+        if applied is not None and {getattr(item, KEYS[kind]) for item in applied} != set(rows):
+            if not self._executors.settling(process):
+                # It has less or more than we gave it: it has started anew, and is told again.
+                self._current = replace(self._current, **{kind: None})
+                self._wake.set()
+        fresh = delivered(self.statuses) - self._current.delivered if kind == "applications" else frozenset()
+        if fresh:
+            self._current = replace(self._current, delivered=self._current.delivered | fresh)
+            self._keep()
+            self._wake.set()
+        if _signature(before) != _signature(rows):
+            self._report_wake.set()
+
+    def wake(self) -> None:
+        """Something that plan or report depends on has changed."""
+        self._wake.set()
+        self._report_wake.set()
+
+    # -- the loop ---------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            await self._wake.wait()
+            for _ in range(MAX_TURNS):
+                self._wake.clear()
+                steps = plan(self.target, self._current)
+                for step in steps:
+                    await self._do(step)
+                if not self._wake.is_set():
+                    break
+            else:
+                log.error("the plan does not end", steps=[type(step).__name__ for step in plan(self.target, self._current)])
+                await asyncio.sleep(self._settings.retry_min_s)
+            self._report_wake.set()
+            if not self._fetches:
+                self._executors.assets.trim(self._needed())
+
+    async def _do(self, step: Step) -> None:
+        try:
+            match step:
+                case FetchGraph(digest) | FetchAsset(digest):
+                    self._begin_fetch(digest, graph=isinstance(step, FetchGraph))
+                case ApplyCameras(cameras):
+                    await self._executors.apply_cameras(cameras)
+                    self._current = replace(self._current, cameras=cameras)
+                case ApplyModels(models):
+                    await self._executors.apply_models(models)
+                    self._current = replace(self._current, models=models)
+                case ApplyApplications(applications):
+                    await self._executors.apply_applications(applications)
+                    self._current = replace(self._current, applications=applications)
+                case ApplyOutputs(outputs):
+                    await self._executors.apply_outputs(outputs)
+                    self._current = replace(self._current, outputs=outputs)
+                case RunJob(job):
+                    self._current = replace(self._current, jobs=self._current.jobs | {job.job_id})
+                    await self._jobs.begin(job)
+        except (BusError, CommandRefused) as error:
+            log.warning("a step did not succeed; it is tried again", step=type(step).__name__, reason=str(error))
+            self._later(type(step).__name__, self._wake.set)
+
+    def _begin_fetch(self, digest: str, *, graph: bool) -> None:
+        self._current = replace(self._current, busy=self._current.busy | {digest})
+        task = asyncio.create_task(self._fetch(digest, graph=graph), name=f"fetch {digest[:19]}")
+        self._fetches.add(task)
+        task.add_done_callback(self._fetches.discard)
+
+    async def _fetch(self, digest: str, *, graph: bool) -> None:
+        try:
+            async with self._fetch_slots:
+                path = await self._executors.assets.fetch(digest)
+            if graph:
+                resolved = ResolvedGraph.from_json(await asyncio.to_thread(path.read_bytes))
+                self._current = replace(self._current, graphs={**self._current.graphs, digest: resolved})
+            else:
+                self._current = replace(self._current, assets=self._current.assets | {digest})
+            self._failures.pop(digest, None)
+            self._pauses.pop(digest, None)
+            self._free(digest)
+        except (AssetError, ResolvedGraphError) as error:
+            invalid = isinstance(error, ResolvedGraphError) or error.invalid
+            code = ReasonCode.ASSET_INVALID if invalid else ReasonCode.ASSET_UNAVAILABLE
+            self._failures[digest] = Reason(code, str(error))
+            log.warning("an asset is not here yet", digest=digest, reason=str(error))
+            self._report_wake.set()
+            self._later(digest, lambda: self._free(digest))
+
+    def _free(self, digest: str) -> None:
+        self._current = replace(self._current, busy=self._current.busy - {digest})
+        self.wake()
+
+    def _later(self, key: str, then: Any) -> None:
+        """Calls `then` after a pause that doubles with each failure of `key`."""
+        pause = self._pauses.get(key, self._settings.retry_min_s)
+        self._pauses[key] = min(pause * 2, self._settings.retry_max_s)
+        asyncio.get_running_loop().call_later(pause, then)
+
+    def _needed(self) -> set[str]:
+        needed = {app.graph_digest for app in live(self.target, self._current)}
+        for graph in (self._current.graphs.get(digest) for digest in set(needed)):
+            if graph is not None:
+                needed.update(asset.digest for asset in graph.assets)
+        return needed
+
+    # -- reporting --------------------------------------------------------------------------------------------------
+
+    async def run_reports(self) -> None:
+        """Reports every change at once, but not more often than `report_s`, and again after a lost link."""
+        last: Reported | None = None
+        while True:
+            await self._link.up.wait()
+            reported = self.reported()
+            if last is None or replace(reported, reported_at_ms=last.reported_at_ms) != last:
+                try:
+                    await self._link.report(reported)
+                    last = reported
+                except BusError as error:
+                    log.debug("not reported yet", reason=str(error))
+                    await asyncio.sleep(self._settings.retry_min_s)
+                    continue
+            self._report_wake.clear()
+            try:
+                async with asyncio.timeout(self._settings.report_s):
+                    await self._report_wake.wait()
+            except TimeoutError:
+                continue
+
+    def reported(self) -> Reported:
+        """The document as of now."""
+        jobs: tuple[ReportedJob, ...] = self._jobs.all()
+        return report(
+            self.target,
+            self._current,
+            self.statuses,
+            failures=self._failures,
+            jobs=jobs,
+            networking=networking(),
+            reported_at_ms=now_ms(),
+            software_version=self._software,
+        )
+
+    def _keep(self) -> None:
+        state = {"target": self.target.to_plain(), "delivered": sorted(self._current.delivered)}
+        write_private(self._state_file, json.dumps(state).encode())
+
+
+def _signature(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What of a status is worth a report at once: states and reasons, not counters."""
+    return {key: (row.get("state"), json.dumps(row.get("reason")), row.get("rtsp_url")) for key, row in rows.items()}

@@ -1,0 +1,29 @@
+"""Configuration of the agent. Read from BELVEDERE_AGENT_* in the environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """How the agent behaves; every field has a default that suits an appliance."""
+
+    link_check_s: float = 5.0
+    """Between heartbeats, and between reads of the target when no change was announced."""
+    report_s: float = 2.0
+    """Shortest time between two reports to the cloud; a changed state goes out at once."""
+    device_active_s: float = 60.0
+    """Between two DeviceActive data points."""
+    lease_renewal_fraction: float = 0.5
+    """Part of the lease after which it is renewed."""
+    fetch_parallel: int = 3
+    """Assets fetched at once."""
+    retry_min_s: float = 1.0
+    """First pause after a failed step."""
+    retry_max_s: float = 30.0
+    """Longest pause after a failed step."""
+    asset_cache_mb: int = 4096
+    """What is kept of assets that no application uses any more."""
+    log_window: int = 64
+    """Messages of logs and metrics in flight to the cloud."""

@@ -1,0 +1,1 @@
+"""The `belvedere` command. Starts the two sides as child processes; imports neither."""

@@ -1,0 +1,16 @@
+"""`belvedere aws-model install`: the AWS CLI and boto3 of today dropped Panorama; this gives it back to them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from belvedere import awsmodel
+
+
+def install(options: argparse.Namespace) -> int:
+    folder = options.into or Path.home() / ".aws" / "models"
+    print(f"Panorama model written to {awsmodel.install(folder)}")
+    if options.into is not None:
+        print(f"export AWS_DATA_PATH={folder.resolve()}")
+    return 0
