@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.belvedere-installed
 PROTOS := $(wildcard proto/belvedere/v1/*.proto)
 STUBS  := libs/belvedere/v1/.generated
 
-.PHONY: help setup proto demo test lint bench clean
+.PHONY: help setup proto demo test lint clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,3 +27,19 @@ $(STUBS): $(STAMP) $(PROTOS)
 	@touch libs/belvedere/v1/__init__.py libs/belvedere/v1/py.typed $@
 
 proto: $(STUBS) ## Python code from proto/
+
+demo: setup ## the main job end to end; DEMO_SECONDS=30 DEMO_JSON=path CLIP=file CAMERA=rtsp://… (docs/demo.md)
+	@$(BIN)/belvedere demo $(DEMO_ARGUMENTS)
+
+test: setup ## every test; TESTS=tests/belvedere for some of them
+	$(BIN)/python -m pytest $(or $(TESTS),tests)
+
+lint: setup ## format, rules, types, who may import whom, proto/
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+
+clean: ## removes what was built and cached, not .venv
+	rm -rf .demo .cache build dist libs/belvedere/v1 .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,177 @@
+"""The planner as a table: what is wanted and what is, against the steps that follow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from belvedere.fleet import DesiredState, JobKind, Target, TargetJob
+from belvedere.graph import ResolvedGraph
+from edge.agent.plan import (
+    ApplyApplications,
+    ApplyCameras,
+    ApplyModels,
+    ApplyOutputs,
+    Current,
+    FetchAsset,
+    FetchGraph,
+    RunJob,
+    Step,
+    plan,
+    wanted_sets,
+)
+from tests.edge.agent.documents import application, camera, digest, graph, target
+
+A = graph()
+A_ASSETS = frozenset({digest("c"), digest("d")})
+NOTHING = Current(cameras=(), models=(), applications=(), outputs=())
+"""An appliance whose processes were told that there is nothing to do."""
+
+
+def settled(wanted: Target, *, graphs: tuple[ResolvedGraph, ...] = (A,), assets: frozenset[str] = A_ASSETS, **more: object) -> Current:
+    """The state in which `wanted` is reached, but for `more`."""
+    here = Current(graphs={item.digest(): item for item in graphs}, assets=assets, **more)  # type: ignore[arg-type]
+    sets = wanted_sets(wanted, here)
+    return replace(
+        here, cameras=sets.cameras, models=sets.models, applications=sets.applications, outputs=sets.outputs
+    )
+
+
+def kinds(steps: list[Step]) -> list[str]:
+    return [type(step).__name__ for step in steps]
+
+
+def test_nothing_wanted_and_nothing_there_needs_no_step() -> None:
+    assert plan(target(), NOTHING) == []
+
+
+def test_processes_that_were_never_told_are_told_even_that_there_is_nothing() -> None:
+    assert plan(target(cameras=()), Current()) == [ApplyCameras(()), ApplyModels(()), ApplyOutputs(()), ApplyApplications(())]
+
+
+def test_the_graph_comes_before_everything_that_it_names() -> None:
+    assert plan(target(application("i-1", A)), NOTHING) == [FetchGraph(A.digest())]
+
+
+def test_what_is_being_fetched_is_not_fetched_twice() -> None:
+    assert plan(target(application("i-1", A)), replace(NOTHING, busy=frozenset({A.digest()}))) == []
+
+
+def test_with_the_graph_here_assets_are_fetched_while_the_camera_is_opened_already() -> None:
+    steps = plan(target(application("i-1", A)), replace(NOTHING, graphs={A.digest(): A}))
+    assert steps[:2] == [FetchAsset(digest("c")), FetchAsset(digest("d"))]
+    assert kinds(steps[2:]) == ["ApplyCameras"]
+
+
+def test_a_model_is_loaded_as_soon_as_it_is_here_though_the_code_is_not() -> None:
+    steps = plan(target(application("i-1", A)), replace(NOTHING, graphs={A.digest(): A}, assets=frozenset({digest("d")})))
+    assert kinds(steps) == ["FetchAsset", "ApplyCameras", "ApplyModels"]
+
+
+def test_with_everything_here_each_process_gets_its_whole_set_and_the_applications_come_last() -> None:
+    here = replace(NOTHING, graphs={A.digest(): A}, assets=A_ASSETS)
+    steps = plan(target(application("i-1", A)), here)
+    assert kinds(steps) == ["ApplyCameras", "ApplyModels", "ApplyOutputs", "ApplyApplications"]
+    (started,) = steps[-1].applications  # type: ignore[union-attr]
+    assert started.spec["inputs"] == {
+        "video_in": {"type": "media", "streams": [{"camera_id": "door-1.0-aaaaaaaa", "stream_id": "front"}]},
+        "threshold": {"type": "float32", "value": 0.5},
+    }
+    assert started.spec["outputs"] == {"video_out": {"type": "media", "connected": True}}
+
+
+def test_the_reached_target_needs_no_step() -> None:
+    wanted = target(application("i-1", A))
+    assert plan(wanted, settled(wanted)) == []
+
+
+def test_an_application_waits_for_a_camera_that_the_target_does_not_have_yet() -> None:
+    here = replace(NOTHING, graphs={A.digest(): A}, assets=A_ASSETS)
+    assert kinds(plan(target(application("i-1", A), cameras=()), here)) == ["ApplyModels"]
+
+
+def test_two_applications_on_one_camera_and_one_model_share_both() -> None:
+    B = graph(code="e")
+    wanted = target(application("i-1", A), application("i-2", B))
+    sets = wanted_sets(wanted, settled(wanted, graphs=(A, B), assets=A_ASSETS | {digest("e")}))
+    assert (len(sets.cameras), len(sets.models), len(sets.applications), len(sets.outputs)) == (1, 1, 2, 2)
+
+
+def test_a_removed_application_leaves_every_set() -> None:
+    before = target(application("i-1", A))
+    removed = target(application("i-1", A, desired=DesiredState.REMOVED))
+    assert plan(removed, settled(before)) == [ApplyCameras(()), ApplyModels(()), ApplyOutputs(()), ApplyApplications(())]
+
+
+class TestReplacement:
+    """i-2 replaces i-1, which the cloud has marked as removed."""
+
+    B = graph(code="e")
+    before = target(application("i-1", A))
+    wanted = target(
+        application("i-1", A, desired=DesiredState.REMOVED), application("i-2", B, replaces="i-1"), version=2
+    )
+
+    def test_the_old_one_runs_on_while_the_new_ones_assets_are_on_their_way(self) -> None:
+        assert plan(self.wanted, settled(self.before)) == [FetchGraph(self.B.digest())]
+
+    def test_both_run_until_the_new_one_has_delivered(self) -> None:
+        here = replace(settled(self.before, graphs=(A, self.B)), assets=A_ASSETS | {digest("e")})
+        steps = plan(self.wanted, here)
+        assert kinds(steps) == ["ApplyOutputs", "ApplyApplications"]
+        assert [item.instance_id for item in steps[-1].applications] == ["i-1", "i-2"]  # type: ignore[union-attr]
+
+    def test_the_old_one_goes_with_the_new_ones_first_output(self) -> None:
+        here = settled(self.wanted, graphs=(A, self.B), assets=A_ASSETS | {digest("e")})
+        steps = plan(self.wanted, replace(here, delivered=frozenset({"i-2"})))
+        assert kinds(steps) == ["ApplyOutputs", "ApplyApplications"]
+        assert [item.instance_id for item in steps[-1].applications] == ["i-2"]  # type: ignore[union-attr]
+
+    def test_an_old_one_that_was_dropped_does_not_come_back_when_the_new_one_fails_later(self) -> None:
+        here = settled(self.wanted, graphs=(A, self.B), assets=A_ASSETS | {digest("e")}, delivered=frozenset({"i-2"}))
+        assert plan(self.wanted, here) == []
+
+    def test_a_restarted_appliance_brings_the_old_one_back_too_while_the_new_one_never_delivered(self) -> None:
+        fresh = Current(graphs={A.digest(): A, self.B.digest(): self.B}, assets=A_ASSETS | {digest("e")})
+        assert [app.instance_id for app in wanted_sets(self.wanted, fresh).applications] == ["i-1", "i-2"]
+
+
+def test_a_camera_rests_only_when_every_application_has_it_paused() -> None:
+    B = graph(code="e")
+    here = Current(graphs={A.digest(): A, B.digest(): B}, assets=A_ASSETS | {digest("e")})
+    one = target(application("i-1", A, paused=("front",)), application("i-2", B))
+    both = target(application("i-1", A, paused=("front",)), application("i-2", B, paused=("front",)))
+    assert [item.paused for item in wanted_sets(one, here).cameras] == [False]
+    assert [item.paused for item in wanted_sets(both, here).cameras] == [True]
+
+
+def test_new_credentials_of_a_camera_reach_ingest_and_nobody_else() -> None:
+    before = target(application("i-1", A))
+    changed = target(application("i-1", A), cameras=(replace(camera(), sealed_credentials="bmV3"),))
+    assert kinds(plan(changed, settled(before))) == ["ApplyCameras"]
+
+
+def test_a_process_that_started_anew_is_told_again_and_the_others_are_not() -> None:
+    wanted = target(application("i-1", A))
+    assert kinds(plan(wanted, replace(settled(wanted), models=None))) == ["ApplyModels"]
+
+
+def test_a_graph_of_cameras_only_opens_them_and_starts_nothing() -> None:
+    only = replace(A, code=(), models=(), displays=(), parameters=(), edges=())
+    here = replace(NOTHING, graphs={only.digest(): only})
+    assert kinds(plan(target(application("i-1", only)), here)) == ["ApplyCameras"]
+
+
+def test_a_job_is_run_once() -> None:
+    job = TargetJob("job-1", JobKind.REBOOT)
+    wanted = replace(target(), jobs=(job,))
+    assert plan(wanted, NOTHING) == [RunJob(job)]
+    assert plan(wanted, replace(NOTHING, jobs=frozenset({"job-1"}))) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_same_question_always_gets_the_same_answer(seed: int) -> None:
+    wanted = target(*(application(f"i-{number}", A) for number in range(seed + 1)))
+    here = replace(NOTHING, graphs={A.digest(): A}, assets=A_ASSETS)
+    assert plan(wanted, here) == plan(wanted, here)
