@@ -12,15 +12,16 @@ Must not know where lines go after stderr; `add_sink` lets an edge process ship 
 import json
 import logging
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 import structlog
 
 from belvedere.chassis.secret import Secret, json_default
 
-Sink = Callable[[MutableMapping[str, Any]], None]
-"""Gets each line as the fields it has, in the thread that logged it. Must be quick, must not log and must not raise."""
+Sink = Callable[[str, Mapping[str, Any]], None]
+"""Gets each line as text and as the fields it has, in the thread that logged it. Must be quick, must not log and must
+not raise."""
 
 QUIET = {"nats": logging.WARNING, "asyncio": logging.WARNING, "aiosqlite": logging.WARNING, "alembic": logging.WARNING}
 """Libraries that say too much on INFO."""
@@ -44,7 +45,7 @@ def configure(process: str, level: int = logging.INFO) -> None:
     ]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _finish, _to_sinks, _render],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _finish, _render],
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
@@ -85,13 +86,10 @@ def _finish(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[s
     return line
 
 
-def _to_sinks(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for sink in tuple(_sinks):
-        sink(line)
-    return line
-
-
 def _render(_: Any, __: str, line: MutableMapping[str, Any]) -> str:
     first = ("timestamp", "level", "process", "logger", "event")
     ordered = {key: line[key] for key in first if key in line} | {k: v for k, v in line.items() if k not in first}
-    return json.dumps(ordered, default=json_default, ensure_ascii=False)
+    text = json.dumps(ordered, default=json_default, ensure_ascii=False)
+    for sink in tuple(_sinks):
+        sink(text, ordered)
+    return text

@@ -125,9 +125,9 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["grpc.RpcMethodHandler[Any, Any] | None"]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
         handler = await continuation(handler_call_details)
         # Health and reflection stream; all methods of ours are unary.
         if handler is None or handler.unary_unary is None:
@@ -146,6 +146,9 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             except BelvedereError as error:
                 code, status = to_status(error)
                 await rpc.abort(code, error.message, ((DETAILS_KEY, status.SerializeToString()),))
+            except NotImplementedError:
+                # The generated base class: a method that the proto declares and this service does not have.
+                await rpc.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not implemented")
             except grpc.aio.AbortError:
                 raise
             except Exception:
