@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -20,6 +21,10 @@ from typing import Any, ClassVar, Self, get_args, get_origin
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 """What JSON is made of."""
+
+
+EXACT_INT = 2**53
+"""Up to here every whole number is a float as well."""
 
 
 class RecordError(ValueError):
@@ -143,16 +148,15 @@ def _decode_union(members: tuple[Any, ...], value: object, place: str) -> Any:
     others = [member for member in members if member is not type(None)]
     if len(others) == 1:
         return _decode(others[0], value, place)
-    for member in others:
-        if type(value) is member:
-            return value
+    if type(value) in others and (type(value) is not float or math.isfinite(value)):
+        return value
     raise RecordError(place, f"must be one of {', '.join(member.__name__ for member in others)}, not {_kind(value)}")
 
 
 def _decode_scalar(wanted: type[Any], value: object, place: str) -> Any:
-    if wanted is float and type(value) is int:
+    if wanted is float and type(value) is int and abs(value) <= EXACT_INT:
         return float(value)
-    if type(value) is wanted:
+    if type(value) is wanted and (type(value) is not float or math.isfinite(value)):
         return value
     names = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
     raise RecordError(place, f"must be {names[wanted]}, not {_kind(value)}")

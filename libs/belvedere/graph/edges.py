@@ -1,0 +1,143 @@
+"""Connections of a merged graph: both ends must be there, be of one type, and take no more than they can."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from belvedere.graph._reading import Problems, compiled, literal_text, shown
+from belvedere.graph.application import LiteralNode
+from belvedere.graph.builtin import CAMERA_INPUTS
+from belvedere.graph.merge import Merged, MergedEdge, is_stand_in
+from belvedere.graph.package import Interface, PackageInput, PackageOutput
+from belvedere.graph.resolved import Edge, PortType
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What a node can be connected by. With neither, the node itself is a problem already and its edges are none."""
+
+    interface: Interface | None = None
+    parameter: LiteralNode | None = None
+
+    @classmethod
+    def unknown(cls) -> Ports:
+        """Of a node whose package or interface was not found."""
+        return cls()
+
+    @property
+    def known(self) -> bool:
+        """Whether edges can be checked against it."""
+        return self.interface is not None or self.parameter is not None
+
+
+def check_edges(merged: Merged, ports: dict[str, Ports], problems: Problems) -> tuple[Edge, ...]:
+    """The connections, each once; records those that can't be."""
+    stand_ins = {node.node.name for node in merged.nodes if is_stand_in(node)}
+    edges: dict[Edge, None] = {}
+    incoming: dict[tuple[str, str], list[Edge]] = defaultdict(list)
+    for item in merged.edges:
+        output = _output(item, ports, item.producer in stand_ins, problems)
+        input = _input(item, ports, item.consumer in stand_ins, problems)
+        if output is None or input is None:
+            continue
+        if output.type is not input.type:
+            problems.add(
+                item.place,
+                f"{_end(item.producer, item.producer_port)} is {output.type}, "
+                f"but {_end(item.consumer, item.consumer_port)} takes {input.type}",
+            )
+            continue
+        _check_value(item, input, ports[item.producer].parameter, problems)
+        edge = Edge(item.producer, output.name, item.consumer, input.name)
+        if edge in edges:
+            continue
+        edges[edge] = None
+        already = incoming[item.consumer, input.name]
+        already.append(edge)
+        _check_room(item, input, already, problems)
+    return tuple(edges)
+
+
+def _check_room(item: MergedEdge, port: PackageInput, edges: list[Edge], problems: Problems) -> None:
+    if len(edges) == 2 and port.type is not PortType.MEDIA:
+        problems.add(
+            f"{item.place}.consumer",
+            f"{item.consumer}.{port.name} takes one value, and {edges[0].producer_node} gives it already",
+        )
+    elif port.type is PortType.MEDIA and 0 < port.max_connections < len(edges):
+        problems.add(
+            f"{item.place}.consumer",
+            f"{item.consumer}.{port.name} takes {port.max_connections} streams at most (maxConnections)",
+        )
+
+
+def _check_value(item: MergedEdge, port: PackageInput, parameter: LiteralNode | None, problems: Problems) -> None:
+    if parameter is None or not port.constraint_regex:
+        return
+    pattern = compiled(port.constraint_regex)
+    if pattern is not None and pattern.fullmatch(literal_text(parameter.value)) is None:
+        problems.add(
+            f"{parameter.place}.value",
+            f"{shown(parameter.value)} is not allowed at {item.consumer}.{port.name}: "
+            f"it must match {port.constraint_regex}",
+        )
+
+
+def _output(item: MergedEdge, ports: dict[str, Ports], stand_in: bool, problems: Problems) -> PackageOutput | None:
+    place = f"{item.place}.producer"
+    node = ports.get(item.producer)
+    if node is None:
+        problems.add(place, f'no node "{item.producer}" in nodes')
+        return None
+    if node.parameter is not None:
+        if item.producer_port:
+            problems.add(place, f'"{item.producer}" is a value and has no ports: write "{item.producer}"')
+            return None
+        return PackageOutput("", node.parameter.type)
+    if node.interface is None:
+        return None
+    outputs = node.interface.outputs
+    found = node.interface.output(item.producer_port)
+    if found is None and stand_in and len(outputs) == 1:
+        # The edge was written for the node that this one stands in for; with one output there is nothing to confuse.
+        return outputs[0]
+    if found is None:
+        problems.add(place, _no_port(item.producer, item.producer_port, "output", [port.name for port in outputs]))
+    return found
+
+
+def _input(item: MergedEdge, ports: dict[str, Ports], stand_in: bool, problems: Problems) -> PackageInput | None:
+    place = f"{item.place}.consumer"
+    node = ports.get(item.consumer)
+    if node is None:
+        problems.add(place, f'no node "{item.consumer}" in nodes')
+        return None
+    if node.parameter is not None:
+        problems.add(place, f'"{item.consumer}" is a value: nothing can lead to it')
+        return None
+    if node.interface is None:
+        return None
+    inputs = node.interface.inputs
+    if node.interface.category == "media_source" and item.consumer_port in CAMERA_INPUTS:
+        problems.add(
+            place, f'address and credentials of "{item.consumer}" come from its registration, not from the graph'
+        )
+        return None
+    found = node.interface.input(item.consumer_port)
+    if found is None and stand_in and len(inputs) == 1:
+        return inputs[0]
+    if found is None:
+        problems.add(place, _no_port(item.consumer, item.consumer_port, "input", [port.name for port in inputs]))
+    return found
+
+
+def _no_port(node: str, port: str, kind: str, has: list[str]) -> str:
+    offer = ", ".join(f"{node}.{name}" for name in has) or "none"
+    return (
+        f'"{node}" has no {kind} "{port}" (it has {offer})' if port else f"name the {kind} of {node} (it has {offer})"
+    )
+
+
+def _end(node: str, port: str) -> str:
+    return f"{node}.{port}" if port else node

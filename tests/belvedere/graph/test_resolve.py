@@ -1,0 +1,335 @@
+"""From documents to one graph: what comes out, and what every refusal says and where."""
+
+import json
+from typing import Any
+
+import pytest
+from belvedere.graph import (
+    BUILT_IN,
+    DocumentInvalid,
+    GraphInvalid,
+    NetworkRule,
+    PackageQuery,
+    PortType,
+    Release,
+    ResolvedGraph,
+    ResolvedGraphError,
+    Stream,
+    app_view,
+    package_queries,
+    parse_application,
+    resolve,
+)
+
+from tests.support import graphs
+
+Document = dict[str, Any]
+
+
+def resolved(
+    manifest: Document, overrides: Document | None = None, releases: dict[PackageQuery, Release] | None = None
+) -> ResolvedGraph:
+    parsed = parse_application(json.dumps(manifest), None if overrides is None else json.dumps(overrides))
+    return resolve(*parsed, graphs.releases("north", "south") if releases is None else releases, graphs.ACCOUNT)
+
+
+def problems(
+    manifest: Document, overrides: Document | None = None, releases: dict[PackageQuery, Release] | None = None
+) -> list[str]:
+    with pytest.raises((DocumentInvalid, GraphInvalid)) as caught:
+        resolved(manifest, overrides, releases)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def node(document: Document, name: str) -> Document:
+    inner = next(iter(document.values()))
+    found: Document = next(item for item in inner["nodes"] if item["name"] == name)
+    return found
+
+
+def test_the_graph_holds_everything_by_digest() -> None:
+    graph = resolved(graphs.manifest(), graphs.overrides("north"))
+    known = graphs.releases("north")
+    code = known[PackageQuery(graphs.ACCOUNT, "people_counter_code", "1.0")]
+    assert graph.code[0].package == code.ref
+    assert graph.code[0].asset.digest == code.assets[0].digest
+    assert graph.code[0].entry.path == "python3"
+    assert graph.code[0].entry.environment == {"MODE": "count"}
+    assert graph.models[0].framework == "TENSORFLOW"
+    assert graph.models[0].inputs[0].shape == (1, 300, 300, 3)
+    assert graph.models[0].model_id.endswith("-FP32")
+    assert [asset.size_bytes for asset in graph.assets] == [1000, 1000]
+    camera = known[PackageQuery(graphs.ACCOUNT, "north", "1.0")].ref
+    assert graph.cameras[0].camera_id == f"north-1.0-{camera.patch_version[:8]}"
+    assert [ref.name for ref in graph.packages] == ["people_counter_code", "person_detector", "north"]
+
+
+def test_the_same_documents_give_the_same_digest_and_come_back_from_json() -> None:
+    graph = resolved(graphs.manifest(), graphs.overrides("north"))
+    again = ResolvedGraph.from_json(graph.to_json())
+    assert again == graph
+    assert again.digest() == resolved(graphs.manifest(), graphs.overrides("north")).digest()
+    assert graph.digest() != resolved(graphs.manifest(), graphs.overrides("south")).digest()
+
+
+def test_a_stored_graph_that_can_not_be_read_names_the_place() -> None:
+    with pytest.raises(ResolvedGraphError) as caught:
+        ResolvedGraph.from_json('{"schema": 1, "cameras": [{"name": "x"}]}')
+    assert caught.value.place == "cameras[0].camera_id"
+
+
+def test_the_code_sees_streams_values_and_models() -> None:
+    (view,) = app_view(resolved(graphs.manifest(), graphs.overrides("north", "south")))
+    inputs = {port.name: port for port in view.inputs}
+    assert [stream.stream_id for stream in inputs["video_in"].streams] == ["north", "south"]
+    assert view.cameras == tuple(stream.camera_id for stream in inputs["video_in"].streams)
+    assert (inputs["threshold"].type, inputs["threshold"].value) == (PortType.FLOAT32, 0.5)
+    assert inputs["title"].value == "people"
+    assert inputs["interval"].value == 5, "nothing leads to it: the package's default"
+    assert inputs["verbose"].value is False, "and without a default the schema's"
+    assert view.outputs[0].connected
+    assert [model.name for model in view.models] == ["detector"], "no edge leads to it, yet it can be called"
+
+
+def test_a_sink_replaced_by_nothing_leaves_the_output_unconnected() -> None:
+    manifest, overrides = graphs.manifest(), graphs.overrides("north")
+    node(manifest, "output")["overridable"] = True
+    overrides["nodeGraphOverrides"]["nodeOverrides"].append({"replace": "output", "with": []})
+    graph = resolved(manifest, overrides)
+    assert graph.displays == ()
+    assert not app_view(graph)[0].outputs[0].connected
+
+
+def test_a_camera_replaced_by_nothing_leaves_the_input_without_streams() -> None:
+    overrides = graphs.overrides()
+    graph = resolved(graphs.manifest(), overrides)
+    assert graph.cameras == ()
+    assert app_view(graph)[0].inputs[0].streams == ()
+
+
+def test_a_graph_of_cameras_only_can_be_deployed() -> None:
+    manifest = {
+        "nodeGraph": {
+            "envelopeVersion": "2021-01-01",
+            "packages": [{"name": "panorama::abstract_rtsp_media_source", "version": "1.0"}],
+            "nodes": [
+                {
+                    "name": "front_door",
+                    "interface": "panorama::abstract_rtsp_media_source.rtsp_v1_interface",
+                    "overridable": True,
+                }
+            ],
+            "edges": [],
+        }
+    }
+    graph = resolved(manifest, graphs.overrides("north", "south"))
+    assert [camera.name for camera in graph.cameras] == ["north", "south"]
+    assert app_view(graph) == ()
+
+
+def test_a_camera_may_stand_in_the_manifest_itself() -> None:
+    manifest = graphs.manifest()
+    manifest["nodeGraph"]["packages"].append({"name": f"{graphs.ACCOUNT}::north", "version": "1.0"})
+    node(manifest, "front_door")["interface"] = f"{graphs.ACCOUNT}::north.north"
+    assert app_view(resolved(manifest))[0].inputs[0].streams[0].stream_id == "front_door"
+
+
+def test_a_parameter_is_overridden_by_another_node_or_by_one_of_its_name() -> None:
+    for name, replacing in (("t2", [{"replace": "threshold", "with": [{"name": "t2"}]}]), ("threshold", [])):
+        overrides = graphs.overrides("north")
+        overrides["nodeGraphOverrides"]["nodes"].append({"name": name, "interface": "float32", "value": 0.75})
+        overrides["nodeGraphOverrides"]["nodeOverrides"].extend(replacing)
+        graph = resolved(graphs.manifest(), overrides)
+        values = {port.name: port.value for port in app_view(graph)[0].inputs}
+        assert values["threshold"] == 0.75
+
+
+def test_overrides_can_move_to_another_patch_of_a_package() -> None:
+    overrides = graphs.overrides("north")
+    item = {"name": f"{graphs.ACCOUNT}::people_counter_code", "version": "1.0", "patchVersion": "beef"}
+    overrides["nodeGraphOverrides"]["packages"].append(item)
+    queries = package_queries(*parse_application(json.dumps(graphs.manifest()), json.dumps(overrides)))
+    assert PackageQuery(graphs.ACCOUNT, "people_counter_code", "1.0", "beef") in queries
+    assert PackageQuery(graphs.ACCOUNT, "people_counter_code", "1.0") not in queries
+    assert not any(query.owner == "panorama" for query in queries)
+
+
+def test_a_port_is_opened_only_where_the_overrides_repeat_its_rule() -> None:
+    manifest, overrides = graphs.manifest(), graphs.overrides("north")
+    rule = {"node": "code_node", "containerPort": 8080, "hostPort": 8001}
+    manifest["nodeGraph"]["networkRoutingRules"] = [rule]
+    assert resolved(manifest, overrides).network_rules == ()
+    overrides["nodeGraphOverrides"]["networkRoutingRules"] = [rule]
+    assert resolved(manifest, overrides).network_rules == (NetworkRule("code_node", 8080, 8001),)
+
+
+def test_blanks_are_not_needed() -> None:
+    # The samples' deploy script strips every blank, inside texts too.
+    manifest = json.dumps(graphs.manifest()).replace(" ", "")
+    overrides = json.dumps(graphs.overrides("north")).replace(" ", "")
+    parsed = parse_application(manifest, overrides)
+    assert resolve(*parsed, graphs.releases("north"), graphs.ACCOUNT).cameras
+
+
+def test_a_sink_may_call_itself_a_data_sink() -> None:
+    sink = graphs.camera_package("sink")
+    interface = sink["nodePackage"]["interfaces"][0]
+    interface.update(category="data_sink", inputs=[{"name": "video_in", "type": "media"}], outputs=[])
+    manifest = graphs.manifest()
+    manifest["nodeGraph"]["packages"].append({"name": f"{graphs.ACCOUNT}::sink", "version": "1.0"})
+    node(manifest, "output")["interface"] = f"{graphs.ACCOUNT}::sink.sink"
+    known = {**graphs.releases("north"), PackageQuery(graphs.ACCOUNT, "sink", "1.0"): graphs.release(sink)}
+    assert resolved(manifest, graphs.overrides("north"), known).displays[0].name == "output"
+
+
+def test_the_built_in_packages_are_the_ones_that_graphs_name() -> None:
+    assert {name for name, _ in BUILT_IN} == {"abstract_rtsp_media_source", "hdmi_data_sink"}
+    for release in BUILT_IN.values():
+        assert release.document.interfaces[0].name in ("rtsp_v1_interface", "hdmi0")
+
+
+def test_streams_are_named_by_their_camera_nodes() -> None:
+    graph = resolved(graphs.manifest(), graphs.overrides("north"))
+    assert app_view(graph)[0].inputs[0].streams == (Stream(graph.cameras[0].camera_id, "north"),)
+
+
+# What is refused
+
+
+def test_an_abstract_camera_that_nobody_replaced_is_named() -> None:
+    (text,) = problems(graphs.manifest())
+    assert text.startswith('nodes[0]: camera "front_door" is abstract')
+
+
+def test_a_missing_package_entry_names_the_node() -> None:
+    manifest = graphs.manifest()
+    del manifest["nodeGraph"]["packages"][1]
+    assert f'nodes[2].interface: no package "{graphs.ACCOUNT}::person_detector" in packages' in problems(
+        manifest, graphs.overrides("north")
+    )
+
+
+def test_an_unregistered_version_has_awss_own_words() -> None:
+    overrides = graphs.overrides("north")
+    overrides["nodeGraphOverrides"]["packages"][0]["version"] = "2.0"
+    assert problems(graphs.manifest(), overrides) == [
+        "overrides.packages[0]: No registered package version found for accountId:123456789012, packageName:north, "
+        "packageVersion:2.0"
+    ]
+
+
+def test_every_problem_is_told_at_once() -> None:
+    manifest = graphs.manifest()
+    manifest["nodeGraph"]["edges"] += [
+        {"producer": "nobody.video_out", "consumer": "code_node.video_in"},
+        {"producer": "code_node.sound_out", "consumer": "output.video_in"},
+        {"producer": "threshold", "consumer": "code_node.title"},
+        {"producer": "title", "consumer": "threshold"},
+        {"producer": "front_door", "consumer": "code_node.video_in"},
+    ]
+    assert problems(manifest, graphs.overrides("north")) == [
+        'edges[4].producer: no node "nobody" in nodes',
+        'edges[5].producer: "code_node" has no output "sound_out" (it has code_node.video_out)',
+        "edges[6]: threshold is float32, but code_node.title takes string",
+        'edges[7].consumer: "threshold" is a value: nothing can lead to it',
+    ]
+
+
+def test_a_parameter_input_takes_one_value() -> None:
+    manifest = graphs.manifest()
+    manifest["nodeGraph"]["nodes"].append({"name": "other", "interface": "string", "value": "x"})
+    manifest["nodeGraph"]["edges"].append({"producer": "other", "consumer": "code_node.title"})
+    assert problems(manifest, graphs.overrides("north")) == [
+        "edges[4].consumer: code_node.title takes one value, and title gives it already"
+    ]
+
+
+def test_a_media_input_takes_as_many_streams_as_it_says() -> None:
+    code = graphs.code_package()
+    code["nodePackage"]["interfaces"][0]["inputs"][0]["maxConnections"] = 1
+    known = graphs.releases("north", "south")
+    known[PackageQuery(graphs.ACCOUNT, "people_counter_code", "1.0")] = graphs.release(code)
+    assert resolved(graphs.manifest(), graphs.overrides("north"), known)
+    (text,) = problems(graphs.manifest(), graphs.overrides("north", "south"), known)
+    assert text == "edges[0].consumer: code_node.video_in takes 1 streams at most (maxConnections)"
+
+
+def test_an_application_has_one_business_logic_node() -> None:
+    manifest = graphs.manifest()
+    second = {"name": "second", "interface": f"{graphs.ACCOUNT}::people_counter_code.code_interface"}
+    manifest["nodeGraph"]["nodes"].append(second)
+    (text,) = problems(manifest, graphs.overrides("north"))
+    assert text.startswith('nodes[6]: "second" is the second business logic node after "code_node"')
+
+
+def test_a_value_outside_its_constraint_is_refused() -> None:
+    overrides = graphs.overrides("north")
+    overrides["nodeGraphOverrides"]["nodes"].append({"name": "t2", "interface": "float32", "value": 1.5})
+    overrides["nodeGraphOverrides"]["nodeOverrides"].append({"replace": "threshold", "with": [{"name": "t2"}]})
+    assert problems(graphs.manifest(), overrides) == ["overrides.nodes[1].value: 1.5 is not allowed: 0.0 to 0.9"]
+
+
+def test_overrides_that_do_not_fit_are_refused() -> None:
+    overrides = graphs.overrides("north")
+    inner = overrides["nodeGraphOverrides"]
+    inner["nodes"] += [{"name": "word", "interface": "string", "value": "x"}]
+    inner["nodeOverrides"] += [
+        {"replace": "nobody", "with": [{"name": "north"}]},
+        {"replace": "threshold", "with": [{"name": "word"}]},
+        {"replace": "title", "with": [{"name": "word"}]},
+        {"replace": "front_door", "with": [{"name": "absent"}]},
+    ]
+    assert problems(graphs.manifest(), overrides) == [
+        'overrides.nodeOverrides[1].replace: no node "nobody" in the manifest',
+        'overrides.nodeOverrides[2].with[0].name: "threshold" is float32, but "word" is string',
+        'overrides.nodeOverrides[3].replace: "title" can not be replaced: it is not overridable',
+        'overrides.nodeOverrides[4].replace: "front_door" is replaced by an earlier entry already',
+        "edges[1]: word is string, but code_node.threshold takes float32",
+    ]
+
+
+def test_what_must_be_overridden_is_asked_for() -> None:
+    manifest = graphs.manifest()
+    node(manifest, "threshold")["overrideMandatory"] = True
+    (text,) = problems(manifest, graphs.overrides("north"))
+    assert text.startswith('nodes[3]: "threshold" must be overridden')
+
+
+def test_a_camera_can_not_stand_in_for_a_display() -> None:
+    manifest, overrides = graphs.manifest(), graphs.overrides("north")
+    node(manifest, "output")["overridable"] = True
+    overrides["nodeGraphOverrides"]["nodeOverrides"].append({"replace": "output", "with": [{"name": "north"}]})
+    assert (
+        'overrides.nodes[0].interface: "north" is a media_source, but "output", which it replaces, is a media_sink'
+    ) in problems(manifest, overrides)
+
+
+def test_ports_of_the_appliance_have_a_range_and_one_owner() -> None:
+    overrides = graphs.overrides("north")
+    overrides["nodeGraphOverrides"]["networkRoutingRules"] = [
+        {"node": "code_node", "containerPort": 8080, "hostPort": 22},
+        {"node": "code_node", "containerPort": 1234, "hostPort": 8001},
+        {"node": "output", "containerPort": 8080, "hostPort": 8001},
+    ]
+    assert problems(graphs.manifest(), overrides) == [
+        "overrides.networkRoutingRules[0].hostPort: must lie between 8000 and 9000, not 22",
+        "overrides.networkRoutingRules[1].containerPort: "
+        '1234 is not among the inboundPorts of interface "code_interface"',
+        'overrides.networkRoutingRules[2].node: no business logic node "output"',
+        "overrides.networkRoutingRules[2].hostPort: 8001 is taken by an earlier rule",
+    ]
+
+
+def test_code_without_its_file_is_refused() -> None:
+    known = graphs.releases("north")
+    query = PackageQuery(graphs.ACCOUNT, "people_counter_code", "1.0")
+    known[query] = Release(known[query].ref, known[query].document)
+    (text,) = problems(graphs.manifest(), graphs.overrides("north"), known)
+    assert text.startswith("nodes[1].interface: asset")
+
+
+def test_credentials_never_come_through_the_graph() -> None:
+    manifest = graphs.manifest()
+    manifest["nodeGraph"]["edges"].append({"producer": "title", "consumer": "front_door.password"})
+    (text,) = problems(manifest, graphs.overrides("north"))
+    assert text.startswith('edges[4].consumer: address and credentials of "north" come from its registration')
