@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from belvedere.bus.leaf import server_command
+from belvedere.bus.server import binary
 from belvedere.chassis.logs import get_logger
 from belvedere.chassis.paths import EdgePaths, remove_run_dir
 from belvedere.chassis.process import Child
@@ -64,7 +64,7 @@ async def run(data: Path, bundle: Path | None) -> int:
     stop_on_signals(stop)
     with _only_one(paths.data):
         await _prepare(paths, bundle)
-        programs = [Program("nats-server", tuple(server_command(paths.nats)))]
+        programs = [Program("nats-server", (binary(), "-c", str(paths.nats / "leaf.conf")))]
         programs += [
             Program(name, (sys.executable, "-m", f"edge.{name}", "--data", str(paths.data))) for name in PROCESSES
         ]
@@ -101,9 +101,7 @@ class Watch:
         loop = asyncio.get_running_loop()
         while not self._stop.is_set():
             started = loop.time()
-            child = await Child.start(
-                program.name, program.argv, log_file=self._paths.logs / f"{program.name}.log"
-            )
+            child = await Child.start(program.name, program.argv, log_file=self._paths.logs / f"{program.name}.log")
             self._children[program.name] = child
             code = await child.wait()
             if self._stop.is_set():
@@ -138,7 +136,9 @@ async def _prepare(paths: EdgePaths, bundle: Path | None) -> None:
             code = await child.wait()
     except TimeoutError:
         await child.stop()
-        raise ApplianceError(f"enrolment took longer than {PREPARE_TIMEOUT_S:.0f} s; is the cloud side reachable?") from None
+        raise ApplianceError(
+            f"enrolment took longer than {PREPARE_TIMEOUT_S:.0f} s; is the cloud side reachable?"
+        ) from None
     if code != 0:
         raise ApplianceError("the appliance has no identity (see the line above)")
 

@@ -66,12 +66,15 @@ class AssetStore:
                 await self._download(session, digest, part)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise AssetError(
-                digest, f"asset {digest[:19]}… could not be fetched: {error or type(error).__name__}; will be tried again"
+                digest,
+                f"asset {digest[:19]}… could not be fetched: {error or type(error).__name__}; will be tried again",
             ) from error
         actual = await asyncio.to_thread(_sha256, part)
         if ALGORITHM + actual != digest:
             part.unlink()
-            raise AssetError(digest, f"asset {digest[:19]}… is damaged: what came has sha256:{actual[:12]}…", invalid=True)
+            raise AssetError(
+                digest, f"asset {digest[:19]}… is damaged: what came has sha256:{actual[:12]}…", invalid=True
+            )
         part.replace(final)
         return final
 

@@ -56,7 +56,9 @@ class Bundle:
                     ca_pem=_member(archive, "ca.pem"),
                 )
         except FileNotFoundError:
-            raise BundleError(f"no bundle at {path}: save Certificates of ProvisionDevice there (base64 decoded)") from None
+            raise BundleError(
+                f"no bundle at {path}: save Certificates of ProvisionDevice there (base64 decoded)"
+            ) from None
         except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{path} is not a provisioning bundle ({error}): provision the device again") from error
 

@@ -1,11 +1,10 @@
 """The agent's errors.
 
-    AgentError
-    ├── BundleError        the provisioning bundle cannot be used
-    ├── EnrolmentError     the cloud side refused or could not be reached
-    ├── NotEnrolled        the data folder belongs to no device yet
-    ├── AssetError         an asset could not be fetched or did not verify
-    └── CommandRefused     an edge process answered a command with an error
+AgentError
+├── BundleError        the provisioning bundle cannot be used
+├── EnrolmentError     the cloud side refused or could not be reached
+├── NotEnrolled        the data folder belongs to no device yet
+└── AssetError         an asset could not be fetched or did not verify
 """
 
 from __future__ import annotations
@@ -34,12 +33,3 @@ class AssetError(AgentError):
         super().__init__(message)
         self.digest = digest
         self.invalid = invalid
-
-
-class CommandRefused(AgentError):
-    """An edge process answered a command with an error."""
-
-    def __init__(self, process: str, code: str, message: str) -> None:
-        super().__init__(f"{process}: {message}")
-        self.process = process
-        self.code = code

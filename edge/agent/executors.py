@@ -20,9 +20,9 @@ SETTLE_S = 3.0
 
 
 class Requests(Protocol):
-    """Asking another edge process; raises CommandRefused or BusError."""
+    """Asking another edge process; raises EdgeError."""
 
-    async def __call__(self, process: str, command: str, body: dict[str, Any]) -> dict[str, Any]: ...
+    async def __call__(self, process: str, command: str, body: dict[str, Any], /) -> dict[str, Any]: ...
 
 
 class Executors:
@@ -89,7 +89,11 @@ class Executors:
         inputs = {
             name: port
             | (
-                {"streams": [stream | {"stream_uri": self._stream_uris[stream["camera_id"]]} for stream in port["streams"]]}
+                {
+                    "streams": [
+                        stream | {"stream_uri": self._stream_uris[stream["camera_id"]]} for stream in port["streams"]
+                    ]
+                }
                 if "streams" in port
                 else {}
             )

@@ -33,8 +33,7 @@ def local_streams() -> list[dict[str, Any]]:
     """The appliance's own streams, as JetStream's API takes them."""
     common = {"storage": "file", "retention": "limits", "discard": "old", "max_msg_size": MAX_MESSAGE_BYTES}
     return [
-        common
-        | {"name": subjects.EDGE_LOGS_STREAM, "subjects": [subjects.EDGE_LOGS_ALL], "max_bytes": MAX_LOG_BYTES},
+        common | {"name": subjects.EDGE_LOGS_STREAM, "subjects": [subjects.EDGE_LOGS_ALL], "max_bytes": MAX_LOG_BYTES},
         common
         | {
             "name": subjects.EDGE_METRICS_STREAM,
@@ -63,7 +62,9 @@ class ForwardStats:
 class Forwarder:
     """Moves one local stream to one subject of the hub."""
 
-    def __init__(self, bus: Bus, device_id: str, stream: str, subject: str, *, window: int, link_up: asyncio.Event) -> None:
+    def __init__(
+        self, bus: Bus, device_id: str, stream: str, subject: str, *, window: int, link_up: asyncio.Event
+    ) -> None:
         self.stats = ForwardStats()
         self._bus = bus
         self._device_id = device_id
@@ -98,9 +99,7 @@ class Forwarder:
     async def _send(self, message: StoredMessage, created: str) -> None:
         msg_id = f"{self._device_id}-{created}-{message.sequence}"
         try:
-            await publish_stored(
-                self._bus, self._subject, message.data, msg_id=msg_id, timeout_s=PUBLISH_TIMEOUT_S
-            )
+            await publish_stored(self._bus, self._subject, message.data, msg_id=msg_id, timeout_s=PUBLISH_TIMEOUT_S)
             await message.ack()
             self.stats.forwarded += 1
         except BusError as error:

@@ -14,10 +14,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from belvedere.bus.kv import get_target, put_reported
+
 from belvedere.bus import subjects
 from belvedere.bus.connection import Bus, Message
 from belvedere.bus.errors import BusError
-from belvedere.bus.kv import get_target, put_reported
 from belvedere.chassis.logs import get_logger
 from belvedere.fleet import DocumentError, Reported, Target
 from edge.agent.device import DeviceConfig, DeviceKeys, write_private

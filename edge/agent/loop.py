@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from belvedere.bus.errors import BusError
+from belvedere.chassis.edge import EdgeError
 from belvedere.chassis.logs import get_logger
-from belvedere.fleet import DocumentError, Reason, ReasonCode, Reported, ReportedJob, Target
+from belvedere.fleet import DocumentError, Reason, ReasonCode, Reported, ReportedJob, SealError, Target
 from belvedere.graph import ResolvedGraph, ResolvedGraphError
 from edge.agent.device import write_private
-from edge.agent.errors import AssetError, CommandRefused
+from edge.agent.errors import AssetError
 from edge.agent.executors import Executors
 from edge.agent.jobs import Jobs
 from edge.agent.link import Link, now_ms
@@ -75,7 +76,9 @@ class Loop:
     def restore(self) -> None:
         """The state of the last run, so that an appliance without a link comes back to what it was."""
         self._current = replace(
-            self._current, assets=self._executors.assets.verified(), jobs=frozenset(job.job_id for job in self._jobs.all())
+            self._current,
+            assets=self._executors.assets.verified(),
+            jobs=frozenset(job.job_id for job in self._jobs.all()),
         )
         try:
             state = json.loads(self._state_file.read_text())
@@ -104,11 +107,11 @@ class Loop:
         before: Mapping[str, Any] = getattr(self.statuses, kind)
         self.statuses = replace(self.statuses, **{kind: rows})
         applied = getattr(self._current, kind)
-        if applied is not None and {getattr(item, KEYS[kind]) for item in applied} != set(rows):
-            if not self._executors.settling(process):
-                # It has less or more than we gave it: it has started anew, and is told again.
-                self._current = replace(self._current, **{kind: None})
-                self._wake.set()
+        has_other = applied is not None and {getattr(item, KEYS[kind]) for item in applied} != set(rows)
+        if has_other and not self._executors.settling(process):
+            # It has less or more than we gave it: it has started anew, and is told again.
+            self._current = replace(self._current, **_untold(kind))
+            self._wake.set()
         fresh = delivered(self.statuses) - self._current.delivered if kind == "applications" else frozenset()
         if fresh:
             self._current = replace(self._current, delivered=self._current.delivered | fresh)
@@ -136,7 +139,9 @@ class Loop:
                 if not self._wake.is_set():
                     break
             else:
-                log.error("the plan does not end", steps=[type(step).__name__ for step in plan(self.target, self._current)])
+                log.error(
+                    "the plan does not end", steps=[type(step).__name__ for step in plan(self.target, self._current)]
+                )
                 await asyncio.sleep(self._settings.retry_min_s)
             self._report_wake.set()
             if not self._fetches:
@@ -162,7 +167,7 @@ class Loop:
                 case RunJob(job):
                     self._current = replace(self._current, jobs=self._current.jobs | {job.job_id})
                     await self._jobs.begin(job)
-        except (BusError, CommandRefused) as error:
+        except (BusError, EdgeError, SealError) as error:
             log.warning("a step did not succeed; it is tried again", step=type(step).__name__, reason=str(error))
             self._later(type(step).__name__, self._wake.set)
 
@@ -249,6 +254,10 @@ class Loop:
     def _keep(self) -> None:
         state = {"target": self.target.to_plain(), "delivered": sorted(self._current.delivered)}
         write_private(self._state_file, json.dumps(state).encode())
+
+
+def _untold(kind: str) -> dict[str, Any]:
+    return {kind: None}
 
 
 def _signature(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

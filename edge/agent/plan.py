@@ -168,7 +168,9 @@ def live(target: Target, current: Current) -> list[TargetApplication]:
 
 def wanted_sets(target: Target, current: Current) -> Wanted:
     """What each edge process is to have, given what is here already."""
-    known = [(app, current.graphs[app.graph_digest]) for app in live(target, current) if app.graph_digest in current.graphs]
+    known = [
+        (app, current.graphs[app.graph_digest]) for app in live(target, current) if app.graph_digest in current.graphs
+    ]
     cameras = _cameras(target, known)
     camera_ids = {camera.camera_id for camera in cameras}
     models = {model.model_id: model for _, graph in known for model in _models(graph) if model.digest in current.assets}
@@ -246,7 +248,9 @@ def _spec(app: TargetApplication, view: CodeView) -> dict[str, Any]:
         "models": {
             model.name: {
                 "model_id": model.model_id,
-                "inputs": [{"name": port.name, "shape": list(port.shape), "dtype": port.dtype} for port in model.inputs],
+                "inputs": [
+                    {"name": port.name, "shape": list(port.shape), "dtype": port.dtype} for port in model.inputs
+                ],
             }
             for model in view.models
         },

@@ -170,9 +170,7 @@ def _nodes(app: TargetApplication, graph: ResolvedGraph, statuses: Statuses) -> 
     return tuple(nodes)
 
 
-def _node(
-    name: str, row: Mapping[str, Any] | None, *, working: str, codes: Mapping[str, ReasonCode]
-) -> ReportedNode:
+def _node(name: str, row: Mapping[str, Any] | None, *, working: str, codes: Mapping[str, ReasonCode]) -> ReportedNode:
     if row is None:
         return ReportedNode(name, NodeStatus.NOT_AVAILABLE)
     reason = _reason(row, codes, name)

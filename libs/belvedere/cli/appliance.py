@@ -9,7 +9,7 @@ import os
 import sys
 from typing import Any
 
-from belvedere.chassis.edge import ask
+from belvedere.chassis.edge import EdgeError, ask
 from belvedere.cli.errors import CliError
 
 STATUS_TIMEOUT_S = 5.0
@@ -27,15 +27,19 @@ def run(options: argparse.Namespace) -> int:
 def status(options: argparse.Namespace) -> int:
     try:
         answer = asyncio.run(ask(options.data, "agent", "overview", {}, timeout_s=STATUS_TIMEOUT_S))
-    except (OSError, TimeoutError) as error:
-        raise CliError(f"no appliance answers in {options.data} ({error}): is `belvedere appliance run` running?") from error
+    except EdgeError as error:
+        raise CliError(
+            f"no appliance answers in {options.data} ({error}): is `belvedere appliance run` running?"
+        ) from error
     print(json.dumps(answer, indent=2) if options.json else describe(answer))
     return 0
 
 
 def describe(answer: dict[str, Any]) -> str:
     """The status as a person reads it."""
-    lines = [f"{answer['device_id']}  cloud link {'up' if answer['link_up'] else 'down'}  target {answer['target_version']}"]
+    lines = [
+        f"{answer['device_id']}  cloud link {'up' if answer['link_up'] else 'down'}  target {answer['target_version']}"
+    ]
     for camera in answer["ingest"].get("cameras", ()):
         lines.append(
             f"camera       {camera['camera_id']}  {camera['state']}  {camera['fps']:.1f} fps  {camera['frames_decoded']} frames"
@@ -44,16 +48,23 @@ def describe(answer: dict[str, Any]) -> str:
     for model in answer["inference"].get("models", ()):
         p50 = (model.get("infer_ms") or {}).get("p50")
         speed = f"  {p50:.1f} ms" if p50 is not None else ""
-        lines.append(f"model        {model['model_id'][:12]}  {model['state']}  {model['calls']} calls{speed}" + _because(model.get("reason")))
+        lines.append(
+            f"model        {model['model_id'][:12]}  {model['state']}  {model['calls']} calls{speed}"
+            + _because(model.get("reason"))
+        )
     for application in answer["supervisor"].get("applications", ()):
         lines.append(
             f"application  {application['instance_id']}  {application['state']}  {application['frames_taken']} frames taken  "
             f"{application['frames_put']} put  {application['restarts']} restarts" + _because(application.get("reason"))
         )
     for output in answer["display"].get("outputs", ()):
-        lines.append(f"output       {output['rtsp_url']}  {output['viewers']} viewers  {output['frames_displayed']} frames shown")
+        lines.append(
+            f"output       {output['rtsp_url']}  {output['viewers']} viewers  {output['frames_displayed']} frames shown"
+        )
     for process in answer["processes"]:
-        lines.append(f"process      {process['name']:<24} {process['cpu_seconds']:8.1f} s cpu  {process['pss_mb']:7.1f} MB")
+        lines.append(
+            f"process      {process['name']:<24} {process['cpu_seconds']:8.1f} s cpu  {process['pss_mb']:7.1f} MB"
+        )
     return "\n".join(lines)
 
 

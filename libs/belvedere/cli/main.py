@@ -42,7 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     link.add_argument("--data", type=Path, required=True, help="the data folder of `belvedere up`")
     link.set_defaults(run=cloud.console_link)
 
-    box = commands.add_parser("appliance", help="run or ask an appliance").add_subparsers(required=True, metavar="COMMAND")
+    box = commands.add_parser("appliance", help="run or ask an appliance").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
     run = box.add_parser("run", help="run an appliance in the foreground")
     run.add_argument("--data", type=Path, required=True, help="data folder; made at first start")
     run.add_argument("--bundle", type=Path, help="the ZIP from ProvisionDevice; needed at first start only")
@@ -52,8 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="everything, as JSON")
     status.set_defaults(run=appliance.status)
 
-    simulated = commands.add_parser("camera", help="a simulated camera").add_subparsers(required=True, metavar="COMMAND")
-    serve = simulated.add_parser("serve", help="play a video file in a loop as an RTSP camera with digest authentication")
+    simulated = commands.add_parser("camera", help="a simulated camera").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    serve = simulated.add_parser(
+        "serve", help="play a video file in a loop as an RTSP camera with digest authentication"
+    )
     serve.add_argument("file", type=Path, help="H.264 or H.265 video")
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=8553)

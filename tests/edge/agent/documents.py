@@ -76,5 +76,7 @@ def application(instance_id: str, of: ResolvedGraph, **more: object) -> TargetAp
     return TargetApplication(instance_id, "counter", of.digest(), camera_ids=of.camera_ids, **more)  # type: ignore[arg-type]
 
 
-def target(*applications: TargetApplication, cameras: tuple[TargetCamera, ...] = (camera(),), version: int = 1) -> Target:
+def target(
+    *applications: TargetApplication, cameras: tuple[TargetCamera, ...] = (camera(),), version: int = 1
+) -> Target:
     return Target(DEVICE, version, applications, cameras)

@@ -29,13 +29,13 @@ NOTHING = Current(cameras=(), models=(), applications=(), outputs=())
 """An appliance whose processes were told that there is nothing to do."""
 
 
-def settled(wanted: Target, *, graphs: tuple[ResolvedGraph, ...] = (A,), assets: frozenset[str] = A_ASSETS, **more: object) -> Current:
+def settled(
+    wanted: Target, *, graphs: tuple[ResolvedGraph, ...] = (A,), assets: frozenset[str] = A_ASSETS, **more: object
+) -> Current:
     """The state in which `wanted` is reached, but for `more`."""
     here = Current(graphs={item.digest(): item for item in graphs}, assets=assets, **more)  # type: ignore[arg-type]
     sets = wanted_sets(wanted, here)
-    return replace(
-        here, cameras=sets.cameras, models=sets.models, applications=sets.applications, outputs=sets.outputs
-    )
+    return replace(here, cameras=sets.cameras, models=sets.models, applications=sets.applications, outputs=sets.outputs)
 
 
 def kinds(steps: list[Step]) -> list[str]:
@@ -47,7 +47,12 @@ def test_nothing_wanted_and_nothing_there_needs_no_step() -> None:
 
 
 def test_processes_that_were_never_told_are_told_even_that_there_is_nothing() -> None:
-    assert plan(target(cameras=()), Current()) == [ApplyCameras(()), ApplyModels(()), ApplyOutputs(()), ApplyApplications(())]
+    assert plan(target(cameras=()), Current()) == [
+        ApplyCameras(()),
+        ApplyModels(()),
+        ApplyOutputs(()),
+        ApplyApplications(()),
+    ]
 
 
 def test_the_graph_comes_before_everything_that_it_names() -> None:
@@ -65,7 +70,9 @@ def test_with_the_graph_here_assets_are_fetched_while_the_camera_is_opened_alrea
 
 
 def test_a_model_is_loaded_as_soon_as_it_is_here_though_the_code_is_not() -> None:
-    steps = plan(target(application("i-1", A)), replace(NOTHING, graphs={A.digest(): A}, assets=frozenset({digest("d")})))
+    steps = plan(
+        target(application("i-1", A)), replace(NOTHING, graphs={A.digest(): A}, assets=frozenset({digest("d")}))
+    )
     assert kinds(steps) == ["FetchAsset", "ApplyCameras", "ApplyModels"]
 
 
@@ -101,7 +108,12 @@ def test_two_applications_on_one_camera_and_one_model_share_both() -> None:
 def test_a_removed_application_leaves_every_set() -> None:
     before = target(application("i-1", A))
     removed = target(application("i-1", A, desired=DesiredState.REMOVED))
-    assert plan(removed, settled(before)) == [ApplyCameras(()), ApplyModels(()), ApplyOutputs(()), ApplyApplications(())]
+    assert plan(removed, settled(before)) == [
+        ApplyCameras(()),
+        ApplyModels(()),
+        ApplyOutputs(()),
+        ApplyApplications(()),
+    ]
 
 
 class TestReplacement:

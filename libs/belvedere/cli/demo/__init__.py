@@ -18,7 +18,9 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, default=Path(".demo"), help="folder of the demo's state; begun anew each time")
+    parser.add_argument(
+        "--data", type=Path, default=Path(".demo"), help="folder of the demo's state; begun anew each time"
+    )
     parser.add_argument("--cache", type=Path, default=Path(".cache"), help="where footage and model are kept")
     parser.add_argument("--example", type=Path, default=Path("examples/people-counter"), help="the application to run")
     parser.add_argument("--seconds", type=float, default=_number("DEMO_SECONDS"), help="end by itself after this long")

@@ -67,7 +67,9 @@ class Account:
         for device in _polls(ONLINE_TIMEOUT_S, lambda: self.panorama.describe_device(DeviceId=device_id)):
             if device.get("DeviceConnectionStatus") == "ONLINE":
                 return
-        raise CliError(f"the appliance did not come online within {ONLINE_TIMEOUT_S:.0f} s (logs in the appliance folder)")
+        raise CliError(
+            f"the appliance did not come online within {ONLINE_TIMEOUT_S:.0f} s (logs in the appliance folder)"
+        )
 
     def register_camera(self, name: str, url: str, username: str, password: str) -> None:
         parameters = {"StreamUrl": url}
@@ -162,7 +164,9 @@ class Account:
         for answer in _polls(
             DEPLOY_TIMEOUT_S, lambda: self.panorama.describe_application_instance(ApplicationInstanceId=instance_id)
         ):
-            status = f"{answer['Status']} {answer.get('HealthStatus', '')} {answer.get('StatusDescription', '')}".strip()
+            status = (
+                f"{answer['Status']} {answer.get('HealthStatus', '')} {answer.get('StatusDescription', '')}".strip()
+            )
             if status != last:
                 last = status
                 say(status)

@@ -123,9 +123,7 @@ class Demo:
 
         self._change_one_line(app)
         await asyncio.to_thread(account.register_packages, app)
-        second = await asyncio.to_thread(
-            account.deploy, "people_counter", device_id, app, overrides, first.instance_id
-        )
+        second = await asyncio.to_thread(account.deploy, "people_counter", device_id, app, overrides, first.instance_id)
         await asyncio.to_thread(account.wait_running, second.instance_id, self._say_status)
         warm_s = await self._deploy_seconds(second)
         self._say(f"one changed line: {warm_s:.2f} s; the old code ran until the new one delivered")
@@ -177,7 +175,17 @@ class Demo:
         descriptor = os.open(secret_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as out:
             out.write(password)
-        argv = ["camera", "serve", str(clip), "--port", "0", "--username", CAMERA_USER, "--password-file", str(secret_file)]
+        argv = [
+            "camera",
+            "serve",
+            str(clip),
+            "--port",
+            "0",
+            "--username",
+            CAMERA_USER,
+            "--password-file",
+            str(secret_file),
+        ]
         child = await self._start("camera", *argv)
         line = await self._line(child, "rtsp://", CAMERA_READY_TIMEOUT_S)
         return line.split()[-1], password
@@ -196,7 +204,9 @@ class Demo:
         bundle = self._options.data / "certificates-omni_demo.zip"
         device_id = await asyncio.to_thread(account.provision, "demo_appliance", bundle)
         self._say(f"device provisioned: {device_id}")
-        await self._start("appliance", "appliance", "run", "--bundle", str(bundle), "--data", str(self._appliance_folder))
+        await self._start(
+            "appliance", "appliance", "run", "--bundle", str(bundle), "--data", str(self._appliance_folder)
+        )
         await asyncio.to_thread(account.wait_online, device_id)
         self._say("appliance enrolled and online")
         return device_id

@@ -1,0 +1,137 @@
+"""The agent at work: its place on the local bus, its commands, and the tasks that make it one.
+
+edge.agent.overview       what every process of the appliance said last, and what the processes use
+edge.agent.credentials    {"instance_id"} → role credentials, asked from the cloud for the supervisor
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from belvedere import __version__, processes
+from belvedere.bus import leaf, subjects
+from belvedere.bus.errors import BusError
+from belvedere.chassis.edge import CommandFailed, EdgeProcess
+from belvedere.chassis.logs import get_logger
+from belvedere.chassis.settings import load
+from edge.agent.assets import AssetStore
+from edge.agent.device import CA, DeviceConfig, DeviceKeys
+from edge.agent.executors import Executors
+from edge.agent.forward import Forwarder, ensure_local_streams
+from edge.agent.jobs import Jobs
+from edge.agent.link import Link
+from edge.agent.loop import KINDS, Loop
+from edge.agent.settings import AgentSettings
+
+log = get_logger(__name__)
+
+REBOOT_EXIT_CODE = 75
+"""Tells the runner to start the whole appliance anew."""
+
+
+class Agent:
+    """One appliance's agent."""
+
+    def __init__(self, me: EdgeProcess) -> None:
+        settings = load(AgentSettings, env="BELVEDERE_AGENT_")
+        folder = me.paths.device
+        self.reboot_wanted = False
+        self._me = me
+        self._settings = settings
+        self._config = DeviceConfig.load(folder)
+        keys = DeviceKeys.load_or_make(folder)
+        self._link = Link(me.bus, self._config, keys, folder, check_s=settings.link_check_s)
+        assets = AssetStore(
+            me.paths.assets,
+            limit_bytes=settings.asset_cache_mb << 20,
+            base_url=self._config.device_url,
+            ca_file=folder / CA,
+            sign=lambda method, path: keys.authorization(self._config.device_id, method, path),
+        )
+        executors = Executors(me.request, assets, me.paths, self._config, keys)
+        jobs = Jobs(folder / "jobs.json", __version__, self._reboot)
+        self._loop = Loop(self._link, executors, jobs, me.paths.state_file, settings, __version__)
+        self._last: dict[str, dict[str, Any]] = {process: {} for process in KINDS}
+        self._forwarders = [
+            Forwarder(
+                me.bus,
+                self._config.device_id,
+                stream,
+                subject(self._config.device_id),
+                window=settings.log_window,
+                link_up=self._link.up,
+            )
+            for stream, subject in (
+                (subjects.EDGE_LOGS_STREAM, subjects.up_logs),
+                (subjects.EDGE_METRICS_STREAM, subjects.up_metrics),
+            )
+        ]
+
+    async def run(self) -> None:
+        """Until the process is told to stop."""
+        me = self._me
+        await ensure_local_streams(me.bus)
+        for process in KINDS:
+            await me.on_status(process, self._status_taker(process))
+        await me.command("overview", self._overview)
+        await me.command("credentials", self._credentials)
+        self._loop.restore()
+        me.tasks.start("loop", self._loop.run())
+        me.tasks.start("reports", self._loop.run_reports())
+        me.tasks.start("link", self._link.run(self._loop.take_target))
+        me.tasks.start("lease", self._link.keep_lease(self._settings.lease_renewal_fraction, self._renew_leaf))
+        me.tasks.start("device-active", self._device_active())
+        for forwarder in self._forwarders:
+            me.tasks.start("forwarder", forwarder.run())
+        self._loop.wake()
+        await me.stop.wait()
+
+    def _status_taker(self, process: str) -> Callable[[dict[str, Any]], Awaitable[None]]:
+        async def take(body: dict[str, Any]) -> None:
+            self._last[process] = body
+            await self._loop.take_status(process, body)
+
+        return take
+
+    async def _overview(self, _: dict[str, Any]) -> dict[str, Any]:
+        uses = await asyncio.to_thread(processes.tree, os.getppid())
+        return {
+            "device_id": self._config.device_id,
+            "device_name": self._config.device_name,
+            "link_up": self._link.up.is_set(),
+            "target_version": self._loop.target.version,
+            "reported": self._loop.reported().to_plain(),
+            "forwarded": [asdict(forwarder.stats) for forwarder in self._forwarders],
+            "processes": [asdict(use) for use in uses],
+            **self._last,
+        }
+
+    async def _credentials(self, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            answer = await self._link.credentials(str(body.get("instance_id", "")))
+        except BusError as error:
+            raise CommandFailed("UNAVAILABLE", f"the cloud side cannot be asked for credentials: {error}") from error
+        if "error" in answer:
+            raise CommandFailed("REFUSED", str(answer["error"]))
+        return answer
+
+    async def _device_active(self) -> None:
+        """The metric behind AWS's own alarm template: 1 a minute while the device is on."""
+        dimensions = {"DeviceName": self._config.device_name, "DeviceId": self._config.device_id}
+        while True:
+            self._me.metric("DeviceActive", 1.0, unit="Count", dimensions=dimensions)
+            await asyncio.sleep(self._settings.device_active_s)
+
+    async def _renew_leaf(self, creds_file: Path) -> None:
+        """A new credentials path in the configuration and a reload: the way that keeps local clients connected."""
+        await leaf.use_credentials(self._me.paths.nats, creds_file)
+
+    def _reboot(self) -> None:
+        self.reboot_wanted = True
+        os.kill(os.getpid(), signal.SIGTERM)
