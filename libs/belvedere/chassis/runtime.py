@@ -58,7 +58,9 @@ class CloudSettings:
     region: str = "us-east-1"
     """The region that the first start makes; ARNs carry it."""
     host: str = "127.0.0.1"
-    """Address that gateway, console, device port and leaf listener bind, and that appliances and users are told."""
+    """Address that gateway, console, device port and leaf listener bind; 0.0.0.0 for all."""
+    host_names: tuple[str, ...] = ("127.0.0.1",)
+    """Names and addresses by which appliances and users reach this machine, the first one preferred."""
     database_url: Secret[str] | None = None
     """PostgreSQL for all services, one schema each; absent: SQLite files in the data folder."""
 

@@ -1,0 +1,93 @@
+"""The cloud side's TCP ports: chosen once, kept in ports.json, checked before anything starts.
+
+Must not know what listens there. A restarted cloud side is found again by its appliances because `devices` and `leaf`
+never move; `--port` at a later start moves only what people open, the front door and the console.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from belvedere.chassis.runtime import Ports
+
+DEFAULT_PORT = 8700
+MEANINGS = {
+    "gateway": "the AWS front door",
+    "console": "the live page",
+    "devices": "enrolment of appliances",
+    "leaf": "the link of appliances",
+    "hub": "the message hub",
+}
+
+
+class PortError(Exception):
+    """A port is taken, or ports.json cannot be used; the message says what to do."""
+
+
+def choose(file: Path, port: int | None) -> Ports:
+    """The ports of this data folder: from `file`, else `port` (DEFAULT_PORT) and the four after it, else (0) free ones;
+    kept in `file`."""
+    ports = _read(file)
+    if ports is None:
+        ports = _free_ports() if port == 0 else _consecutive(port or DEFAULT_PORT)
+    elif port and port != ports.gateway:
+        ports = replace(ports, gateway=port, console=port + 1)
+        if len(set(asdict(ports).values())) != len(MEANINGS):
+            raise PortError(f"--port {port} meets another port of {file} ({ports}): give one further away.")
+    _write(file, ports)
+    return ports
+
+
+def check_free(host: str, ports: Ports, wanted: Iterable[str]) -> None:
+    """Raises PortError naming the first of `wanted` (fields of Ports) that somebody else listens on."""
+    for name in wanted:
+        port = getattr(ports, name)
+        address = "127.0.0.1" if name == "hub" else host
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family) as probe:
+            # As the servers do it, so that connections of the last run in TIME_WAIT do not count as taken.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError as error:
+                raise PortError(
+                    f"port {port} on {address} ({MEANINGS[name]}) cannot be used: {os.strerror(error.errno or 0)}. "
+                    "Stop what listens there, or use another data folder with another --port."
+                ) from error
+
+
+def _consecutive(first: int) -> Ports:
+    if not 0 < first <= 65535 - len(MEANINGS):
+        raise PortError(f"--port {first}: a number from 1 to {65535 - len(MEANINGS)} is needed, 0 for free ones.")
+    return Ports(*range(first, first + len(MEANINGS)))
+
+
+def _free_ports() -> Ports:
+    probes = [socket.socket() for _ in MEANINGS]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return Ports(*(probe.getsockname()[1] for probe in probes))
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def _read(file: Path) -> Ports | None:
+    if not file.exists():
+        return None
+    try:
+        return Ports(**{name: int(value) for name, value in json.loads(file.read_text()).items()})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise PortError(
+            f"{file} is damaged ({error}): appliances look for the ports in it. Restore or remove it."
+        ) from error
+
+
+def _write(file: Path, ports: Ports) -> None:
+    fresh = file.with_name(file.name + ".new")
+    fresh.write_text(json.dumps(asdict(ports), indent=2) + "\n")
+    fresh.replace(file)
