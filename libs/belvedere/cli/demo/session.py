@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from belvedere.appdir import AppFolder, add_model_asset, build_container_asset
 from belvedere.chassis.edge import ask
@@ -112,7 +113,7 @@ class Demo:
         await asyncio.to_thread(
             account.register_camera, CAMERA_PACKAGE, camera_url, CAMERA_USER if camera_password else "", camera_password
         )
-        self._say(f"camera registered: {camera_url}")
+        self._say(f"camera registered: {_without_password(camera_url)}")
         await asyncio.to_thread(account.register_packages, app)
         self._say(f"packages registered: {', '.join(package.name for package in app.packages())}")
         overrides = _overrides(account.account_id)
@@ -359,6 +360,11 @@ def _overrides(account_id: str) -> dict[str, Any]:
             "nodeOverrides": [{"replace": CAMERA_NODE, "with": [{"name": CAMERA_PACKAGE}]}],
         }
     }
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _begin_anew(folder: Path) -> None:
