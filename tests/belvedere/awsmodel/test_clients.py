@@ -10,9 +10,10 @@ from pathlib import Path
 
 import botocore.session
 import pytest
-from belvedere import awsmodel
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import EndpointProviderError, ParamValidationError
+
+from belvedere import awsmodel
 
 MODEL = "panorama/2019-07-24/service-2.json"
 

@@ -1,0 +1,111 @@
+"""Who calls and whether they may: asks identity, and remembers signing keys for a short while.
+
+Knows identity's gRPC; secrets never come here, only keys derived for one day, region and service.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grpc
+
+from belvedere.chassis.context import Caller, acting_as, service_principal
+from belvedere.chassis.errors import Denied, NotFound
+from belvedere.chassis.secret import Secret
+from belvedere.v1 import identity_pb2
+from belvedere.v1.identity_pb2_grpc import IdentityServiceStub
+from services.gateway.errors import AuthError, AuthKind
+from services.gateway.message import Call
+from services.gateway.sigv4 import Scope, Signature
+
+ALWAYS_ALLOWED = frozenset({"sts:GetCallerIdentity"})
+UNKNOWN_KEY_TEXT = "The security token included in the request is invalid."
+
+
+@dataclass(frozen=True)
+class Key:
+    """A signing key and whose it is."""
+
+    secret: Secret[bytes]
+    principal: identity_pb2.Principal
+
+
+class Access:
+    """Signing keys and decisions."""
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        *,
+        account: str,
+        cache_entries: int,
+        cache_s: float,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._identity = IdentityServiceStub(channel)
+        self._account = account
+        self._entries, self._lifetime_s, self._now = cache_entries, cache_s, monotonic
+        self._keys: OrderedDict[tuple[Scope, str], tuple[float, Key]] = OrderedDict()
+
+    async def key(self, signature: Signature, request_id: str) -> Key:
+        """The key that should have signed. Raises AuthError: UNKNOWN_KEY, EXPIRED_TOKEN.
+
+        A key is remembered for `cache_s`, so a deleted access key works that much longer.
+        """
+        # The token's hash, so that no token lies about in memory longer than its request.
+        place = (signature.scope, hashlib.sha256(signature.session_token.encode()).hexdigest())
+        known = self._keys.get(place)
+        if known is not None and known[0] > self._now():
+            self._keys.move_to_end(place)
+            return known[1]
+        key = await self._ask(signature, request_id)
+        self._keys[place] = (self._now() + self._lifetime_s, key)
+        self._keys.move_to_end(place)
+        while len(self._keys) > self._entries:
+            self._keys.popitem(last=False)
+        return key
+
+    async def _ask(self, signature: Signature, request_id: str) -> Key:
+        scope = signature.scope
+        request = identity_pb2.GetSigningKeyRequest(
+            access_key_id=scope.access_key_id,
+            date=scope.date,
+            region=scope.region,
+            service=scope.service,
+            session_token=signature.session_token,
+        )
+        # Nobody is known yet: the front door asks for itself.
+        own = Caller(self._account, scope.region, service_principal("gateway"), request_id)
+        try:
+            with acting_as(own):
+                answer = await self._identity.GetSigningKey(request)
+        except NotFound as error:
+            raise AuthError(AuthKind.UNKNOWN_KEY, UNKNOWN_KEY_TEXT) from error
+        except Denied as error:
+            expired = "expired" in error.message.lower()
+            kind = AuthKind.EXPIRED_TOKEN if expired else AuthKind.UNKNOWN_KEY
+            text = "The security token included in the request is expired" if expired else UNKNOWN_KEY_TEXT
+            raise AuthError(kind, text) from error
+        return Key(Secret(answer.signing_key), answer.principal)
+
+    async def authorize(self, call: Call, action: str, resource: str) -> None:
+        """Raises AuthError(DENIED) unless policies allow it. Leaves identity's line in the audit trail."""
+        if action in ALWAYS_ALLOWED:
+            return
+        if call.proof is None:
+            raise AuthError(AuthKind.MISSING, "Missing Authentication Token")
+        request = identity_pb2.AuthorizeRequest(
+            principal=call.proof.principal,
+            action=action,
+            resource=resource,
+            source_address=call.source_address,
+            request_id=call.request_id,
+        )
+        decision = await self._identity.Authorize(request)
+        if not decision.allowed:
+            arn = call.proof.principal.arn
+            fallback = f"User: {arn} is not authorized to perform: {action} on resource: {resource}"
+            raise AuthError(AuthKind.DENIED, decision.message or fallback)

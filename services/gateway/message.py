@@ -1,0 +1,127 @@
+"""A request on its way through the front door, and its reply.
+
+Knows HTTP's parts but no server and no AWS protocol: each service reads a Call and gives a Reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol
+
+from belvedere.chassis.context import Caller
+from belvedere.v1 import identity_pb2
+from services.gateway.errors import AwsError, GatewayError
+from services.gateway.sigv4 import HttpRequest, Signature, query_pairs
+
+API_BODY_MAX = 1 << 20
+"""Bytes of any request but an upload. Panorama's documents end at 51,200 characters, CloudWatch's batches at 1 MB."""
+
+ChunkSource = Callable[[], AsyncIterator[bytes]]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What goes back."""
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | AsyncIterator[bytes] = b""
+    length: int | None = None
+    """Of a streamed body, or of the body that a HEAD does not carry."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Who signed, verified."""
+
+    signature: Signature
+    signing_key: bytes
+    principal: identity_pb2.Principal
+
+
+Authorize = Callable[["Call", str, str], Awaitable[None]]
+
+
+@dataclass
+class Call:
+    """One request."""
+
+    http: HttpRequest
+    request_id: str
+    source_address: str
+    chunks: ChunkSource
+    """Opens the body for reading, once; sends `100 Continue` where the client waits for it."""
+    content_length: int | None
+    """None where the body is chunked or absent."""
+    authorizer: Authorize
+    operation: str = ""
+    """For the log line."""
+    proof: Proof | None = None
+    caller: Caller | None = None
+    body: bytes = b""
+    """The whole verified body, for every service that takes no uploads."""
+
+    @property
+    def method(self) -> str:
+        return self.http.method
+
+    @property
+    def path(self) -> str:
+        """As it came: `/packages/metadata/packageName%2Fcode1`."""
+        return self.http.path
+
+    @cached_property
+    def query(self) -> list[tuple[str, str]]:
+        return query_pairs(self.http.query)
+
+    def parameter(self, name: str) -> str | None:
+        """The first value of a query parameter."""
+        return next((value for key, value in self.query if key == name), None)
+
+    def header(self, name: str) -> str:
+        return self.http.header(name) or ""
+
+    @property
+    def who(self) -> Caller:
+        """The verified caller."""
+        if self.caller is None:
+            raise AssertionError("the call was not verified")
+        return self.caller
+
+    async def authorize(self, action: str, resource: str) -> None:
+        """Raises AuthError(DENIED) unless the caller may."""
+        await self.authorizer(self, action, resource)
+
+
+class AwsService(Protocol):
+    """One AWS service behind the front door."""
+
+    streams: bool
+    """Whether it reads bodies itself, piece by piece."""
+    skew_s: int
+    """How far a client's clock may be off, in seconds."""
+
+    async def handle(self, call: Call) -> Reply:
+        """Answers a verified call. Raises GatewayError and BelvedereError."""
+        ...
+
+    def failed(self, call: Call, error: GatewayError) -> Reply:
+        """The error in this service's protocol."""
+        ...
+
+
+async def read_all(call: Call, limit: int = API_BODY_MAX) -> bytes:
+    """The whole body. Raises AwsError(RequestEntityTooLarge, 413) above `limit` bytes."""
+    too_large = AwsError("RequestEntityTooLargeException", f"The request body is larger than {limit} bytes.", 413)
+    if call.content_length is not None and call.content_length > limit:
+        raise too_large
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in call.chunks():
+        size += len(chunk)
+        if size > limit:
+            raise too_large
+        parts.append(chunk)
+    return b"".join(parts)

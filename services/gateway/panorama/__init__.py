@@ -1,0 +1,1 @@
+"""The Panorama API: its model in, gRPC out."""

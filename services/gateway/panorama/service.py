@@ -1,0 +1,129 @@
+"""The Panorama API behind the front door: route, ask whether it is allowed, check, call, answer.
+
+Knows the API model and the gRPC of the services; keeps nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+
+from belvedere.awsmodel import Operation, ServiceModel
+from belvedere.chassis.errors import BelvedereError
+from belvedere.chassis.ids import arn
+from services.gateway.errors import GatewayError
+from services.gateway.message import Call, Reply
+from services.gateway.panorama import failures, tags
+from services.gateway.panorama.operations import ANY, MESSAGES, OPERATIONS, Peers
+from services.gateway.panorama.router import Match, Router
+from services.gateway.panorama.translation import Translator
+from services.gateway.validation import Problems, from_text, read_members
+
+
+class PanoramaService:
+    """The operations of the model that OPERATIONS or tags.OPERATIONS name."""
+
+    streams = False
+    skew_s = 300
+
+    def __init__(self, model: ServiceModel, channel: grpc.aio.Channel) -> None:
+        self._model = model
+        self._router = Router(model.operations.values())
+        self._peers = Peers(channel)
+        self._tags = tags.Tags(self._peers)
+        self._inputs: dict[str, tuple[Any, Translator]] = {}
+        self._outputs: dict[str, Translator] = {}
+        for name, target in OPERATIONS.items():
+            operation, messages = model.operations[name], MESSAGES[target.service]
+            request, response = getattr(messages, f"{name}Request"), getattr(messages, f"{name}Response")
+            assert operation.input is not None and operation.output is not None
+            self._inputs[name] = (request, Translator(operation.input, request.DESCRIPTOR))
+            self._outputs[name] = Translator(operation.output, response.DESCRIPTOR)
+
+    async def handle(self, call: Call) -> Reply:
+        """Raises GatewayError with the model's exceptions."""
+        match = self._router.match(call.method, call.path)
+        if match is None:
+            raise failures.unknown_operation(f"{call.method} {call.path[:200]} is no operation of this API.")
+        operation = match.operation
+        call.operation = operation.name
+        if operation.name not in OPERATIONS and operation.name not in tags.OPERATIONS:
+            raise failures.unknown_operation(f"{operation.name} is not served here.")
+        await call.authorize(f"panorama:{operation.name}", self._resource(call, match))
+        values = parse_input(operation, call, match.path_values)
+        try:
+            output = await self._call(operation, values, call)
+        except BelvedereError as error:
+            raise failures.from_service(error, self._model, operation) from error
+        body = json.dumps(output, ensure_ascii=False).encode()
+        return Reply(operation.success_status, {"Content-Type": "application/json"}, body)
+
+    async def _call(self, operation: Operation, values: Mapping[str, Any], call: Call) -> dict[str, Any]:
+        if operation.name in tags.OPERATIONS:
+            return await self._tags.call(operation.name, values, call.who)
+        request_type, translator = self._inputs[operation.name]
+        request = request_type()
+        translator.fill(request, values)
+        response = await self._peers.method(operation.name)(request)
+        return self._outputs[operation.name].read(response)
+
+    def _resource(self, call: Call, match: Match) -> str:
+        if "ResourceArn" in match.path_values:
+            return match.path_values["ResourceArn"].encode("utf-8", "replace").decode()
+        template = OPERATIONS[match.operation.name].resource
+        if template == ANY:
+            return ANY
+        kind, _, member = template.partition("/")
+        value = match.path_values[member.strip("{}")].encode("utf-8", "replace").decode()
+        return arn("panorama", call.who.region, call.who.account, f"{kind}/{value}")
+
+    def failed(self, call: Call, error: GatewayError) -> Reply:
+        return failures.reply(error)
+
+
+def parse_input(operation: Operation, call: Call, path_values: Mapping[str, str]) -> dict[str, Any]:
+    """The operation's checked input from path, query and body.
+
+    Raises AwsError(ValidationException): CANNOT_PARSE, or FIELD_VALIDATION_FAILED with everything that is wrong.
+    """
+    shape = operation.input
+    if shape is None:
+        return {}
+    problems = Problems()
+    # Checked at once here and against the shapes below, so what is no number is told once.
+    unreadable = Problems()
+    raw: dict[str, Any] = {}
+    in_body = [member for member in shape.members.values() if member.location == "body"]
+    document = _document(call.body) if in_body else {}
+    for member in shape.members.values():
+        if member.location == "body":
+            raw[member.name] = document.get(member.wire_name)
+        elif member.location == "uri":
+            raw[member.name] = path_values[member.wire_name]
+        elif texts := [value for key, value in call.query if key == member.wire_name]:
+            raw[member.name] = from_text(member, texts, member.name, unreadable)
+    values = read_members(shape, raw, "", problems)
+    for path, text in unreadable.found:
+        problems.add(path, text)
+    if problems:
+        raise failures.invalid(problems)
+    return values
+
+
+def _document(body: bytes) -> Mapping[str, Any]:
+    if not body.strip():
+        return {}
+    try:
+        document = json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise failures.cannot_parse("The request body is not valid JSON.") from error
+    if not isinstance(document, dict):
+        raise failures.cannot_parse("The request body must be a JSON object.")
+    return document
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,299 @@
+"""AWS Signature Version 4, the verifying side: header-signed requests and presigned URLs.
+
+Pure: takes the request as it came and a signing key, and says who signed what and whether it holds. Knows nothing of
+keys' owners, of HTTP servers, or of bodies beyond their hash. Source: AWS's public description of SigV4.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from urllib.parse import quote, unquote_to_bytes
+
+from services.gateway.errors import AuthError, AuthKind
+
+ALGORITHM = "AWS4-HMAC-SHA256"
+UNSIGNED = "UNSIGNED-PAYLOAD"
+EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+EXPIRES_MAX_S = 604_800
+"""A presigned URL lives a week at most."""
+UNSIGNED_HEADERS_ALLOWED = frozenset({"x-amz-user-agent"})
+"""x-amz-* headers that clients add after signing."""
+
+_AUTHORIZATION = re.compile(
+    r"AWS4-HMAC-SHA256\s+Credential=(?P<credential>[^,\s]+)\s*,\s*SignedHeaders=(?P<headers>[^,\s]+)\s*,"
+    r"\s*Signature=(?P<signature>[0-9a-f]{64})\s*"
+)
+_CREDENTIAL = re.compile(
+    r"(?P<key>[\w+=,.@-]{1,128})/(?P<date>\d{8})/(?P<region>[a-z0-9-]{1,64})/(?P<service>[a-z0-9.-]{1,64})/aws4_request"
+)
+
+
+@dataclass(frozen=True)
+class HttpRequest:
+    """What is signed, exactly as it came."""
+
+    method: str
+    path: str
+    """Still percent-encoded."""
+    query: str
+    """Still percent-encoded, without `?`."""
+    headers: Sequence[tuple[str, str]]
+    """In order; names in lower case."""
+
+    def header(self, name: str) -> str | None:
+        """The values of a header joined with commas; None where it is absent."""
+        values = [value for key, value in self.headers if key == name]
+        return ",".join(values) if values else None
+
+
+@dataclass(frozen=True)
+class Scope:
+    """For what a signing key is derived."""
+
+    access_key_id: str
+    date: str
+    """YYYYMMDD"""
+    region: str
+    service: str
+
+    def __str__(self) -> str:
+        return f"{self.date}/{self.region}/{self.service}/aws4_request"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A request's signature, taken apart but not yet verified."""
+
+    scope: Scope
+    signed_headers: tuple[str, ...]
+    value: str
+    """64 hexadecimal digits."""
+    time: datetime
+    expires_s: int | None
+    """Of a presigned URL; None for one in a header."""
+    session_token: str
+
+    @property
+    def amz_date(self) -> str:
+        return self.time.strftime("%Y%m%dT%H%M%SZ")
+
+
+def parse(request: HttpRequest) -> Signature:
+    """Takes the signature of a request apart. Raises AuthError: MISSING, INCOMPLETE, UNSUPPORTED."""
+    authorization = request.header("authorization")
+    query = dict(query_pairs(request.query))
+    if authorization is not None and "X-Amz-Algorithm" in query:
+        raise AuthError(AuthKind.INCOMPLETE, "Sign either in the Authorization header or in the query, not in both.")
+    if authorization is not None:
+        return _from_header(request, authorization)
+    if "X-Amz-Algorithm" in query:
+        return _from_query(request, query)
+    if "AWSAccessKeyId" in query and "Signature" in query:
+        raise AuthError(
+            AuthKind.UNSUPPORTED,
+            f"The authorization mechanism you have provided is not supported. Please use {ALGORITHM}.",
+        )
+    raise AuthError(AuthKind.MISSING, "Missing Authentication Token")
+
+
+def verify(request: HttpRequest, signature: Signature, key: bytes, payload_hash: str) -> None:
+    """Raises AuthError(MISMATCH) unless `key` signed exactly this request. Takes constant time over the digits.
+
+    `payload_hash` is what the client signed for the body: hexadecimal SHA-256 or one of S3's words.
+    """
+    _check_signed_headers(request, signature)
+    for path in _canonical_paths(request.path, signature.scope.service):
+        expected = sign(string_to_sign(request, signature, path, payload_hash), key)
+        if hmac.compare_digest(expected, signature.value):
+            return
+    raise AuthError(
+        AuthKind.MISMATCH,
+        "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access "
+        "Key and signing method. Consult the service documentation for details.",
+    )
+
+
+def verify_time(signature: Signature, now: datetime, skew_s: int) -> None:
+    """Raises AuthError: SKEWED for a request signed more than `skew_s` seconds away from `now`, EXPIRED_URL."""
+    skew = timedelta(seconds=skew_s)
+    stamp = signature.amz_date
+    if signature.time > now + skew:
+        limit = (now + skew).strftime("%Y%m%dT%H%M%SZ")
+        raise AuthError(AuthKind.SKEWED, f"Signature not yet current: {stamp} is still later than {limit}.")
+    if signature.expires_s is not None:
+        if now > signature.time + timedelta(seconds=signature.expires_s):
+            raise AuthError(AuthKind.EXPIRED_URL, "Request has expired")
+    elif signature.time < now - skew:
+        limit = (now - skew).strftime("%Y%m%dT%H%M%SZ")
+        raise AuthError(AuthKind.SKEWED, f"Signature expired: {stamp} is now earlier than {limit}.")
+
+
+def string_to_sign(request: HttpRequest, signature: Signature, canonical_path: str, payload_hash: str) -> str:
+    """What the client put its key to."""
+    headers = "".join(f"{name}:{_canonical_header(request, name)}\n" for name in signature.signed_headers)
+    canonical = "\n".join(
+        (
+            request.method,
+            canonical_path,
+            _canonical_query(request.query),
+            headers,
+            ";".join(signature.signed_headers),
+            payload_hash,
+        )
+    )
+    digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{ALGORITHM}\n{signature.amz_date}\n{signature.scope}\n{digest}"
+
+
+def sign(text: str, key: bytes) -> str:
+    return hmac.new(key, text.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
+
+
+def query_pairs(query: str) -> list[tuple[str, str]]:
+    """Decoded names and values in order. `+` stays a plus, as SigV4 has it; bytes that are no UTF-8 are kept apart."""
+    pairs = (part.partition("=") for part in query.split("&") if part)
+    return [(_decode(name), _decode(value)) for name, _, value in pairs]
+
+
+def _decode(text: str) -> str:
+    return unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+
+
+def _from_header(request: HttpRequest, authorization: str) -> Signature:
+    if not authorization.startswith("AWS4-"):
+        raise AuthError(
+            AuthKind.UNSUPPORTED,
+            f"The authorization mechanism you have provided is not supported. Please use {ALGORITHM}.",
+        )
+    match = _AUTHORIZATION.fullmatch(authorization)
+    if match is None:
+        raise AuthError(
+            AuthKind.INCOMPLETE,
+            f"Authorization header requires '{ALGORITHM}' with Credential, SignedHeaders and Signature.",
+        )
+    return Signature(
+        scope=_scope(match["credential"]),
+        signed_headers=_header_names(match["headers"]),
+        value=match["signature"],
+        time=_header_time(request, match["credential"]),
+        expires_s=None,
+        session_token=request.header("x-amz-security-token") or "",
+    )
+
+
+def _from_query(request: HttpRequest, query: dict[str, str]) -> Signature:
+    if query["X-Amz-Algorithm"] != ALGORITHM:
+        raise AuthError(AuthKind.UNSUPPORTED, f"X-Amz-Algorithm only supports {ALGORITHM}.")
+    needed = ("X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders", "X-Amz-Signature")
+    if missing := [name for name in needed if not query.get(name)]:
+        raise AuthError(AuthKind.INCOMPLETE, f"Query-string authentication requires {', '.join(missing)}.")
+    if not re.fullmatch(r"[0-9a-f]{64}", query["X-Amz-Signature"]):
+        raise AuthError(AuthKind.INCOMPLETE, "X-Amz-Signature must be 64 hexadecimal digits.")
+    expires = query["X-Amz-Expires"]
+    if not re.fullmatch(r"\d{1,6}", expires) or int(expires) > EXPIRES_MAX_S:
+        raise AuthError(AuthKind.INCOMPLETE, f"X-Amz-Expires must be a number of at most {EXPIRES_MAX_S} seconds.")
+    return Signature(
+        scope=_scope(query["X-Amz-Credential"]),
+        signed_headers=_header_names(query["X-Amz-SignedHeaders"]),
+        value=query["X-Amz-Signature"],
+        time=_amz_time(query["X-Amz-Date"], query["X-Amz-Credential"]),
+        expires_s=int(expires),
+        session_token=query.get("X-Amz-Security-Token", ""),
+    )
+
+
+def _scope(credential: str) -> Scope:
+    match = _CREDENTIAL.fullmatch(credential)
+    if match is None:
+        raise AuthError(
+            AuthKind.INCOMPLETE,
+            "Credential must have the form <access key>/<YYYYMMDD>/<region>/<service>/aws4_request.",
+        )
+    return Scope(match["key"], match["date"], match["region"], match["service"])
+
+
+def _header_names(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(";"))
+    if list(names) != sorted({name.lower() for name in names}) or "" in names:
+        raise AuthError(AuthKind.INCOMPLETE, "SignedHeaders must be header names in lower case, sorted, each once.")
+    if "host" not in names:
+        raise AuthError(AuthKind.INCOMPLETE, "'Host' must be a signed header.")
+    return names
+
+
+def _header_time(request: HttpRequest, credential: str) -> datetime:
+    stamp = request.header("x-amz-date")
+    if stamp is not None:
+        return _amz_time(stamp, credential)
+    date = request.header("date")
+    if date is None:
+        raise AuthError(AuthKind.INCOMPLETE, "The request needs an 'X-Amz-Date' or 'Date' header.")
+    try:
+        time = parsedate_to_datetime(date)
+    except (ValueError, TypeError) as error:
+        raise AuthError(AuthKind.INCOMPLETE, "The 'Date' header is no HTTP date.") from error
+    return _same_day((time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC), credential)
+
+
+def _amz_time(stamp: str, credential: str) -> datetime:
+    try:
+        time = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise AuthError(AuthKind.INCOMPLETE, "X-Amz-Date must have the form YYYYMMDDTHHMMSSZ.") from error
+    return _same_day(time, credential)
+
+
+def _same_day(time: datetime, credential: str) -> datetime:
+    if _scope(credential).date != time.strftime("%Y%m%d"):
+        raise AuthError(AuthKind.INCOMPLETE, "The date in Credential must be the day of X-Amz-Date.")
+    return time
+
+
+def _check_signed_headers(request: HttpRequest, signature: Signature) -> None:
+    signed = set(signature.signed_headers)
+    present = {name for name, _ in request.headers}
+    unsigned = {name for name in present - signed if name.startswith("x-amz-")} - UNSIGNED_HEADERS_ALLOWED
+    if unsigned:
+        names = ", ".join(sorted(unsigned))
+        raise AuthError(AuthKind.MISMATCH, f"There were headers present in the request which were not signed: {names}")
+    if absent := signed - present:
+        raise AuthError(AuthKind.MISMATCH, f"Signed headers are absent from the request: {', '.join(sorted(absent))}")
+
+
+def _canonical_header(request: HttpRequest, name: str) -> str:
+    return ",".join(" ".join(value.split()) for key, value in request.headers if key == name)
+
+
+def _canonical_paths(path: str, service: str) -> Sequence[str]:
+    """The forms in which clients sign a path; all of them mean the same path."""
+    if service == "s3":
+        decoded = unquote_to_bytes(path.encode("utf-8", "surrogateescape"))
+        return tuple(dict.fromkeys((path, quote(decoded, safe="/-_.~"))))
+    return (quote(_normalised(path), safe="/~"),)
+
+
+def _normalised(path: str) -> str:
+    kept: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            kept = kept[:-1]
+        elif part not in ("", "."):
+            kept.append(part)
+    tail = "/" if kept and path.endswith("/") else ""
+    return "/" + "/".join(kept) + tail
+
+
+def _canonical_query(query: str) -> str:
+    pairs = (part.partition("=") for part in query.split("&") if part)
+    encoded = sorted((_recode(name), _recode(value)) for name, _, value in pairs)
+    return "&".join(f"{name}={value}" for name, value in encoded if name != "X-Amz-Signature")
+
+
+def _recode(text: str) -> str:
+    return quote(unquote_to_bytes(text.encode("utf-8", "surrogateescape")), safe="-_.~")
