@@ -191,8 +191,10 @@ def _reason(row: Mapping[str, Any], codes: Mapping[str, ReasonCode], node: str |
     given = row.get("reason")
     if not given:
         return None
-    code = given.get("code") or codes.get(row["state"], ReasonCode.APPLIANCE_ERROR)
-    return Reason(ReasonCode(code), str(given["message"]), node)
+    # A process whose states say everything gives only the sentence; one with several causes for a state names the code.
+    named = given if isinstance(given, Mapping) else {"message": given}
+    code = named.get("code") or codes.get(row["state"], ReasonCode.APPLIANCE_ERROR)
+    return Reason(ReasonCode(code), str(named["message"]), node)
 
 
 def _camera(camera_id: str, row: Mapping[str, Any]) -> ReportedCamera:

@@ -68,5 +68,7 @@ def describe(answer: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _because(reason: dict[str, Any] | None) -> str:
-    return f"  {reason['message']}" if reason else ""
+def _because(reason: dict[str, Any] | str | None) -> str:
+    if not reason:
+        return ""
+    return f"  {reason if isinstance(reason, str) else reason['message']}"

@@ -86,7 +86,7 @@ def test_an_asset_that_cannot_be_fetched_is_the_reason_of_an_install_error() -> 
 
 
 def test_a_camera_that_refuses_the_password_explains_why_its_application_does_not_start() -> None:
-    refused = {**STREAMING, "state": "refused", "reason": {"message": "401 from the camera"}}
+    refused = {**STREAMING, "state": "refused", "reason": "401 from the camera"}
     (app,) = reported(statuses(camera=refused, app={**RUNNING, "state": "starting"}))
     assert app.state is DeviceReportedStatus.LAUNCH_ERROR
     assert app.reason == Reason(ReasonCode.CAMERA_UNAUTHORIZED, "401 from the camera", "front")
