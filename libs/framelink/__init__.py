@@ -4,6 +4,8 @@ Standard library and numpy only; Python 3.7 and up. `docs/architecture.md` §4 d
 Must not know: cameras, models, applications, NATS.
 """
 
+from framelink.calls_client import CallClient
+from framelink.calls_server import CallServer, CallStats, Request
 from framelink.errors import (
     AddressTaken,
     CallError,
@@ -19,16 +21,24 @@ from framelink.errors import (
     WireError,
 )
 from framelink.layout import FrameInfo, PixelFormat, slot_bytes_for
+from framelink.output_receiver import Output, OutputReceiver, OutputStats
+from framelink.output_sender import FramePicture, OutputSender, Picture, PixelPicture, SenderStats
+from framelink.outputs_wire import Annotations
 from framelink.reader import Frame, FrameReader
 from framelink.writer import HELD_MAX, FrameWriter, ReaderStats, WritableSlot, WriterStats
 
 __all__ = [
     "HELD_MAX",
     "AddressTaken",
+    "Annotations",
+    "CallClient",
     "CallError",
+    "CallServer",
+    "CallStats",
     "CallTimeout",
     "Frame",
     "FrameInfo",
+    "FramePicture",
     "FrameReader",
     "FrameTimeout",
     "FrameWriter",
@@ -36,10 +46,18 @@ __all__ = [
     "LayoutError",
     "NoMemory",
     "NotSealed",
+    "Output",
+    "OutputReceiver",
+    "OutputSender",
+    "OutputStats",
+    "Picture",
     "PixelFormat",
+    "PixelPicture",
     "ReaderStats",
+    "Request",
     "RingAbsent",
     "RingGone",
+    "SenderStats",
     "TensorError",
     "WireError",
     "WritableSlot",

@@ -70,11 +70,15 @@ class Ring:
         """The slot's payload: uint8, (slot_bytes,), writable only in the process that made the ring."""
         return self._payloads[slot]
 
-    def close(self) -> None:
-        """Let go. Pictures and tensors still in use keep the memory until they go, too."""
+    def close_descriptor(self) -> None:
+        """Keep the memory, hand it to nobody else."""
         if self.descriptor is not None:
             os.close(self.descriptor)
             self.descriptor = None
+
+    def close(self) -> None:
+        """Let go. Pictures and tensors still in use keep the memory until they go, too."""
+        self.close_descriptor()
         self._headers = []
         self._payloads = []
 

@@ -16,19 +16,17 @@ Must not know: cameras, codecs, applications.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import selectors
 import socket
-import threading
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Callable
 
-from framelink import layout, sockets, wire
-from framelink.errors import FramelinkError, LayoutError, RingGone, WireError
+from framelink import layout, wire
+from framelink.errors import LayoutError, WireError
 from framelink.layout import FrameInfo, PixelFormat
+from framelink.peers import Message, Peer, PeerServer
 from framelink.ring import Ring
 from framelink.slots import SlotTable
 
@@ -41,14 +39,10 @@ HELD_MAX = 4
 """Slots one reader may hold. The SDK needs: the last batch, the new one, and two that the display has not finished
 with.
 """
-HELLO_TIMEOUT_S = 2.0
-"""A connection that has not said its name by then is closed: it takes a reader's place."""
 STARVED_S = 1.0
 """A reader that waits this long because others hold the slots makes the writer ask for one back."""
 PRESS_GRACE_S = 2.0
 """Who was asked for a slot and has not given it back by then is disconnected."""
-TICK_S = 0.25
-"""How often the waits above are looked at; nothing else depends on it."""
 
 
 @dataclass(frozen=True)
@@ -115,14 +109,11 @@ class WritableSlot:
         return layout.bgr_of(self.payload, width, height, known[2])
 
 
-class _Reader:
+class _Reader(Peer):
     """The writer's view of one connection."""
 
     def __init__(self, connection: socket.socket) -> None:
-        self.connection = connection
-        self.name = ""
-        self.connected_at = time.monotonic()
-        self.welcome = False
+        super().__init__(connection)
         self.wants = False
         self.wants_bgr = False
         self.wanted_at = 0.0
@@ -133,10 +124,9 @@ class _Reader:
         """slot → (sequence, since when)"""
         self.pressed: tuple[int, int, float] | None = None
         """(slot, sequence, when it was asked for)"""
-        self.closed = False
 
 
-class FrameWriter:
+class FrameWriter(PeerServer):
     """The one writer of a ring, listening at `path`.
 
     `slot_bytes`: see `slot_bytes_for`. `make_bgr(slot)` fills `slot.bgr(…)` from `slot.planes(…)` of a published frame
@@ -154,32 +144,20 @@ class FrameWriter:
         max_readers: int = 32,
         make_bgr: Callable[[WritableSlot], None] | None = None,
     ) -> None:
-        self.path = os.fspath(path)
-        self.name = name
-        self._max_readers = max_readers
         self._make_bgr = make_bgr
         self._table = SlotTable(slots)
         self._ring = Ring.create(name, slots, slot_bytes)
         self.slot_bytes = self._ring.slot_bytes
         self.ring_id = self._ring.ring_id
+        self._infos: list[FrameInfo | None] = [None] * slots
+        self._sequence = 0
+        self._written = self._dropped = self._evicted = self._late = self._failed = 0
         try:
-            self._listener = sockets.listen(self.path)
+            super().__init__(path, name, max_readers)
         except BaseException:
             self._ring.close()
             raise
-        self._lock = threading.Lock()
-        self._readers: dict[int, _Reader] = {}
-        self._infos: list[FrameInfo | None] = [None] * slots
-        self._sequence = 0
-        self._deaf = False
-        self._closing = False
-        self._written = self._dropped = self._malformed = self._refused = self._evicted = self._late = self._failed = 0
-        self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ)
-        self._selector.register(self._wake_out, selectors.EVENT_READ)
-        self._thread = threading.Thread(target=self._run, name="framelink-%s" % name, daemon=True)
-        self._thread.start()
+        self._start()
 
     # --- The decoding thread -----------------------------------------------------------------------------------
 
@@ -203,7 +181,7 @@ class FrameWriter:
     def bgr_wanted(self) -> bool:
         """Some reader waits for a frame with BGR: make it before `publish`, while the decoder's output is warm."""
         with self._lock:
-            return any(reader.wants and reader.wants_bgr for reader in self._readers.values())
+            return any(reader.wants and reader.wants_bgr for reader in self._readers())
 
     def publish(
         self,
@@ -241,8 +219,8 @@ class FrameWriter:
         with self._lock:
             readers = [
                 ReaderStats(reader.name, reader.delivered, reader.skipped, len(reader.held), reader.wants)
-                for reader in self._readers.values()
-                if reader.welcome
+                for reader in self._readers()
+                if reader.introduced
             ]
             return WriterStats(
                 self._written,
@@ -257,19 +235,7 @@ class FrameWriter:
 
     def close(self) -> None:
         """Disconnect every reader and remove the socket. Readers keep what they hold."""
-        with self._lock:
-            if self._closing:
-                return
-            self._closing = True
-        self._wake()
-        self._thread.join()
-        with self._lock:
-            for reader in list(self._readers.values()):
-                self._drop(reader, "%s has stopped" % self.name)
-        self._selector.close()
-        sockets.unlink_own(self.path, self._listener)
-        os.close(self._wake_in)
-        os.close(self._wake_out)
+        super().close()
         self._ring.close()
 
     def __enter__(self) -> FrameWriter:
@@ -283,7 +249,7 @@ class FrameWriter:
     def _serve_waiting(self) -> bool:
         """Give the newest frame to all who wait for one. True when a late BGR picture must be made first."""
         late = False
-        for reader in list(self._readers.values()):
+        for reader in self._readers():
             if reader.wants and not self._serve(reader):
                 late = True
         return late
@@ -310,115 +276,53 @@ class FrameWriter:
         reader.last_sequence = info.sequence
         reader.delivered += 1
         reader.skipped += skipped
-        try:
-            sockets.send(reader.connection, wire.notice(slot, info, skipped), timeout_s=0)
-        except (RingGone, OSError) as error:
-            self._evicted += 1
-            self._drop(reader, str(error))
+        self._send(reader, wire.notice(slot, info, skipped))
 
-    def _drop(self, reader: _Reader, reason: str) -> None:
-        """End a connection and free what it held."""
-        if reader.closed:
-            return
-        reader.closed = True
-        descriptor = reader.connection.fileno()
-        try:
-            sockets.send(reader.connection, wire.goodbye(reason), timeout_s=0)
-        except (RingGone, OSError):
-            log.debug("%s: %s could not be told why it was closed", self.name, reader.name)
-        self._readers.pop(descriptor, None)
-        self._selector.unregister(reader.connection)
-        reader.connection.close()
-        for slot in reader.held:
-            self._table.take_back(slot)
-        reader.held.clear()
+    def _readers(self) -> list[_Reader]:
+        return [peer for peer in self._peers.values() if isinstance(peer, _Reader)]
+
+    def _left(self, peer: Peer) -> None:
+        """What a reader held is free again, however it ended."""
+        if isinstance(peer, _Reader):
+            for slot in peer.held:
+                self._table.take_back(slot)
+            peer.held.clear()
 
     # --- The writer's own thread ----------------------------------------------------------------------------------
 
-    def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # The pipe is full of wake-ups already.
-            os.write(self._wake_in, b"w")
+    def _new_peer(self, connection: socket.socket) -> Peer:
+        return _Reader(connection)
 
-    def _run(self) -> None:
-        next_tick = time.monotonic() + TICK_S
-        while not self._closing:
-            for key, _ in self._selector.select(max(0.0, next_tick - time.monotonic())):
-                if key.fileobj is self._listener:
-                    self._accept()
-                elif key.fd == self._wake_out:
-                    os.read(self._wake_out, 4096)
-                else:
-                    self._hear(key.fd)
-            with self._lock:
-                late = self._serve_waiting()
-            if late:
-                self._paint()
-            if time.monotonic() >= next_tick:
-                self._look_after_waits()
-                next_tick = time.monotonic() + TICK_S
-
-    def _accept(self) -> None:
-        try:
-            connection, _ = self._listener.accept()
-        except BlockingIOError:
-            return  # It has gone again.
-        except (
-            OSError
-        ) as error:  # No descriptors left, most likely: the newcomer stays in the queue until the next tick.
-            log.warning("%s: a reader could not be accepted: %s", self.name, error)
-            self._selector.unregister(self._listener)
-            self._deaf = True
-            return
-        connection.setblocking(False)
-        reader = _Reader(connection)
+    def _turn(self) -> None:
         with self._lock:
-            self._selector.register(connection, selectors.EVENT_READ)
-            full = len(self._readers) >= self._max_readers
-            self._readers[connection.fileno()] = reader
-            if full:
-                self._refused += 1
-                self._drop(reader, "%s already has %d readers" % (self.name, self._max_readers))
+            late = self._serve_waiting()
+        if late:
+            self._paint()
 
-    def _hear(self, descriptor: int) -> None:
-        reader = self._readers.get(descriptor)
-        if reader is None:
-            return
-        try:
-            packet = sockets.receive_plain(reader.connection)
-            while packet is not None:
-                with self._lock:
-                    self._obey(reader, packet)
-                if reader.closed:
-                    return
-                packet = sockets.receive_plain(reader.connection)
-        except WireError as error:
-            log.warning("%s: reader %r closed: %s", self.name, reader.name, error)
-            with self._lock:
-                self._malformed += 1
-                self._drop(reader, str(error))
-        except (RingGone, OSError):
-            with self._lock:
-                self._drop(reader, "")
+    def _heard(self, peer: Peer, message: Message) -> None:
+        if not isinstance(peer, _Reader):
+            raise TypeError("%r is no reader" % peer)
+        with self._lock:
+            self._obey(peer, message)
 
-    def _obey(self, reader: _Reader, packet: bytes) -> None:
-        kind, body = wire.parse(packet)
-        if not reader.welcome:
-            if kind != wire.HELLO:
+    def _obey(self, reader: _Reader, message: Message) -> None:
+        if not reader.introduced:
+            if message.kind != wire.HELLO:
                 raise WireError("the first message must be HELLO")
-            reader.name = wire.text(body)
-            reader.welcome = True
+            reader.name = wire.text(message.body)
+            reader.introduced = True
             ring = wire.Announcement(self._ring.slots, self._ring.slot_bytes, self._ring.ring_id)
-            sockets.send(reader.connection, wire.ring(wire.WELCOME, ring), self._ring.descriptor, timeout_s=0)
-        elif kind == wire.WANT:
-            bgr, last_sequence = wire.parse_want(body)
+            self._send(reader, wire.ring(wire.WELCOME, ring), self._ring.descriptor)
+        elif message.kind == wire.WANT:
+            bgr, last_sequence = wire.parse_want(message.body)
             if last_sequence > self._sequence:
                 raise WireError("it asks for a frame after %d, the newest is %d" % (last_sequence, self._sequence))
             reader.last_sequence = max(reader.last_sequence, last_sequence)
             if not reader.wants:
                 reader.wanted_at = time.monotonic()
             reader.wants, reader.wants_bgr = True, bgr
-        elif kind == wire.RELEASE:
-            slot, sequence = wire.parse_slot(body)
+        elif message.kind == wire.RELEASE:
+            slot, sequence = wire.parse_slot(message.body)
             if reader.held.get(slot, (0, 0.0))[0] != sequence:
                 raise WireError("it releases slot %d, frame %d, which it does not hold" % (slot, sequence))
             del reader.held[slot]
@@ -426,7 +330,7 @@ class FrameWriter:
             if reader.pressed is not None and reader.pressed[0] == slot:
                 reader.pressed = None
         else:
-            raise WireError("an unknown kind of message: %d" % kind)
+            raise WireError("an unknown kind of message: %d" % message.kind)
 
     def _paint(self) -> None:
         """Make the BGR picture of the newest frame. Its slot counts as held meanwhile, the lock is free."""
@@ -453,7 +357,7 @@ class FrameWriter:
                 layout.mark_bgr(self._ring.header(slot))
             self._table.take_back(slot)
             # It may not be the newest any more; it is newer than what they have, and what they have waited for.
-            for reader in list(self._readers.values()):
+            for reader in self._readers():
                 if (
                     reader.wants
                     and reader.wants_bgr
@@ -462,24 +366,16 @@ class FrameWriter:
                 ):
                     self._give(reader, slot, info)
 
-    def _look_after_waits(self) -> None:
-        """Close who does not introduce himself; get slots back for who goes without frames."""
-        now = time.monotonic()
-        if self._deaf:
-            self._selector.register(self._listener, selectors.EVENT_READ)
-            self._deaf = False
-        with self._lock:
-            for reader in list(self._readers.values()):
-                if not reader.welcome and now - reader.connected_at > HELLO_TIMEOUT_S:
-                    self._malformed += 1
-                    self._drop(reader, "no HELLO within %.0f s" % HELLO_TIMEOUT_S)
-                elif reader.pressed is not None and now - reader.pressed[2] > PRESS_GRACE_S:
-                    log.warning("%s: reader %r keeps slots that others need: disconnected", self.name, reader.name)
-                    self._evicted += 1
-                    self._drop(reader, "slots asked for were not given back")
-            starved = [reader for reader in self._readers.values() if self._is_starved(reader, now)]
-            if starved:
-                self._press(starved, now)
+    def _tick(self, now: float) -> None:
+        """Get slots back for who goes without frames."""
+        for reader in self._readers():
+            if reader.pressed is not None and now - reader.pressed[2] > PRESS_GRACE_S:
+                log.warning("%s: reader %r keeps slots that others need: disconnected", self.name, reader.name)
+                self._evicted += 1
+                self._drop(reader, "slots asked for were not given back")
+        starved = [reader for reader in self._readers() if self._is_starved(reader, now)]
+        if starved:
+            self._press(starved, now)
 
     def _is_starved(self, reader: _Reader, now: float) -> bool:
         slot = self._table.newest
@@ -489,21 +385,15 @@ class FrameWriter:
 
     def _press(self, starved: list[_Reader], now: float) -> None:
         """Ask the reader that holds the most, for longest, for its oldest slot; one at a time."""
-        if any(reader.pressed is not None for reader in self._readers.values()):
+        if any(reader.pressed is not None for reader in self._readers()):
             return
         fewest = min(len(reader.held) for reader in starved)
         holders = [
-            reader
-            for reader in self._readers.values()
-            if len(reader.held) > fewest or (reader.held and not reader.wants)
+            reader for reader in self._readers() if len(reader.held) > fewest or (reader.held and not reader.wants)
         ]
         if not holders:
             return
         holder = max(holders, key=lambda reader: (len(reader.held), -min(since for _, since in reader.held.values())))
         slot, (sequence, _) = min(holder.held.items(), key=lambda item: item[1][1])
         holder.pressed = (slot, sequence, now)
-        try:
-            sockets.send(holder.connection, wire.press(slot, sequence), timeout_s=0)
-        except (FramelinkError, OSError) as error:
-            self._evicted += 1
-            self._drop(holder, str(error))
+        self._send(holder, wire.press(slot, sequence))
