@@ -1,0 +1,273 @@
+"""The whole of Belvedere, looked at from outside: `belvedere demo`, a player, a browser, boto3, and a power cut.
+
+One demo serves all tests of this module, in their order: each looks at what the ones before left running.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import boto3
+import numpy as np
+import pytest
+from belvedere.footage import ensure_detector
+
+from belvedere.cli.cloud import CloudAccess
+from tests.support.people import boxes_of_people, share_of_red_border
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+
+REPOSITORY = Path(__file__).parents[2]
+LIVE_TIMEOUT_S = 180.0
+OFFLINE_TIMEOUT_S = 40.0
+PICTURE_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 10.0
+SEEN_FRAMES = 40
+
+
+@dataclass
+class RunningDemo:
+    """What the demo printed, and its process."""
+
+    process: subprocess.Popen[str]
+    data: Path
+    lines: list[str]
+    page: str
+    rtsp_url: str
+    rtsp_user: str
+    rtsp_password: str
+
+    @property
+    def video(self) -> str:
+        """The address as a player takes it."""
+        return self.rtsp_url.replace("rtsp://", f"rtsp://{self.rtsp_user}:{self.rtsp_password}@")
+
+    def client(self, service: str) -> Any:
+        access = CloudAccess.load(self.data / "cloud")
+        session = boto3.Session(access.access_key_id, access.secret_access_key, region_name=access.region)
+        session._loader.search_paths.append(str(self.data / "aws-models"))
+        return session.client(service, endpoint_url=access.endpoint_url)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
+    data = tmp_path_factory.mktemp("demo")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "belvedere.cli.main", "demo", "--data", str(data), "--port", str(_free_ports())],
+        cwd=REPOSITORY,
+        env={
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("DEMO_SECONDS", "DEMO_JSON", "CAMERA", "CLIP")
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines: list[str] = []
+    live = threading.Event()
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if "Ctrl-C ends it" in line:
+                live.set()
+        live.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    came_live = live.wait(LIVE_TIMEOUT_S)
+    text = "".join(lines)
+    page = re.search(r"live page\s+(\S+)", text)
+    rtsp = re.search(r"RTSP\s+(\S+) \(user (\S+), password (\S+)\)", text)
+    if not came_live or page is None or rtsp is None:
+        process.kill()
+        pytest.fail(f"the demo did not come live:\n{text}\n{_logs(data)}")
+    try:
+        yield RunningDemo(process, data, lines, page[1], rtsp[1], rtsp[2], rtsp[3])
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        shutil.rmtree(data, ignore_errors=True)
+
+
+def test_the_picture_shows_boxes_where_a_detector_of_ones_own_finds_people(demo: RunningDemo) -> None:
+    model = ensure_detector(REPOSITORY / ".cache", lambda _: None)
+    shares = []
+    for image in _frames(demo.video, SEEN_FRAMES)[::4]:
+        shares += [share_of_red_border(image, box) for box in boxes_of_people(model, image, threshold=0.8)]
+    assert shares, "nobody was found in the picture"
+    assert float(np.median(shares)) > 0.5
+
+
+def test_a_browser_plays_the_live_page(demo: RunningDemo, tmp_path: Path) -> None:
+    from tests.support.browser import live_page
+
+    with live_page(demo.page) as page:
+        page.wait_for_function(
+            "document.querySelector('video') && document.querySelector('video').currentTime > 1", timeout=30_000
+        )
+        before = page.evaluate("document.querySelector('video').currentTime")
+        page.wait_for_function(f"document.querySelector('video').currentTime > {before} + 1", timeout=15_000)
+        picture = tmp_path / "video.png"
+        page.locator("video").screenshot(path=str(picture))
+        text = page.inner_text("body")
+    with av.open(str(picture)) as image:
+        shown = next(image.decode(video=0)).to_ndarray(format="rgb24").astype(int)
+    red = (shown[..., 0] > 140) & (shown[..., 1] < 110) & (shown[..., 2] < 110)
+    assert red.sum() > 100, "no boxes in the screenshot"
+    assert "people_counter" in text and "demo_appliance" in text
+
+
+def test_the_api_tells_status_logs_and_metrics(demo: RunningDemo) -> None:
+    panorama, logs, cloudwatch = demo.client("panorama"), demo.client("logs"), demo.client("cloudwatch")
+    (device,) = panorama.list_devices()["Devices"]
+    assert device["DeviceAggregatedStatus"] == "ONLINE"
+    running = [
+        app
+        for app in panorama.list_application_instances()["ApplicationInstances"]
+        if app["Status"] == "DEPLOYMENT_SUCCEEDED"
+    ]
+    assert [app["HealthStatus"] for app in running] == ["RUNNING"]
+    instance_id = running[0]["ApplicationInstanceId"]
+    nodes = panorama.list_application_instance_node_instances(ApplicationInstanceId=instance_id)["NodeInstances"]
+    assert {node["CurrentStatus"] for node in nodes} == {"RUNNING"}
+    group = f"/aws/panorama/devices/{device['DeviceId']}"
+    streams = {
+        stream["logStreamName"]
+        for stream in logs.describe_log_streams(logGroupName=f"{group}/applications/{instance_id}")["logStreams"]
+    }
+    assert {"code_node", "console_output"} <= streams
+    assert logs.get_log_events(logGroupName=group, logStreamName="occ_log")["events"]
+    metrics = {(metric["Namespace"], metric["MetricName"]) for metric in cloudwatch.list_metrics()["Metrics"]}
+    assert {("PanoramaDeviceMetrics", "DeviceActive"), ("PeopleCounter", "People")} <= metrics
+
+
+def test_no_password_is_in_any_log(demo: RunningDemo) -> None:
+    secrets = {
+        (demo.data / "camera.password").read_text(),
+        demo.rtsp_password,
+        CloudAccess.load(demo.data / "cloud").secret_access_key,
+    }
+    for log in [*demo.data.rglob("*.log"), *demo.data.rglob("logs/*")]:
+        text = log.read_text(errors="replace") if log.is_file() else ""
+        assert not [secret for secret in secrets if secret in text], f"a secret stands in {log.name}"
+
+
+def test_after_a_power_cut_the_appliance_shows_offline_and_comes_back_by_itself(demo: RunningDemo) -> None:
+    panorama = demo.client("panorama")
+    (device,) = panorama.list_devices()["Devices"]
+    appliance = _pid_of(demo.process.pid, "edge")
+    os.kill(appliance, signal.SIGKILL)
+    _until("the device is OFFLINE", OFFLINE_TIMEOUT_S, lambda: _connection(panorama, device["DeviceId"]) == "OFFLINE")
+    again = subprocess.Popen(
+        [sys.executable, "-m", "belvedere.cli.main", "appliance", "run", "--data", str(demo.data / "appliance")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _until("the device is ONLINE", PICTURE_TIMEOUT_S, lambda: _connection(panorama, device["DeviceId"]) == "ONLINE")
+        _until("frames come again", PICTURE_TIMEOUT_S, lambda: len(_frames(demo.video, 5)) == 5)
+    finally:
+        again.send_signal(signal.SIGTERM)
+        again.wait(STOP_TIMEOUT_S)
+
+
+def test_ctrl_c_ends_everything_and_leaves_nothing_behind(demo: RunningDemo) -> None:
+    begun = _processes_of(demo.data)
+    assert begun, "nothing was running"
+    demo.process.send_signal(signal.SIGINT)
+    demo.process.wait(STOP_TIMEOUT_S)
+    _until("every process has ended", STOP_TIMEOUT_S, lambda: not _processes_of(demo.data))
+    assert not [path for path in demo.data.rglob("*") if path.is_socket()]
+    assert str(demo.data) not in Path("/proc/mounts").read_text()
+
+
+def _frames(url: str, count: int) -> list[np.ndarray[Any, Any]]:
+    """The next frames of a stream, RGB; fewer where it does not open or ends."""
+    frames: list[np.ndarray[Any, Any]] = []
+    try:
+        with av.open(url, options={"rtsp_transport": "tcp"}, timeout=(5.0, 5.0)) as video:
+            for frame in video.decode(video=0):
+                frames.append(frame.to_ndarray(format="rgb24"))
+                if len(frames) == count:
+                    return frames
+    except av.error.FFmpegError:
+        return frames
+    return frames
+
+
+def _connection(panorama: Any, device_id: str) -> str:
+    return str(panorama.describe_device(DeviceId=device_id)["DeviceConnectionStatus"])
+
+
+def _until(what: str, timeout_s: float, reached: Any) -> None:
+    """Asks again and again: what is asked lies outside this process and tells nobody when it changes."""
+    deadline = time.monotonic() + timeout_s
+    while not reached():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {timeout_s:.0f} s: {what}")
+        threading.Event().wait(0.2)
+
+
+def _processes_of(data: Path) -> list[int]:
+    """Processes that were started for this data folder."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if any(os.fsencode(str(data)) in part for part in command):
+            found.append(int(folder.name))
+    return found
+
+
+def _pid_of(root: int, module: str) -> int:
+    import psutil
+
+    for process in psutil.Process(root).children(recursive=True):
+        command = process.cmdline()
+        if "-m" in command and command[command.index("-m") + 1] == module:
+            return int(process.pid)
+    pytest.fail(f"no process `-m {module}` below the demo")
+
+
+def _free_ports() -> int:
+    """The first of five free ports in a row."""
+    import socket
+
+    for first in range(20_000, 60_000, 10):
+        try:
+            with socket.socket() as probe:
+                for offset in range(5):
+                    with socket.socket() as one:
+                        one.bind(("127.0.0.1", first + offset))
+                probe.bind(("127.0.0.1", 0))
+            return first
+        except OSError:
+            continue
+    pytest.fail("no five free ports in a row")
+
+
+def _logs(data: Path) -> str:
+    """The ends of the logs, for a failed start."""
+    return "\n".join(
+        f"--- {log.relative_to(data)}\n{log.read_text(errors='replace')[-1500:]}" for log in data.rglob("*.log")
+    )
