@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
 from belvedere.chassis.secret import Secret
-
 from edge.ingest.errors import CameraUnsupported
 
 DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322}

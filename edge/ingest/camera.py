@@ -18,8 +18,8 @@ import av
 import av.container
 import av.error
 from av.codec.context import Flags as CodecFlags
-from belvedere.chassis.logs import get_logger
 
+from belvedere.chassis.logs import get_logger
 from edge.ingest import errors
 from edge.ingest.address import Address
 from edge.ingest.backoff import Backoff

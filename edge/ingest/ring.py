@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from belvedere.chassis.logs import get_logger
-from framelink import FrameWriter, NoMemory, PixelFormat, WritableSlot, slot_bytes_for
-
 from edge.ingest.errors import CameraStalled
 from edge.ingest.pictures import Pictures, from_planes
+from framelink import FrameWriter, NoMemory, PixelFormat, WritableSlot, slot_bytes_for
 
 if TYPE_CHECKING:
     import av

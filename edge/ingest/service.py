@@ -11,7 +11,6 @@ from typing import Any
 
 from belvedere.chassis.edge import CommandFailed, EdgeProcess
 from belvedere.chassis.settings import load
-
 from edge.ingest.settings import Settings
 from edge.ingest.workers import WantedCamera, Workers
 
@@ -37,10 +36,12 @@ async def main(me: EdgeProcess) -> None:
             except TimeoutError:
                 continue  # Nothing new but the counters.
 
-    await me.command("apply", apply)
-    me.tasks.start("status", publish())
-    await me.stop.wait()
-    await workers.close()
+    try:
+        await me.command("apply", apply)
+        me.tasks.start("status", publish())
+        await me.stop.wait()
+    finally:
+        await workers.close()
 
 
 def wanted_cameras(body: dict[str, Any]) -> list[WantedCamera]:

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+
 from belvedere.chassis import logs
 from belvedere.chassis.secret import Secret
 from belvedere.fleet import ReasonCode
-
 from edge.ingest.address import Address
 from edge.ingest.camera import Camera
 from edge.ingest.errors import CameraUnsupported

@@ -17,7 +17,6 @@ from typing import Any
 from belvedere.chassis.logs import get_logger
 from belvedere.chassis.process import Child
 from belvedere.chassis.secret import Secret
-
 from edge.ingest.backoff import Backoff
 from edge.ingest.settings import Settings
 from edge.ingest.worker import STOP_TIMEOUT_S, WorkerConfig, reason

@@ -1,0 +1,152 @@
+"""Keeps the worker process running, tells it the wanted set, and finds out which model brings it down.
+
+Must not know the bus, nor how models are computed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from belvedere.chassis.logs import get_logger
+from belvedere.chassis.process import Child
+from belvedere.fleet import ReasonCode
+from edge.inference.settings import Settings
+from edge.inference.worker import WorkerConfig
+
+log = get_logger(__name__)
+
+# SIGTERM to SIGKILL for the worker.
+WORKER_GRACE_S = 1.5
+RESTART_FIRST_S = 0.5
+# A worker that lived this long was a good one: its next end is a first one again.
+HEALTHY_S = 30.0
+# A model during whose loading the process ended this often is not loaded again: it would take the others with it each
+# time.
+LOAD_CRASHES_MAX = 2
+# Longest status line: some 400 bytes a model.
+LINE_BYTES_MAX = 1 << 20
+
+Row = Mapping[str, Any]
+
+
+class Keeper:
+    """The worker of one appliance. `changed` is called when a status comes."""
+
+    def __init__(self, socket_path: Path, cache: Path, settings: Settings, changed: Callable[[], None]) -> None:
+        self._config = WorkerConfig(socket_path, cache, settings)
+        self._settings = settings
+        self._changed = changed
+        self._wanted: Sequence[Row] = []
+        self._rows: dict[str, Row] = {}
+        self._loading: str | None = None
+        self._crashes: Counter[str] = Counter()
+        self._stdin: asyncio.StreamWriter | None = None
+        self._failures = 0
+
+    async def apply(self, models: Sequence[Row]) -> None:
+        """The whole wanted set, rows as in `inference.apply`. Idempotent."""
+        if models == self._wanted:
+            # Said again all the same: a model that failed is tried again when its file has changed.
+            await self._tell()
+            return
+        log.info("models applied", models=sorted(str(row["model_id"]) for row in models))
+        # A model that is taken back and asked for anew gets a fresh chance.
+        kept = {row["model_id"] for row in models}
+        self._crashes = Counter({model_id: n for model_id, n in self._crashes.items() if model_id in kept})
+        self._wanted = models
+        await self._tell()
+        self._changed()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of `inference.status`."""
+        return [self._row(row["model_id"]) for row in sorted(self._wanted, key=lambda row: str(row["model_id"]))]
+
+    async def run(self) -> None:
+        """Keep the worker running until cancelled."""
+        while True:
+            began = time.monotonic()
+            code = await self._run_once()
+            suspect, self._loading, self._rows = self._loading, None, {}
+            if suspect is not None:
+                self._crashes[suspect] += 1
+            self._failures = 1 if time.monotonic() - began > HEALTHY_S else self._failures + 1
+            wait_s = self._wait_s()
+            log.error("inference process ended", exit_code=code, loading=suspect, restart_in_s=round(wait_s, 1))
+            self._changed()
+            await asyncio.sleep(wait_s)
+
+    def _wait_s(self) -> float:
+        if self._failures <= 1:
+            return 0.0
+        wait_s = RESTART_FIRST_S * 2.0 ** min(self._failures - 2, 16)
+        return min(self._settings.worker_restart_max_s, wait_s) * random.uniform(0.75, 1.0)
+
+    async def _run_once(self) -> int | None:
+        child = await Child.start(
+            "inference worker",
+            [sys.executable, "-m", "edge.inference.worker"],
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert child.process.stdin is not None and child.process.stdout is not None
+        try:
+            self._stdin = child.process.stdin
+            self._stdin.write(self._config.to_line())
+            await self._tell()
+            async for line in _lines(child.process.stdout):
+                status = json.loads(line)
+                self._rows = {row["model_id"]: row for row in status["models"]}
+                self._loading = status["loading"]
+                self._changed()
+        except (BrokenPipeError, ConnectionResetError) as error:
+            log.warning("inference process does not listen", error=type(error).__name__)
+        finally:
+            self._stdin = None
+            # Also where this task is cancelled: the process must not outlive it.
+            code = await asyncio.shield(child.stop(WORKER_GRACE_S))
+        return code
+
+    async def _tell(self) -> None:
+        if self._stdin is None:
+            return  # It is told when it starts.
+        models = [row for row in self._wanted if self._crashes[row["model_id"]] < LOAD_CRASHES_MAX]
+        try:
+            self._stdin.write(json.dumps({"models": models}).encode() + b"\n")
+            await self._stdin.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            log.debug("inference process is ending; its successor is told")
+
+    def _row(self, model_id: str) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "model_id": model_id,
+            "state": "loading",
+            "reason": None,
+            "calls": 0,
+            "errors": 0,
+            "infer_ms": {"p50": None, "p99": None},
+        }
+        if self._crashes[model_id] >= LOAD_CRASHES_MAX:
+            message = (
+                "loading the model brought the inference process down each time; check its file, or export it anew"
+            )
+            return {**row, "state": "failed", "reason": {"code": str(ReasonCode.MODEL_INVALID), "message": message}}
+        return {**row, **self._rows.get(model_id, {})}
+
+
+async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """The lines of a stream, longer than asyncio's own limit of 64 KiB."""
+    rest = b""
+    while data := await stream.read(65536):
+        *whole, rest = (rest + data).split(b"\n")
+        for line in whole:
+            yield line
+        if len(rest) > LINE_BYTES_MAX:
+            raise ValueError(f"a status line of the inference process is longer than {LINE_BYTES_MAX} bytes")
