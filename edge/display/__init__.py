@@ -1,0 +1,3 @@
+"""The display: what applications show, as RTSP and as fragmented MP4 for browsers. Encoded once, and only while
+somebody looks.
+"""

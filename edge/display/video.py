@@ -1,0 +1,335 @@
+"""One application's video: newest pictures in, encoded frames out to every viewer. It works only while somebody looks.
+
+Pictures arrive on framelink's threads (`receive`), are composed and encoded on a thread of this video's own, and reach
+viewers on the event loop. Between receiver and encoder at most one picture a stream waits: a newer one takes its place,
+counted.
+Must not know how viewers are connected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import av
+
+from belvedere.chassis.logs import get_logger
+from framelink import FramelinkError, Output
+
+from .composer import MAX_STREAMS, MIN_SIDE, Composer
+from .encoder import EncodedFrame, Encoder, EncoderError, EncoderOptions, StreamFormat
+from .pictures import PictureTooSmall, copy_picture
+
+log = get_logger(__name__)
+
+MAX_QUEUED_FRAMES = 60
+"""Of one viewer: two seconds at 30 fps; who is further behind goes on at the next key frame."""
+TICK_S = 0.5
+"""How often a video without new pictures is looked at, and a placard's seconds go on."""
+FIRST_PICTURE_WAIT_S = 0.7
+"""For a picture after the first viewer joined, before a placard is shown."""
+GRID_INTERVAL_S = 1 / 30
+"""Several streams do not come in step: a grid is encoded at most this often."""
+THREAD_STOP_TIMEOUT_S = 2.0
+LATENCIES_KEPT = 2000
+
+
+class PictureGone(Exception):
+    """A sender gave its picture away while it was being shown."""
+
+
+class Viewer:
+    """One viewer's bounded queue. On the event loop only."""
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self._queue: deque[EncodedFrame] = deque()
+        self._needs_key = True
+        self._started = False
+        self._ended = False
+        self._ready = asyncio.Event()
+
+    async def next(self) -> EncodedFrame | None:
+        """The next frame, the first one a key frame; None when the video has ended."""
+        while not self._queue:
+            if self._ended:
+                return None
+            self._ready.clear()
+            await self._ready.wait()
+        return self._queue.popleft()
+
+    def offer(self, frame: EncodedFrame) -> None:
+        """Never waits: who is behind loses what is queued, and goes on at the next key frame."""
+        if len(self._queue) >= MAX_QUEUED_FRAMES:
+            self.dropped += len(self._queue)
+            self._queue.clear()
+            self._needs_key = True
+        if self._needs_key and not frame.keyframe:
+            self.dropped += self._started
+            return
+        self._needs_key, self._started = False, True
+        self._queue.append(frame)
+        self._ready.set()
+
+    def end(self) -> None:
+        self._ended = True
+        self._ready.set()
+
+
+class Video:
+    """The video of one application instance's sink."""
+
+    def __init__(self, instance_id: str, node: str, application: str, options: EncoderOptions, stale_s: float) -> None:
+        self.instance_id = instance_id
+        self.node = node
+        self.application = application
+        self.received = 0
+        """Pictures that came from the application."""
+        self.replaced = 0
+        """Pictures that a newer one overtook before they were encoded."""
+        self.unusable = 0
+        """Pictures that could not be read or are too small."""
+        self.displayed = 0
+        """Pictures encoded for a viewer."""
+        self.encoder_starts = 0
+        """How often an encoder was started: with nobody looking, never."""
+        self.viewers_dropped = 0
+        """Frames that slow viewers, now gone, did not get."""
+        self.first_output_ms: int | None = None
+        """Unix time of the first picture, milliseconds."""
+        self._options = options
+        self._stale_s = stale_s
+        self._loop = asyncio.get_running_loop()
+        self._viewers: set[Viewer] = set()
+        self._latencies_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
+        self._latency_count = 0
+        # Below: shared with the receiver's and the encoder's thread, under the condition's lock.
+        self._changed = threading.Condition()
+        self._mail: dict[str, Output] = {}
+        self._seen: dict[str, tuple[int, int, float]] = {}
+        self._first_node = ""
+        self._looked_at = False
+        self._key_wanted = False
+        self._thread: threading.Thread | None = None
+        self._composer = Composer(application, stale_s)
+        self._format: StreamFormat | None = None
+        self._newest: av.VideoFrame | None = None
+
+    # On framelink's threads.
+
+    def receive(self, output: Output) -> None:
+        """Takes a picture over; its `done()` is called here or by the encoder's thread, in any case soon."""
+        info = output.info
+        unneeded: Output | None = output
+        with self._changed:
+            self.received += 1
+            self._first_node = self._first_node or output.node
+            # Two nodes of one application may show the same camera, each with boxes of its own.
+            alone = output.node == self._first_node
+            stream_id = output.stream_id if alone else f"{output.node}/{output.stream_id}"
+            if self.first_output_ms is None:
+                self.first_output_ms = time.time_ns() // 1_000_000
+            if stream_id in self._seen or len(self._seen) < MAX_STREAMS:
+                self._seen[stream_id] = (info.width, info.height, time.monotonic())
+                if self._looked_at:
+                    unneeded = self._mail.pop(stream_id, None)
+                    self.replaced += unneeded is not None
+                    self._mail[stream_id] = output
+                    self._changed.notify()
+        if unneeded is not None:
+            unneeded.done()
+
+    # On the event loop.
+
+    @property
+    def viewers(self) -> int:
+        return len(self._viewers)
+
+    @property
+    def encoding(self) -> bool:
+        """Whether the encoder runs."""
+        return self._thread is not None
+
+    def join(self) -> Viewer:
+        """A new viewer: it gets a key frame at once, or as soon as there is a picture."""
+        viewer = Viewer()
+        self._viewers.add(viewer)
+        with self._changed:
+            self._looked_at = self._key_wanted = True
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=f"display {self.application}", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+        return viewer
+
+    def leave(self, viewer: Viewer) -> None:
+        """After the last one the encoder stops."""
+        if viewer in self._viewers:
+            self._viewers.discard(viewer)
+            self.viewers_dropped += viewer.dropped
+            if not self._viewers:
+                with self._changed:
+                    self._looked_at = False
+                    self._changed.notify()
+
+    def want_key_frame(self) -> None:
+        """The next picture becomes a key frame; without one, the last picture, at the next tick."""
+        with self._changed:
+            self._key_wanted = True
+
+    async def describe(self) -> StreamFormat:
+        """The format that a viewer who joins now will get first, as far as it can be known. Raises EncoderError."""
+        with self._changed:
+            if self._thread is not None and self._format is not None:
+                return self._format
+            if self._thread is None:
+                self._note_seen()
+            size = self._composer.size
+            if self._format is not None and size == (self._format.width, self._format.height):
+                return self._format
+        return (await asyncio.to_thread(Encoder, *size, self._options)).format
+
+    @property
+    def newest(self) -> av.VideoFrame | None:
+        """The frame composed last; only while somebody looks."""
+        return self._newest
+
+    def latency_ms(self) -> dict[str, float | int | None]:
+        """Camera to display, of the newest pictures that were encoded."""
+        kept = sorted(self._latencies_ms)
+        if not kept:
+            return {"p50": None, "p99": None, "count": 0}
+        p50, p99 = (round(kept[min(len(kept) - 1, int(len(kept) * part))], 2) for part in (0.50, 0.99))
+        return {"p50": p50, "p99": p99, "count": self._latency_count}
+
+    async def close(self) -> None:
+        """Ends the viewers and the encoder."""
+        for viewer in tuple(self._viewers):
+            viewer.end()
+            self.leave(viewer)
+        thread = self._thread
+        if thread is not None:
+            await asyncio.to_thread(thread.join, THREAD_STOP_TIMEOUT_S)
+            if thread.is_alive():
+                log.error("encoder did not stop in time", instance_id=self.instance_id, timeout_s=THREAD_STOP_TIMEOUT_S)
+
+    def _publish(self, frame: EncodedFrame, latencies_ms: Sequence[float]) -> None:
+        if self._viewers:
+            self.displayed += len(latencies_ms)
+            self._latencies_ms.extend(latencies_ms)
+            self._latency_count += len(latencies_ms)
+        for viewer in self._viewers:
+            viewer.offer(frame)
+
+    def _failed(self) -> None:
+        for viewer in self._viewers:
+            viewer.end()
+
+    # On the encoder's thread.
+
+    def _run(self) -> None:
+        try:
+            self._encode_while_looked_at()
+        except EncoderError as error:
+            log.error("video cannot be encoded", instance_id=self.instance_id, why=str(error))
+            self._give_up()
+        except Exception:
+            log.exception("video failed", instance_id=self.instance_id)
+            self._give_up()
+
+    def _give_up(self) -> None:
+        with self._changed:
+            self._thread = None
+            left, self._mail = self._mail, {}
+        for output in left.values():
+            output.done()
+        self._on_loop(self._failed)
+
+    def _encode_while_looked_at(self) -> None:
+        encoder: Encoder | None = None
+        with self._changed:
+            self._note_seen()
+        started_s, next_s, key = time.monotonic(), 0.0, False
+        while True:
+            taken = self._take(next_s)
+            if taken is None:
+                return
+            mail, asked = taken
+            key = key or asked
+            latest_ns = self._copy(mail)
+            now_s = time.monotonic()
+            if latest_ns is None:
+                waiting = encoder is None and now_s - started_s < FIRST_PICTURE_WAIT_S
+                if waiting or not (key or encoder is None or self._composer.stale(now_s)):
+                    continue
+            frame = self._composer.compose(now_s)
+            self._newest = frame
+            if encoder is None or (frame.width, frame.height) != (encoder.format.width, encoder.format.height):
+                encoder = Encoder(frame.width, frame.height, self._options)
+                self.encoder_starts += 1
+                self._format = encoder.format
+            captured_ns = latest_ns if latest_ns is not None else time.monotonic_ns()
+            encoded = encoder.encode(frame, captured_ns * 9 // 100_000, key)
+            key = False
+            if self._composer.streams > 1:
+                next_s = now_s + GRID_INTERVAL_S
+            shown_ns = time.monotonic_ns()
+            latencies = [(shown_ns - output.info.capture_ns) / 1e6 for output in mail.values()]
+            self._on_loop(self._publish, encoded, latencies)
+
+    def _take(self, not_before_s: float) -> tuple[dict[str, Output], bool] | None:
+        """What came since the last time, after at most TICK_S; None when nobody looks any more: the thread ends."""
+        with self._changed:
+            tick_s = time.monotonic() + TICK_S
+            while self._looked_at:
+                now_s = time.monotonic()
+                if now_s >= tick_s or (self._mail and now_s >= not_before_s):
+                    break
+                self._changed.wait((not_before_s if self._mail and now_s < not_before_s else tick_s) - now_s)
+            mail, self._mail = self._mail, {}
+            key, self._key_wanted = self._key_wanted, False
+            looked_at = self._looked_at
+            if not looked_at:
+                self._thread = self._newest = None
+        if looked_at:
+            return mail, key
+        for output in mail.values():
+            output.done()
+        return None
+
+    def _copy(self, mail: dict[str, Output]) -> int | None:
+        """The pictures into the composer, and back to their owners; the newest capture time, or None without any."""
+        latest_ns: int | None = None
+        for stream_id, output in tuple(mail.items()):
+            try:
+                picture = copy_picture(output.planes(), output.info.format)
+                rects, labels = tuple(output.rects), tuple(output.labels)
+                if not output.still_valid():
+                    raise PictureGone("the picture's memory was used again before it was copied")
+            except (FramelinkError, PictureTooSmall, PictureGone) as error:
+                self.unusable += 1
+                log.debug("picture cannot be shown", instance_id=self.instance_id, why=str(error))
+                del mail[stream_id]
+                continue
+            finally:
+                output.done()
+            self._composer.update(stream_id, picture, rects, labels, time.monotonic())
+            latest_ns = max(latest_ns or 0, output.info.capture_ns)
+        return latest_ns
+
+    def _note_seen(self) -> None:
+        """What came while nobody looked: sizes and times, for the first frame's size. Under the lock, encoder
+        stopped.
+        """
+        for stream_id, (width, height, seen_s) in self._seen.items():
+            if width >= MIN_SIDE and height >= MIN_SIDE:
+                self._composer.note(stream_id, width, height, seen_s)
+
+    def _on_loop(self, call: Callable[..., object], *arguments: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:
+            log.debug("the event loop has ended", instance_id=self.instance_id)
