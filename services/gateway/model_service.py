@@ -1,0 +1,76 @@
+"""An AWS service that is a model, some protocols, and a function per operation: STS, Logs and CloudWatch are.
+
+Knows no operation. Reads the request by its protocol, checks it against the model, asks whether it is allowed, calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from belvedere import awsmodel
+from belvedere.awsmodel import ServiceModel
+from belvedere.chassis.errors import BelvedereError
+from services.gateway.codecs import Codec
+from services.gateway.errors import AwsError, GatewayError
+from services.gateway.message import Call, Reply
+from services.gateway.validation import Problems, read_members
+
+Values = Mapping[str, Any]
+Handler = Callable[[Values, Call], Awaitable[dict[str, Any]]]
+
+
+class ModelService:
+    """See the module. `handlers` are by operation, `failure` gives the service's own error for a peer's."""
+
+    streams = False
+    skew_s = 300
+
+    def __init__(
+        self,
+        *,
+        model: ServiceModel,
+        codecs: Sequence[Codec],
+        prefix: str,
+        handlers: Mapping[str, Handler],
+        resource: Callable[[Values, Call], str],
+        invalid: Callable[[Problems], AwsError],
+        failure: Callable[[BelvedereError], AwsError],
+    ) -> None:
+        self._model, self._codecs, self._prefix = model, codecs, prefix
+        self._handlers, self._resource = handlers, resource
+        self._invalid, self._failure = invalid, failure
+
+    async def handle(self, call: Call) -> Reply:
+        """Raises GatewayError with the service's codes."""
+        codec = self._codec(call)
+        request = codec.read(call, self._model)
+        operation = self._model.operations.get(request.operation)
+        if operation is None or operation.input is None:
+            name = request.operation[:128] or "A request without an operation"
+            raise AwsError("UnknownOperationException", f"{name} is not served here.", 400)
+        call.operation = operation.name
+        problems = request.problems
+        by_name = {name: request.values.get(m.wire_name) for name, m in operation.input.members.items()}
+        values = read_members(operation.input, by_name, "", problems)
+        # Asked before the caller is told what is wrong: who may not call learns nothing.
+        await call.authorize(f"{self._prefix}:{operation.name}", self._resource(values, call))
+        if problems:
+            raise self._invalid(problems)
+        try:
+            output = await self._handlers[operation.name](values, call)
+        except BelvedereError as error:
+            raise self._failure(error) from error
+        return codec.write(call, operation, output)
+
+    def failed(self, call: Call, error: GatewayError) -> Reply:
+        return self._codec(call).failed(call, error)
+
+    def _codec(self, call: Call) -> Codec:
+        return next(codec for codec in self._codecs if codec.speaks(call))
+
+
+def load_model(folder: str) -> ServiceModel:
+    """The model.json of a package of the front door."""
+    return awsmodel.load(Path(__file__).parent / folder / "model.json")
