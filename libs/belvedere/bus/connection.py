@@ -255,7 +255,7 @@ class Bus:
                 raw = await self._request_on(client, reply, subject, payload(data), timeout_s, headers)
         except nats.errors.NoRespondersError as error:
             raise NoResponders(f"nobody answers {subject}: the service or device is not connected") from error
-        except (nats.errors.TimeoutError, asyncio.TimeoutError) as error:
+        except (TimeoutError, nats.errors.TimeoutError) as error:
             raise RequestTimeout(f"no answer to {subject} within {timeout_s:g} s") from error
         except (nats.errors.Error, OSError) as error:
             raise Disconnected(f"cannot ask {subject}: {error}") from error
@@ -327,7 +327,9 @@ class Bus:
             if isinstance(error, nats.errors.SlowConsumerError):
                 self.stats.dropped += 1
                 if self.stats.dropped & (self.stats.dropped - 1) == 0:  # 1, 2, 4, 8 …: a flood is not logged as one
-                    log.warning("a handler is too slow", bus=self.name, subject=error.subject, dropped=self.stats.dropped)
+                    log.warning(
+                        "a handler is too slow", bus=self.name, subject=error.subject, dropped=self.stats.dropped
+                    )
             else:
                 log.debug("nats", bus=self.name, error=repr(error))
 

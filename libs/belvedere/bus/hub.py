@@ -182,10 +182,14 @@ class Hub:
             raise ServerFailed(f"the hub runs but cannot be used: {error}") from error
 
     async def _make_ready(self) -> None:
-        async with await Bus.connect(self.url, self.system_credentials(), "hub-start", timeout_s=START_TIMEOUT_S) as system:
+        async with await Bus.connect(
+            self.url, self.system_credentials(), "hub-start", timeout_s=START_TIMEOUT_S
+        ) as system:
             accounts = Accounts(system, self.keys.operator_signing.public)
             await accounts.push(self.keys.fleet_account_jwt(int(time.time())))
-        async with await Bus.connect(self.url, self.services_credentials(), "hub-start", timeout_s=START_TIMEOUT_S) as bus:
+        async with await Bus.connect(
+            self.url, self.services_credentials(), "hub-start", timeout_s=START_TIMEOUT_S
+        ) as bus:
             while True:
                 try:
                     await api(bus, "INFO", what="JetStream")

@@ -23,6 +23,7 @@ FETCH_EXPIRES_S = 30.0  # how long one pull stays open at the server
 HEARTBEAT_S = 5.0  # the server's sign of life within a pull; three missing ones mean that the pull is lost
 RESTART_PAUSE_S = 0.5  # between attempts to open a consumer that is not there
 NOT_FOUND_CODES = {10059, 10014, 10037}  # stream, consumer, message
+NOT_READY_CODES = {10008}
 WRONG_SEQUENCE_CODES = {10071, 10164}
 
 MSG_ID = "Nats-Msg-Id"
@@ -248,10 +249,14 @@ def parse_headers(raw: bytes) -> dict[str, str]:
 
 
 def _raise_error(body: Any, what: str) -> None:
-    error = body.get("error") if isinstance(body, dict) else {"code": 500, "description": json.dumps(body)[:200]}
+    if not isinstance(body, dict):
+        raise StreamError(500, f"an answer that is no object: {json.dumps(body)[:200]}", what)
+    error: dict[str, Any] | None = body.get("error")
     if not error:
         return
-    code, description = int(error.get("err_code", error.get("code", 0))), str(error.get("description", "no reason given"))
+    code, description = int(error.get("err_code") or error.get("code") or 0), str(error.get("description", ""))
+    if code in NOT_READY_CODES:
+        raise NoResponders(f"{what}: {description}; JetStream is still starting")
     if code in WRONG_SEQUENCE_CODES:
         raise WrongRevision(code, description, what)
     if code in NOT_FOUND_CODES:

@@ -72,7 +72,11 @@ def is_public_key(value: str, kind: Kind) -> bool:
         raw = base64.b32decode(value)
     except (ValueError, binascii.Error):
         return False
-    return len(raw) == 35 and raw[0] == int(kind) and nkeys.crc16(bytearray(raw[:-2])) == int.from_bytes(raw[-2:], "little")
+    return (
+        len(raw) == 35
+        and raw[0] == int(kind)
+        and nkeys.crc16(bytearray(raw[:-2])) == int.from_bytes(raw[-2:], "little")
+    )
 
 
 def verify(public: str, data: bytes, signature: bytes) -> bool:
@@ -88,9 +92,17 @@ def verify(public: str, data: bytes, signature: bytes) -> bool:
     return True
 
 
-def encode(subject: str, name: str, claims: Mapping[str, Any], signer: Key, *, issued_at: int, expires_at: int | None = None) -> str:
+def encode(
+    subject: str, name: str, claims: Mapping[str, Any], signer: Key, *, issued_at: int, expires_at: int | None = None
+) -> str:
     """A signed JWT about `subject` (a public key). Times in unix seconds."""
-    body: dict[str, Any] = {"iat": issued_at, "iss": signer.public, "name": name, "sub": subject, "nats": {**claims, "version": 2}}
+    body: dict[str, Any] = {
+        "iat": issued_at,
+        "iss": signer.public,
+        "name": name,
+        "sub": subject,
+        "nats": {**claims, "version": 2},
+    }
     if expires_at is not None:
         body["exp"] = expires_at
     body["jti"] = base64.b32encode(hashlib.sha256(_json(body)).digest()).rstrip(b"=").decode()
@@ -181,7 +193,12 @@ def fleet_account_claims(signing_key: str) -> dict[str, Any]:
 
 
 def device_account_claims(
-    device_id: str, *, fleet_account: str, signing_key: str, revocations: Mapping[str, int] | None = None, closed: bool = False
+    device_id: str,
+    *,
+    fleet_account: str,
+    signing_key: str,
+    revocations: Mapping[str, int] | None = None,
+    closed: bool = False,
 ) -> dict[str, Any]:
     """A device's own account: it imports its own subjects and nothing else. `closed`: a deleted device's, may do nothing."""
 
@@ -194,7 +211,13 @@ def device_account_claims(
         service("target", _target_get(device_id), subjects.CTL_TARGET_GET),
         service("reported", subjects.kv_key(subjects.REPORTED_BUCKET, device_id), subjects.CTL_REPORTED_PUT),
         service("answers", answers, answers),
-        {"name": "commands", "subject": commands, "local_subject": commands, "account": fleet_account, "type": "stream"},
+        {
+            "name": "commands",
+            "subject": commands,
+            "local_subject": commands,
+            "account": fleet_account,
+            "type": "stream",
+        },
     ]
     limits = _limits(jetstream=False) | {
         "leaf": 0 if closed else DEVICE_LEAFS,
@@ -229,7 +252,7 @@ def _target_get(device_id: str) -> str:
 
 def _limits(*, jetstream: bool) -> dict[str, Any]:
     names = ("subs", "conn", "leaf", "imports", "exports", "data", "payload")
-    limits: dict[str, Any] = {name: UNLIMITED for name in names} | {"wildcards": True}
+    limits: dict[str, Any] = dict.fromkeys(names, UNLIMITED) | {"wildcards": True}
     if jetstream:
         limits |= {"mem_storage": UNLIMITED, "disk_storage": UNLIMITED, "streams": UNLIMITED, "consumer": UNLIMITED}
     return limits

@@ -93,9 +93,7 @@ class Keyring:
     ) -> str:
         """The lease of one device: good for a leaf link until `expires_at`."""
         claims = jwt.device_user_claims(account_public_key)
-        return jwt.encode(
-            user_public_key, device_id, claims, self.device_signing, issued_at=now, expires_at=expires_at
-        )
+        return jwt.encode(user_public_key, device_id, claims, self.device_signing, issued_at=now, expires_at=expires_at)
 
     def services_credentials(self, now: int) -> Credentials:
         """For every service: account FLEET."""

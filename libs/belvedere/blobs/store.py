@@ -1,0 +1,196 @@
+"""Blobs by the SHA-256 of their bytes.
+
+A blob is written under a passing name while its digest is computed, then renamed: a reader sees all of it or nothing, and
+two writers of the same bytes do not disturb each other. Memory stays bounded whatever the size. Nothing is ever
+overwritten with other bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, ObjectStore
+
+from belvedere.blobs.errors import BadDigest, BlobError, BlobNotFound, DigestMismatch, StoreFailed
+
+PART_BYTES = 5 * 1024 * 1024  # the smallest part that S3 takes
+PARTS_AT_ONCE = 2  # in memory while writing: PART_BYTES * (PARTS_AT_ONCE + 1)
+READ_BYTES = 256 * 1024
+INCOMING = "incoming"
+INCOMING_MAX_AGE = timedelta(days=1)  # what a killed writer left; none that lives takes this long
+
+_DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A stored blob."""
+
+    digest: str
+    """"sha256:<64 hexadecimal digits>"."""
+    size_bytes: int
+
+    @property
+    def size(self) -> int:
+        """The same, in bytes."""
+        return self.size_bytes
+
+
+def digest_of(data: bytes) -> str:
+    """The digest of some bytes."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+class BlobStore:
+    """Blobs in an object store of obstore's."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    @classmethod
+    def at(cls, folder: Path) -> BlobStore:
+        """Blobs in a folder, made if it is not there. What writers left that were killed long ago is removed."""
+        folder.mkdir(parents=True, exist_ok=True)
+        store = LocalStore(str(folder.absolute()))
+        oldest = datetime.now(UTC) - INCOMING_MAX_AGE
+        left = [
+            meta["path"] for page in obstore.list(store, INCOMING) for meta in page if meta["last_modified"] < oldest
+        ]
+        if left:
+            obstore.delete(store, left)
+        return cls(store)
+
+    async def put_stream(self, chunks: AsyncIterable[bytes], *, expected: str | None = None) -> Blob:
+        """Stores what comes. With `expected`, DigestMismatch if it is something else. Errors of `chunks` pass through."""
+        if expected is not None:
+            _key(expected)
+        sha, size, failed = hashlib.sha256(), 0, None
+
+        async def through() -> AsyncIterator[bytes]:
+            nonlocal size, failed
+            try:
+                async for chunk in chunks:
+                    if chunk:
+                        sha.update(chunk)
+                        size += len(chunk)
+                        yield bytes(chunk)
+            except Exception as error:
+                failed = error
+                raise
+
+        passing = f"{INCOMING}/{secrets.token_hex(16)}"
+        try:
+            await obstore.put_async(
+                self._store, passing, through(), chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE
+            )
+        except Exception as error:
+            if failed is not None:
+                raise failed from None
+            raise _failed("cannot store a blob", error) from error
+        digest = f"sha256:{sha.hexdigest()}"
+        try:
+            if expected is not None and digest != expected:
+                raise DigestMismatch(f"the bytes are {digest}, expected was {expected}: nothing was stored")
+            if await self.exists(digest):
+                return Blob(digest, size)
+            await obstore.rename_async(self._store, passing, _key(digest), overwrite=True)
+            return Blob(digest, size)
+        except (BaseError, OSError) as error:
+            raise _failed(f"cannot store {digest}", error) from error
+        finally:
+            await self._remove(passing)
+
+    async def put_file(self, path: Path, *, expected: str | None = None) -> Blob:
+        """Stores a file's bytes."""
+
+        async def chunks() -> AsyncIterator[bytes]:
+            with path.open("rb") as file:
+                while chunk := file.read(READ_BYTES):
+                    yield chunk
+
+        return await self.put_stream(chunks(), expected=expected)
+
+    async def put_bytes(self, data: bytes) -> Blob:
+        """Stores bytes that are in memory already."""
+
+        async def once() -> AsyncIterator[bytes]:
+            yield data
+
+        return await self.put_stream(once())
+
+    async def open(self, digest: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes from `start` up to `end` (excluded; None: to the last), in chunks of at most READ_BYTES or so.
+
+        Raises BlobNotFound before the first chunk; ValueError for a range that is not within the blob.
+        """
+        size = await self.size(digest)
+        stop = size if end is None else end
+        if not 0 <= start <= stop <= size:
+            raise ValueError(f"the range {start} to {stop} is not within the {size} bytes of {digest}")
+        if start == stop:
+            return
+        try:
+            found = await obstore.get_async(self._store, _key(digest), options={"range": (start, stop)})
+            async for chunk in found.stream(min_chunk_size=READ_BYTES):
+                yield bytes(chunk)
+        except FileNotFoundError as error:
+            raise _absent(digest) from error
+        except (BaseError, OSError) as error:
+            raise _failed(f"cannot read {digest}", error) from error
+
+    async def read(self, digest: str) -> bytes:
+        """All the bytes: for what is known to be small."""
+        return b"".join([chunk async for chunk in self.open(digest)])
+
+    async def size(self, digest: str) -> int:
+        """In bytes; BlobNotFound."""
+        try:
+            return int((await obstore.head_async(self._store, _key(digest)))["size"])
+        except FileNotFoundError as error:
+            raise _absent(digest) from error
+        except (BaseError, OSError) as error:
+            raise _failed(f"cannot look at {digest}", error) from error
+
+    async def exists(self, digest: str) -> bool:
+        """Whether it is there."""
+        try:
+            await self.size(digest)
+        except BlobNotFound:
+            return False
+        return True
+
+    async def delete(self, digest: str) -> None:
+        """Removes it; no error where there is none."""
+        await self._remove(_key(digest))
+
+    async def _remove(self, key: str) -> None:
+        try:
+            await obstore.delete_async(self._store, key)
+        except FileNotFoundError:
+            return
+        except (BaseError, OSError) as error:
+            raise _failed(f"cannot delete {key}", error) from error
+
+
+def _key(digest: str) -> str:
+    if not _DIGEST.match(digest):
+        raise BadDigest(f"{digest[:100]!r} is no digest: sha256: and 64 hexadecimal digits are expected")
+    value = digest.removeprefix("sha256:")
+    return f"sha256/{value[:2]}/{value}"
+
+
+def _absent(digest: str) -> BlobNotFound:
+    return BlobNotFound(f"there is no blob {digest}")
+
+
+def _failed(what: str, error: Any) -> BlobError:
+    return StoreFailed(f"{what}: {error}")
