@@ -1,0 +1,140 @@
+"""Reads a package version from storage and says what it holds, or everything that is wrong with it.
+
+Must not know the API: it gives a `Registration` to whoever asked.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from belvedere.blobs import BlobStore
+from belvedere.chassis.database import Database
+from belvedere.chassis.errors import Invalid
+from belvedere.graph import DocumentInvalid, ModelDescriptor, PackageDocument, parse_descriptor, parse_package
+from services.packages import rules
+from services.packages.store import ObjectRow
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What was found."""
+
+    document: PackageDocument | None = None
+    document_text: str = ""
+    """The package document without a camera's credentials."""
+    assets: list[dict[str, Any]] = field(default_factory=list)
+    camera: rules.CameraAddress | None = None
+    problems: tuple[str, ...] = ()
+
+
+class Reader:
+    """Reads documents out of the bucket of one account and region."""
+
+    def __init__(self, database: Database, blobs: BlobStore, limit_bytes: int) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._limit = limit_bytes
+
+    async def read(self, account: str, region: str, package: str, version: str, patch: str) -> Registration:
+        """The package version, checked: document, descriptors, and that every asset is stored."""
+        problems: list[str] = []
+        key = rules.manifest_key(account, package, version, patch)
+        raw = await self._document(account, region, key, problems)
+        document = None
+        if raw is not None:
+            try:
+                document = parse_package(raw)
+            except DocumentInvalid as error:
+                problems += [str(problem) for problem in error.problems]
+        if document is None or raw is None:
+            return Registration(problems=tuple(problems))
+        if document.version and document.version != version:
+            problems.append(f"version: the document says {document.version}, it is registered as {version}")
+        assets = await self._assets(account, region, package, document, problems)
+        camera = None
+        try:
+            camera = rules.document_camera(document)
+        except Invalid as error:
+            problems += [f"streamUrl: {text}" for _, text in error.fields]
+        return Registration(document, without_credentials(raw, camera), assets, camera, tuple(problems))
+
+    async def _assets(
+        self, account: str, region: str, package: str, document: PackageDocument, problems: list[str]
+    ) -> list[dict[str, Any]]:
+        used = {interface.asset for interface in document.interfaces}
+        found: list[dict[str, Any]] = []
+        for index, asset in enumerate(document.assets):
+            for number, item in enumerate(asset.implementations):
+                place = f"assets[{index}].implementations[{number}]"
+                row = {"name": asset.name, "type": item.type, "digest": "", "size_bytes": 0, "descriptor": ""}
+                if item.type == "system":
+                    found.append(row)
+                    continue
+                stored = await self._stored(account, region, rules.binary_key(account, package, item.asset_uri))
+                if stored is None:
+                    # Left over from a template or an earlier build: no harm as long as nothing is made of it.
+                    if asset.name in used:
+                        problems.append(f'{place}.assetUri: "{item.asset_uri}" is not stored among the binaries')
+                    continue
+                row |= {"digest": stored.digest, "size_bytes": stored.size_bytes}
+                if asset.name in used:
+                    row["descriptor"] = await self._descriptor(
+                        account, region, package, item.descriptor_uri, item.type, f"{place}.descriptorUri", problems
+                    )
+                found.append(row)
+        return found
+
+    async def _descriptor(
+        self, account: str, region: str, package: str, uri: str, type: str, place: str, problems: list[str]
+    ) -> str:
+        if not uri:
+            problems.append(f"{place}: is missing: a {type} needs a descriptor")
+            return ""
+        inner: list[str] = []
+        raw = await self._document(account, region, rules.binary_key(account, package, uri), inner)
+        if raw is not None:
+            try:
+                descriptor = parse_descriptor(raw)
+                if isinstance(descriptor, ModelDescriptor) != (type == "model"):
+                    inner.append(f"this is not the kind of descriptor that a {type} has")
+            except DocumentInvalid as error:
+                inner += [str(problem) for problem in error.problems]
+        problems += [f"{place}: {text}" for text in inner]
+        return "" if inner or raw is None else raw
+
+    async def _document(self, account: str, region: str, key: str, problems: list[str]) -> str | None:
+        stored = await self._stored(account, region, key)
+        if stored is None:
+            problems.append(f"nothing is stored at {key}")
+            return None
+        if stored.size_bytes > self._limit:
+            problems.append(f"{key} has {stored.size_bytes} bytes, at most {self._limit} are read")
+            return None
+        raw = await self._blobs.read(stored.digest)
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            problems.append(f"{key} is not UTF-8 text")
+            return None
+
+    async def _stored(self, account: str, region: str, key: str) -> ObjectRow | None:
+        async with self._database.session(read_only=True) as session:
+            return await session.get(ObjectRow, (account, region, rules.bucket_name(account, region), key))
+
+
+def without_credentials(text: str, camera: rules.CameraAddress | None) -> str:
+    """The package document, with user name, password and what the address held of them taken out."""
+    if camera is None:
+        return text
+    document = json.loads(text)
+    for interface in document["nodePackage"]["interfaces"]:
+        for port in interface.get("inputs") or []:
+            if interface.get("category") != "media_source":
+                continue
+            if port["name"] in ("username", "password"):
+                port.pop("default", None)
+            elif port["name"] == "streamUrl":
+                port["default"] = camera.stream_url
+    return json.dumps(document)

@@ -1,0 +1,18 @@
+"""Settings of the packages service: BELVEDERE_PACKAGES_<FIELD>."""
+
+from dataclasses import dataclass
+
+from belvedere.chassis.secret import Secret
+
+ENV = "BELVEDERE_PACKAGES_"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Configuration, read once at start."""
+
+    camera_key: Secret[str] | None = None
+    """Base64 of the 32 bytes with which camera credentials are encrypted at rest. Absent: the file
+    `packages-camera.key` in the data folder's `secrets`, made at first use. Replicas need the same one."""
+    document_limit_bytes: int = 1024 * 1024
+    """The largest package document or asset descriptor that is read, in bytes."""

@@ -1,0 +1,222 @@
+"""Package versions and their nodes: register, describe, withdraw, resolve."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from belvedere.chassis import outbox
+from belvedere.chassis.context import caller
+from belvedere.chassis.errors import NotFound
+from belvedere.chassis.page import cut, decode_token, encode_token, page_size
+from belvedere.graph import PackageDocument
+from belvedere.v1 import packages_pb2 as pb
+from services.packages import events, rules, store, wire
+from services.packages.handlers import Handlers
+from services.packages.rules import CameraAddress
+from services.packages.store import FAILED, REGISTERED, CameraRow, NodeRow, PackageRow, VersionRow
+
+
+class VersionHandlers(Handlers):
+    """RegisterPackageVersion, DescribePackageVersion, DeregisterPackageVersion, ListNodes, DescribeNode,
+    ResolvePackages."""
+
+    async def RegisterPackageVersion(
+        self, request: pb.RegisterPackageVersionRequest, context: Any
+    ) -> pb.RegisterPackageVersionResponse:
+        who = caller()
+        version, patch = request.package_version, request.patch_version
+        rules.check_names(version=version, patch=patch)
+        async with self.database.session(read_only=True) as session:
+            package = await self.package(session, who, request.package_id)
+            existing = await store.find_version(session, package.package_id, version, patch)
+        if existing is not None and existing.status == REGISTERED:
+            if request.mark_latest:
+                async with self.database.session() as session, session.begin():
+                    await store.mark_latest(session, package.package_id, version, patch)
+            return pb.RegisterPackageVersionResponse()
+        found = await self.reader.read(who.account, who.region, package.name, version, patch)
+        failed = bool(found.problems)
+        row = VersionRow(
+            package_id=package.package_id,
+            version=version,
+            patch=patch,
+            account=who.account,
+            region=who.region,
+            status=FAILED if failed else REGISTERED,
+            status_description=rules.status_text(found.problems),
+            registered=self.clock(),
+            document="" if failed else found.document_text,
+            assets=[] if failed else found.assets,
+        )
+        async with self.database.session() as session, session.begin():
+            await self.package(session, who, package.package_id)
+            if failed or found.document is None:
+                await store.delete_version(session, package.package_id, version, patch)
+                session.add(row)
+                outbox.add(session, events.version_failed(package, row))
+            else:
+                await self.add_version(session, package, row, found.document, found.camera, request.mark_latest)
+        return pb.RegisterPackageVersionResponse()
+
+    async def add_version(
+        self,
+        session: AsyncSession,
+        package: PackageRow,
+        row: VersionRow,
+        document: PackageDocument,
+        camera: CameraAddress | None,
+        make_latest: bool,
+    ) -> None:
+        """Puts a registered patch, its nodes and its camera in the place of what stood there."""
+        await store.delete_version(session, row.package_id, row.version, row.patch)
+        before = await store.find_version(session, row.package_id, row.version, "")
+        session.add(row)
+        await session.flush()
+        if make_latest or before is None:
+            await store.mark_latest(session, row.package_id, row.version, row.patch)
+            row.latest = True
+        session.add_all(self._nodes(package, row, document))
+        if camera is not None:
+            blob = self.vault.lock(camera.username, camera.password) if camera.has_credentials else b""
+            session.add(
+                CameraRow(
+                    package_id=row.package_id, version=row.version, patch=row.patch, account=row.account,
+                    region=row.region, stream_url=camera.stream_url, credentials=blob,
+                )
+            )  # fmt: skip
+            names = [item.name for item in document.interfaces if item.category == "media_source"]
+            outbox.add(session, events.camera_created(package, row, names[0]))
+        outbox.add(session, events.version_registered(package, row))
+
+    def _nodes(self, package: PackageRow, row: VersionRow, document: PackageDocument) -> list[NodeRow]:
+        nodes: list[NodeRow] = []
+        for interface in document.interfaces:
+            inputs, outputs = rules.port_rows(interface)
+            nodes.append(
+                NodeRow(
+                    account=row.account,
+                    region=row.region,
+                    node_id=rules.node_id(package.name, row.version, row.patch, interface.name),
+                    package_id=row.package_id,
+                    package_name=package.name,
+                    version=row.version,
+                    patch=row.patch,
+                    name=interface.name,
+                    category=interface.category,
+                    asset_name=interface.asset,
+                    description=interface.description or document.description,
+                    inputs=inputs,
+                    outputs=outputs,
+                    created=row.registered,
+                    updated=row.registered,
+                )
+            )
+        return nodes
+
+    async def DescribePackageVersion(
+        self, request: pb.DescribePackageVersionRequest, context: Any
+    ) -> pb.DescribePackageVersionResponse:
+        async with self.database.session(read_only=True) as session:
+            package = await self.package(session, caller(), request.package_id)
+            row = await self.version(session, package, request.package_version, request.patch_version)
+        return wire.describe_version(package, row)
+
+    async def DeregisterPackageVersion(
+        self, request: pb.DeregisterPackageVersionRequest, context: Any
+    ) -> pb.DeregisterPackageVersionResponse:
+        who = caller()
+        version, patch, next_latest = (
+            request.package_version, request.patch_version, request.updated_latest_patch_version
+        )  # fmt: skip
+        async with self.database.session(read_only=True) as session:
+            package = await self.package(session, who, request.package_id)
+            await self.version(session, package, version, patch)
+        await self.check_unused(package, version, patch)
+        async with self.database.session() as session, session.begin():
+            row = await self.version(session, package, version, patch)
+            if next_latest and next_latest != patch:
+                await self.version(session, package, version, next_latest)
+            was_latest = row.latest
+            await store.delete_version(session, package.package_id, version, patch)
+            if next_latest and next_latest != patch:
+                await store.mark_latest(session, package.package_id, version, next_latest)
+            elif was_latest:
+                newest = await store.newest_version(session, package.package_id, version)
+                if newest is not None:
+                    await store.mark_latest(session, package.package_id, version, newest.patch)
+        return pb.DeregisterPackageVersionResponse()
+
+    async def ListNodes(self, request: pb.ListNodesRequest, context: Any) -> pb.ListNodesResponse:
+        who = caller()
+        size = page_size(request.max_results)
+        filters = [
+            request.category, request.owner_account, request.package_name, request.package_version, request.patch_version
+        ]  # fmt: skip
+        after = decode_token(request.next_token, "ListNodes", filters)
+        if request.owner_account and request.owner_account != who.account:
+            return pb.ListNodesResponse()
+        async with self.database.session(read_only=True) as session:
+            found = await store.list_nodes(
+                session,
+                who.account,
+                who.region,
+                category=wire.CATEGORY_OF.get(request.category, ""),
+                package_name=request.package_name,
+                version=request.package_version,
+                patch=request.patch_version,
+                after=after,
+                limit=size + 1,
+            )
+        rows, more = cut(found, size)
+        token = encode_token({"node_id": rows[-1].node_id}, "ListNodes", filters) if more else None
+        return pb.ListNodesResponse(nodes=[wire.node_item(row) for row in rows], next_token=token)
+
+    async def DescribeNode(self, request: pb.DescribeNodeRequest, context: Any) -> pb.DescribeNodeResponse:
+        who = caller()
+        async with self.database.session(read_only=True) as session:
+            row = await session.get(NodeRow, (who.account, who.region, request.node_id))
+        if row is None or (request.owner_account and request.owner_account != who.account):
+            raise NotFound("NODE", request.node_id)
+        return wire.describe_node(row)
+
+    async def ResolvePackages(self, request: pb.ResolvePackagesRequest, context: Any) -> pb.ResolvePackagesResponse:
+        who = caller()
+        answer = pb.ResolvePackagesResponse()
+        async with self.database.session(read_only=True) as session:
+            for reference in request.references:
+                found = await self._registered(session, who.account, who.region, reference)
+                if found is None:
+                    answer.missing.append(reference)
+                    continue
+                package, row = found
+                answer.packages.add(
+                    reference=reference,
+                    package_id=package.package_id,
+                    patch_version=row.patch,
+                    package_document=row.document,
+                    assets=[
+                        pb.ResolvedAsset(
+                            name=asset["name"],
+                            type=asset["type"],
+                            digest=asset["digest"],
+                            size_bytes=asset["size_bytes"],
+                            descriptor_document=asset["descriptor"],
+                        )
+                        for asset in row.assets
+                    ],
+                )
+        return answer
+
+    async def _registered(
+        self, session: AsyncSession, account: str, region: str, reference: pb.PackageReference
+    ) -> tuple[PackageRow, VersionRow] | None:
+        """The registered patch behind a reference of this account."""
+        if reference.owner != account:
+            return None
+        package = await store.find_package(session, account, region, name=reference.name)
+        if package is None:
+            return None
+        row = await store.find_version(session, package.package_id, reference.version, reference.patch_version)
+        return None if row is None or row.status != REGISTERED else (package, row)
