@@ -8,6 +8,7 @@ stop it in order, exit code 0. Exit code 1: something failed while it ran; 2: it
 import argparse
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from belvedere.bus.errors import BusError
@@ -60,14 +61,15 @@ def _announce(cloud: Cloud, services: list[str]) -> None:
     print(f"ready http://{host}:{ports.gateway}", flush=True)
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; `argv`: the process's where None."""
     parser = argparse.ArgumentParser(prog="python -m services", description="The cloud side of Belvedere.")
     parser.add_argument("--data", type=Path, required=True, help="the data folder; made at the first start")
     parser.add_argument(
         "--port", type=int, help="first of five ports (8700): front door, console, devices, leaf, hub; 0: free ones"
     )
     parser.add_argument("--only", help=f"these services, separated by commas, of: {', '.join(SERVICES)}")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     logs.configure("services")
     try:
         services = present(options.only.split(",") if options.only else SERVICES)

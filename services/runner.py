@@ -21,7 +21,6 @@ from types import TracebackType
 from typing import IO, Any
 
 from belvedere.blobs import BlobStore
-
 from belvedere.bus.connection import Bus
 from belvedere.bus.errors import BusError
 from belvedere.bus.hub import Hub, HubConfig

@@ -1,0 +1,203 @@
+"""Queries on metrics.
+
+Must not know gRPC or messages of the bus. Values of one metric, unit and second become one row: sum, minimum, maximum,
+count.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import case, func
+from sqlalchemy import select as select_columns
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import col, delete, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from services.logs_metrics.logs import insert_ignoring
+from services.logs_metrics.rules import dimensions_key
+from services.logs_metrics.store import ConsumedRow, DatumRow, MetricRow
+
+SCAN_CHUNK = 500
+TRIM_CHUNK = 5_000
+CONSUMED_DAYS = 8
+"""Longer than stream UP_METRICS keeps a message (7 days): after that it cannot be delivered again."""
+DAY_S = 24 * 3600
+
+
+@dataclass(frozen=True)
+class NewDatum:
+    """Values to be written."""
+
+    namespace: str
+    name: str
+    dimensions: Mapping[str, str]
+    timestamp_s: int
+    unit: str
+    sum: float
+    minimum: float
+    maximum: float
+    sample_count: float
+
+
+@dataclass(frozen=True)
+class Point:
+    """Statistics of one period."""
+
+    start_s: int
+    unit: str
+    sum: float
+    minimum: float
+    maximum: float
+    sample_count: float
+
+
+async def first_time(session: AsyncSession, stream_sequence: int, now_ms: int) -> bool:
+    """Marks a message of UP_METRICS as taken; False where it was already."""
+    insert = insert_ignoring(session, ConsumedRow).values(stream_sequence=stream_sequence, at_ms=now_ms)
+    inserted = await session.execute(insert.returning(ConsumedRow.stream_sequence))
+    return inserted.first() is not None
+
+
+async def put(session: AsyncSession, account: str, region: str, data: Sequence[NewDatum]) -> None:
+    """Adds values to what is there."""
+    ids: dict[tuple[str, str, str], int] = {}
+    merged: dict[tuple[int, int, str], NewDatum] = {}
+    for datum in data:
+        name = (datum.namespace, datum.name, dimensions_key(datum.dimensions))
+        if name not in ids:
+            ids[name] = await _metric_id(session, account, region, *name)
+        key = (ids[name], datum.timestamp_s, datum.unit)
+        merged[key] = _joined(merged[key], datum) if key in merged else datum
+    rows = [
+        {
+            "metric_id": metric_id,
+            "timestamp_s": timestamp_s,
+            "unit": unit,
+            "sum": datum.sum,
+            "minimum": datum.minimum,
+            "maximum": datum.maximum,
+            "sample_count": datum.sample_count,
+        }
+        for (metric_id, timestamp_s, unit), datum in merged.items()
+    ]
+    if not rows:
+        return
+    make = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    insert = make(DatumRow)
+    new = insert.excluded
+    upsert = insert.on_conflict_do_update(
+        index_elements=["metric_id", "timestamp_s", "unit"],
+        set_={
+            "sum": DatumRow.sum + new.sum,
+            "sample_count": DatumRow.sample_count + new.sample_count,
+            "minimum": case((new.minimum < DatumRow.minimum, new.minimum), else_=DatumRow.minimum),
+            "maximum": case((new.maximum > DatumRow.maximum, new.maximum), else_=DatumRow.maximum),
+        },
+    )
+    await session.execute(upsert, rows)
+
+
+def _joined(a: NewDatum, b: NewDatum) -> NewDatum:
+    return NewDatum(
+        a.namespace,
+        a.name,
+        a.dimensions,
+        a.timestamp_s,
+        a.unit,
+        a.sum + b.sum,
+        min(a.minimum, b.minimum),
+        max(a.maximum, b.maximum),
+        a.sample_count + b.sample_count,
+    )
+
+
+async def find(
+    session: AsyncSession, account: str, region: str, namespace: str, name: str, key: str
+) -> MetricRow | None:
+    """The metric with exactly these dimensions (`rules.dimensions_key`), or None."""
+    rows = await session.exec(
+        select(MetricRow).where(
+            MetricRow.account == account,
+            MetricRow.region == region,
+            MetricRow.namespace == namespace,
+            MetricRow.name == name,
+            MetricRow.dimensions == key,
+        )
+    )
+    return rows.first()
+
+
+async def _metric_id(session: AsyncSession, account: str, region: str, namespace: str, name: str, key: str) -> int:
+    found = await find(session, account, region, namespace, name, key)
+    if found is None:
+        values = {"account": account, "region": region, "namespace": namespace, "name": name, "dimensions": key}
+        await session.execute(insert_ignoring(session, MetricRow).values(**values))
+        found = await find(session, account, region, namespace, name, key)
+    assert found is not None and found.id is not None
+    return found.id
+
+
+async def scan(
+    session: AsyncSession, account: str, region: str, namespace: str, name: str, after_id: int
+) -> Sequence[MetricRow]:
+    """Up to SCAN_CHUNK metrics with ids above `after_id`; empty namespace or name: any."""
+    query = select(MetricRow).where(
+        MetricRow.account == account, MetricRow.region == region, col(MetricRow.id) > after_id
+    )
+    if namespace:
+        query = query.where(MetricRow.namespace == namespace)
+    if name:
+        query = query.where(MetricRow.name == name)
+    return (await session.exec(query.order_by(col(MetricRow.id)).limit(SCAN_CHUNK))).all()
+
+
+async def statistics(
+    session: AsyncSession, metric_id: int, *, start_s: int, end_s: int, period_s: int, unit: str
+) -> list[Point]:
+    """One point a period and unit that has values, oldest first; periods begin at multiples of `period_s`. Start in,
+    end out."""
+    begin = (col(DatumRow.timestamp_s) - col(DatumRow.timestamp_s) % period_s).label("begin")
+    query = (
+        select_columns(
+            begin,
+            col(DatumRow.unit),
+            func.sum(DatumRow.sum),
+            func.min(DatumRow.minimum),
+            func.max(DatumRow.maximum),
+            func.sum(DatumRow.sample_count),
+        )
+        .where(
+            col(DatumRow.metric_id) == metric_id,
+            col(DatumRow.timestamp_s) >= start_s,
+            col(DatumRow.timestamp_s) < end_s,
+        )
+        .group_by(begin, col(DatumRow.unit))
+        .order_by(begin)
+    )
+    if unit:
+        query = query.where(col(DatumRow.unit) == unit)
+    rows = (await session.execute(query)).all()
+    return [Point(int(row[0]), str(row[1]), float(row[2]), float(row[3]), float(row[4]), float(row[5])) for row in rows]
+
+
+async def trim(session: AsyncSession, now_s: int, days: int) -> int:
+    """Removes up to TRIM_CHUNK old data, then metrics that have none left; returns how many data."""
+    old = (
+        select(DatumRow.metric_id, DatumRow.timestamp_s, DatumRow.unit)
+        .where(DatumRow.timestamp_s < now_s - days * DAY_S)
+        .limit(TRIM_CHUNK)
+    )
+    keys = (await session.exec(old)).all()
+    for metric_id, timestamp_s, unit in keys:
+        await session.exec(
+            delete(DatumRow).where(
+                col(DatumRow.metric_id) == metric_id,
+                col(DatumRow.timestamp_s) == timestamp_s,
+                col(DatumRow.unit) == unit,
+            )
+        )
+    if len(keys) < TRIM_CHUNK:
+        with_data = select(DatumRow.metric_id).where(col(DatumRow.metric_id) == col(MetricRow.id)).exists()
+        await session.exec(delete(MetricRow).where(~with_data))
+        await session.exec(delete(ConsumedRow).where(col(ConsumedRow.at_ms) < (now_s - CONSUMED_DAYS * DAY_S) * 1000))
+    return len(keys)
