@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Text, UniqueConstraint, func
+from sqlalchemy import JSON, BigInteger, ColumnElement, Text, UniqueConstraint, func
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel, col, delete, or_, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -117,7 +117,7 @@ class ObjectRow(Row, table=True):
     bucket: str = Field(primary_key=True, max_length=255)
     key: str = Field(primary_key=True, max_length=1024)
     digest: str = Field(max_length=80)
-    size_bytes: int
+    size_bytes: int = Field(sa_type=BigInteger)
     etag: str = Field(max_length=128)
     content_type: str = Field(default="", max_length=255)
     user_metadata: dict[str, str] = Field(default_factory=dict, sa_type=JSON)

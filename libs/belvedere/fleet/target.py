@@ -7,7 +7,7 @@ is nothing to change and otherwise one with the version raised by one.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import ClassVar
@@ -127,6 +127,12 @@ def with_application(target: Target, application: TargetApplication, cameras: It
     return _changed(target, replace(target, applications=(*others, application), cameras=(*kept, *fresh.values())))
 
 
+def with_camera(target: Target, camera: TargetCamera) -> Target:
+    """Puts a camera's new address or credentials in the place of the old; no change where the target has no such one."""
+    cameras = tuple(camera if item.camera_id == camera.camera_id else item for item in target.cameras)
+    return _changed(target, replace(target, cameras=cameras))
+
+
 def with_desired(target: Target, instance_id: str, desired: DesiredState) -> Target:
     """Wants another state of an application; no change where the target does not have it."""
     applications = tuple(
@@ -167,6 +173,20 @@ def with_job(target: Target, job: TargetJob) -> Target:
 def without_job(target: Target, job_id: str) -> Target:
     """Takes a job out."""
     return _changed(target, replace(target, jobs=tuple(item for item in target.jobs if item.job_id != job_id)))
+
+
+def changing(device_id: str, change: Callable[[Target], Target]) -> Callable[[bytes | None], bytes | None]:
+    """`change` as the key-value store's `update` wants it: document in (None: there is none), document or None out.
+
+    Raises DocumentError where what is stored can't be read.
+    """
+
+    def apply(raw: bytes | None) -> bytes | None:
+        before = Target(device_id) if raw is None else Target.from_json(raw)
+        after = change(before)
+        return None if after is before else after.to_json().encode()
+
+    return apply
 
 
 def _changed(before: Target, after: Target) -> Target:

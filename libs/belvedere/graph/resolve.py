@@ -163,7 +163,7 @@ class _Resolver:
             case "media_source":
                 self._camera(node, release, interface, place)
             case "media_sink":
-                self._displays.append(DisplayNode(node.name, release.ref))
+                self._displays.append(DisplayNode(node.name, release.ref, interface.name))
             case "ml_model":
                 self._model(node, release, interface, place)
             case _:
@@ -182,7 +182,9 @@ class _Resolver:
             )
         else:
             ref = release.ref
-            self._cameras.append(CameraNode(node.name, camera_id(ref.name, ref.version, ref.patch_version), ref))
+            self._cameras.append(
+                CameraNode(node.name, camera_id(ref.name, ref.version, ref.patch_version), ref, interface.name)
+            )
 
     def _model(self, node: InterfaceNode, release: Release, interface: Interface, place: str) -> None:
         asset = self._file(release, interface, "model", place)

@@ -99,6 +99,7 @@ class CameraNode(_Part):
     name: str
     camera_id: str
     package: PackageRef
+    interface: str = ""
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,7 @@ class DisplayNode(_Part):
 
     name: str
     package: PackageRef
+    interface: str = ""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def upgrade() -> None:
         sa.Column("bucket", sa.String(length=255), nullable=False),
         sa.Column("key", sa.String(length=1024), nullable=False),
         sa.Column("digest", sa.String(length=80), nullable=False),
-        sa.Column("size_bytes", sa.Integer(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("etag", sa.String(length=128), nullable=False),
         sa.Column("content_type", sa.String(length=255), nullable=False),
         sa.Column("user_metadata", sa.JSON(), nullable=False),

@@ -3,6 +3,9 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from belvedere.fleet import (
     DesiredState,
     DeviceReportedStatus,
@@ -26,15 +29,15 @@ from belvedere.fleet import (
     TargetApplication,
     TargetCamera,
     TargetJob,
+    changing,
     with_application,
+    with_camera,
     with_desired,
     with_job,
     with_paused,
     without_application,
     without_job,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 NORTH = TargetCamera("north-1.0-aaaaaaaa", "rtsp://10.0.0.1/s", "c2VhbGVk")
 SOUTH = TargetCamera("south-1.0-bbbbbbbb", "rtsp://10.0.0.2/s")
@@ -183,3 +186,18 @@ def test_jobs_come_and_go() -> None:
     target = with_job(EMPTY, job)
     assert target.job("device-1-0") == job
     assert without_job(target, "device-1-0").jobs == ()
+
+
+def test_new_credentials_reach_only_a_camera_that_is_there() -> None:
+    target = with_application(EMPTY, COUNTER, [NORTH])
+    fresh = TargetCamera(NORTH.camera_id, NORTH.stream_url, "bmV3")
+    assert with_camera(target, fresh).camera(NORTH.camera_id) == fresh
+    assert with_camera(target, SOUTH) is target
+
+
+def test_a_change_of_a_stored_document_writes_nothing_where_nothing_changes() -> None:
+    add = changing("device-1", lambda target: with_application(target, COUNTER, [NORTH]))
+    written = add(None)
+    assert written is not None
+    assert Target.from_json(written).version == 1
+    assert add(written) is None

@@ -1,6 +1,7 @@
 """Camera credentials reach the one device they are meant for, and print nowhere."""
 
 import pytest
+
 from belvedere.chassis.secret import Secret
 from belvedere.fleet import SealError, sealing
 

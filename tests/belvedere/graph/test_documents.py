@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from belvedere.graph import (
     DocumentInvalid,
     GraphError,
@@ -20,9 +23,6 @@ from belvedere.graph import (
     parse_package,
     resolve,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.support import graphs
 
 Document = dict[str, Any]

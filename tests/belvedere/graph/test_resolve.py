@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+
 from belvedere.graph import (
     BUILT_IN,
     DocumentInvalid,
@@ -20,7 +21,6 @@ from belvedere.graph import (
     parse_application,
     resolve,
 )
-
 from tests.support import graphs
 
 Document = dict[str, Any]
