@@ -17,6 +17,7 @@ from framelink.errors import (
     NotSealed,
     RingAbsent,
     RingGone,
+    ServerGone,
     TensorError,
     WireError,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "RingAbsent",
     "RingGone",
     "SenderStats",
+    "ServerGone",
     "TensorError",
     "WireError",
     "WritableSlot",

@@ -69,5 +69,12 @@ class CallError(FramelinkError):
         self.message = message
 
 
+class ServerGone(CallError):
+    """The server ended, or closed the connection, before it answered. The next call connects to its successor."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("FAILED", message)
+
+
 class CallTimeout(FramelinkError, TimeoutError):
     """No answer within the time given. The late answer, if one comes, is thrown away."""

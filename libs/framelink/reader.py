@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 5.0
 """How long a new reader waits for its writer, unless told otherwise."""
-WELCOME_TIMEOUT_S = 5.0
+WELCOME_TIMEOUT_S = 2.0
 """A writer that accepts a connection and does not answer within this is hung."""
 
 

@@ -1,0 +1,223 @@
+"""Frames of several cameras, as batches: one media per camera, at least one of them new.
+
+`get` itself listens to the cameras, so that a frame arrives without a hop between threads. Cameras that are not there
+(yet, or any more) are connected in the background by `tend`, which the runtime calls a few times a second; the others
+deliver meanwhile.
+
+Must not know: outputs, models, or the control socket.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import select
+import threading
+import time
+import weakref
+from typing import Callable, Sequence
+
+from framelink import FramelinkError, FrameReader, RingGone
+from panoramasdk._errors import NodeError, TimeoutException
+from panoramasdk._media import media
+from panoramasdk._picture import Picture
+from panoramasdk._spec import Stream
+
+POLL_S = 1.0
+"""The longest one wait lasts before the world is looked at again; frames and new cameras end it at once."""
+CACHED_MAX_AGE_S = 10.0
+"""A camera's previous frame stands in for a new one until it is this old: a camera that is paused, stalled or gone
+delivers nothing after that."""
+BGR_UNUSED_FRAMES = 30
+"""After so many frames whose image nobody looked at, the cameras are not asked for BGR any more, until somebody
+does.
+"""
+
+
+class _Feed:
+    """One camera of a port."""
+
+    def __init__(self, stream: Stream, path: str) -> None:
+        self.stream = stream
+        self.path = path
+        self.reader: FrameReader | None = None
+        self.latest: Picture | None = None
+        self.fresh = False
+        """`latest` has not been delivered yet."""
+
+
+class Cameras:
+    """The cameras of one media input.
+
+    `delivered(pictures)` is told of each batch's new frames, before the application has them; `waiting(since)` of the time at
+    which a wait begins (seconds, wall clock), and None when it ends.
+    """
+
+    def __init__(
+        self,
+        port: str,
+        reader_name: str,
+        feeds: Sequence[tuple[Stream, str]],
+        delivered: Callable[[list[Picture]], None],
+        waiting: Callable[[float | None], None],
+    ) -> None:
+        self._port = port
+        self._reader_name = reader_name
+        self._feeds = [_Feed(stream, path) for stream, path in feeds]
+        self._delivered = delivered
+        self._waiting = waiting
+        self._turn = threading.Lock()
+        """Whoever has it may use the readers and the pictures: one `get`, or `tend`."""
+        self._arrived: collections.deque[tuple[_Feed, FrameReader]] = collections.deque()
+        self._older: list[weakref.ref[Picture]] = []
+        """Pictures of batches before the last one."""
+        self._last: list[weakref.ref[Picture]] = []
+        self._bgr_unused = 0
+        self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    # --- The application's thread ------------------------------------------------------------------------------------
+
+    def get(self, timeout_s: float | None) -> list[media]:
+        """One media per camera that has ever delivered (see CACHED_MAX_AGE_S); waits until one of them is new."""
+        if not self._feeds:
+            raise NodeError("the input %r has no camera: connect one in the application's graph" % self._port)
+        deadline = None if timeout_s is None else time.monotonic() + max(0.0, timeout_s)
+        with self._turn:
+            self._settle_older()
+            self._waiting(time.time())
+            try:
+                while not self._listen(deadline):
+                    if timeout_s is not None and deadline is not None and time.monotonic() >= deadline:
+                        raise TimeoutException("no new frame at input %r within %.3f s" % (self._port, timeout_s))
+                return self._batch()
+            finally:
+                self._waiting(None)
+
+    def image_used(self) -> None:
+        """The application looks at pixels: from the next request on BGR is made for it."""
+        self._bgr_unused = 0
+
+    def _listen(self, deadline: float | None) -> bool:
+        """Wait for something to happen. True when a new frame is there."""
+        self._welcome()
+        poller = select.poll()
+        poller.register(self._wake_out, select.POLLIN)
+        for feed in self._feeds:
+            if self._ask(feed):
+                return True
+            if feed.reader is not None:
+                poller.register(feed.reader.fileno(), select.POLLIN)
+        left = POLL_S if deadline is None else min(POLL_S, max(0.0, deadline - time.monotonic()))
+        poller.poll(int(left * 1000 + 0.999))
+        self._drain_wake()
+        self._welcome()
+        for feed in self._feeds:
+            self._take(feed)
+        return any(feed.fresh for feed in self._feeds)
+
+    def _ask(self, feed: _Feed) -> bool:
+        """Request a frame of this camera. True when one is there already."""
+        if feed.reader is not None and not feed.fresh:
+            try:
+                feed.reader.request(bgr=self._bgr_unused < BGR_UNUSED_FRAMES)
+            except (RingGone, OSError):
+                self._lose(feed)
+        return feed.fresh
+
+    def _take(self, feed: _Feed) -> None:
+        """What this camera has for us, without waiting."""
+        if feed.reader is None or feed.fresh:
+            return
+        try:
+            frame = feed.reader.take()
+        except RingGone:
+            self._lose(feed)
+            return
+        if frame is not None:
+            feed.latest = Picture(feed.stream, frame)
+            feed.fresh = True
+            self._bgr_unused += 1
+        self._yield_pressed(feed)
+
+    def _batch(self) -> list[media]:
+        oldest = time.monotonic_ns() - int(CACHED_MAX_AGE_S * 1e9)
+        batch, new = [], []
+        for feed in self._feeds:
+            picture = feed.latest
+            if picture is None or (not feed.fresh and picture.info.publish_ns < oldest):
+                feed.latest = None
+                continue
+            batch.append(media(picture, not feed.fresh, self.image_used))
+            if feed.fresh:
+                new.append(picture)
+                self._last.append(weakref.ref(picture))
+            feed.fresh = False
+        self._delivered(new)
+        return batch
+
+    # --- Slots -------------------------------------------------------------------------------------------------------
+
+    def _settle_older(self) -> None:
+        """Give slots back: of every batch but the last. A camera's latest stays, it may be wanted again."""
+        latest = {id(feed.latest) for feed in self._feeds}
+        keep = []
+        for known in self._older + self._last:
+            picture = known()
+            if picture is None:
+                continue
+            if id(picture) in latest or not picture.settle():
+                keep.append(known)
+        self._older, self._last = keep, []
+
+    def _yield_pressed(self, feed: _Feed) -> None:
+        """The camera wants slots back, because another of its readers goes without frames."""
+        pressed = feed.reader.pressed if feed.reader is not None else frozenset()
+        if not pressed:
+            return
+        for known in self._older + self._last:
+            picture = known()
+            if picture is not None and picture.stream is feed.stream:
+                for sequence in pressed:
+                    if picture.matches(sequence):
+                        picture.settle()
+
+    # --- The background ----------------------------------------------------------------------------------------------
+
+    def tend(self) -> None:
+        """Connect cameras that are not there; take in what they say while the application is busy. Not for its
+        thread.
+        """
+        if self._turn.acquire(blocking=False):
+            try:
+                self._welcome()
+                for feed in self._feeds:
+                    self._take(feed)
+            finally:
+                self._turn.release()
+        for feed in self._feeds:
+            if feed.reader is None and not any(feed is arrived for arrived, _ in list(self._arrived)):
+                self._connect(feed)
+
+    def _connect(self, feed: _Feed) -> None:
+        try:
+            reader = FrameReader(feed.path, self._reader_name, connect_timeout_s=0)
+        except (FramelinkError, OSError):
+            return  # Not there yet; the next tending tries again.
+        self._arrived.append((feed, reader))
+        os.write(self._wake_in, b"w")
+
+    def _welcome(self) -> None:
+        while self._arrived:
+            feed, reader = self._arrived.popleft()
+            feed.reader = reader
+
+    def _lose(self, feed: _Feed) -> None:
+        if feed.reader is not None:
+            feed.reader.close()
+            feed.reader = None
+
+    def _drain_wake(self) -> None:
+        try:
+            os.read(self._wake_out, 4096)
+        except BlockingIOError:
+            return  # It was a camera that ended the wait.
