@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Protocol
 
 from belvedere.chassis.context import Caller
+from belvedere.chassis.secret import Secret
 from belvedere.v1 import identity_pb2
 from services.gateway.errors import AwsError, GatewayError
 from services.gateway.sigv4 import HttpRequest, Signature, query_pairs
@@ -37,7 +38,7 @@ class Proof:
     """Who signed, verified."""
 
     signature: Signature
-    signing_key: bytes
+    signing_key: Secret[bytes]
     principal: identity_pb2.Principal
 
 

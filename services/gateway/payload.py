@@ -246,7 +246,7 @@ class _ChunkSigner:
     def __init__(self, call: Call) -> None:
         if call.proof is None:
             raise AssertionError("the call was not verified")
-        self._key = call.proof.signing_key
+        self._key = call.proof.signing_key.reveal()
         signature = call.proof.signature
         self._front = f"{signature.amz_date}\n{signature.scope}"
         self._previous = signature.value

@@ -1,18 +1,20 @@
-"""Buckets, as little of them as clients need: a name that exists. Knows StorageService's index only."""
+"""Buckets, as little of them as clients need: each account and region has one, which is there from the start.
+
+Knows StorageService's index only.
+"""
 
 from __future__ import annotations
 
-from belvedere.v1 import storage_pb2
 from services.gateway import xml
 from services.gateway.errors import AwsError
 from services.gateway.message import Call, Reply, read_all
 from services.gateway.s3 import failures
-from services.gateway.s3.multipart import check_body_hash
-from services.gateway.s3.names import BUCKETS, package_bucket
-from services.gateway.s3.objects import NAMESPACE, Index
+from services.gateway.s3.names import package_bucket
+from services.gateway.s3.objects import NAMESPACE, Index, check_body_hash
 
 CREATE_BODY_MAX = 64 << 10
-EMPTY_BLOB = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+EPOCH = "1970-01-01T00:00:00.000Z"
+"""When the bucket was made: it always was."""
 
 
 class Buckets:
@@ -21,42 +23,34 @@ class Buckets:
     def __init__(self, index: Index) -> None:
         self._index = index
 
-    async def require(self, call: Call, bucket: str) -> None:
-        """Raises AwsError(NoSuchBucket). The bucket of an account's packages is always there."""
-        if package_bucket(bucket, call.who.account):
-            return
-        if await self._index.find(BUCKETS, bucket) is None:
-            raise failures.no_such_bucket(bucket)
-
     async def create(self, call: Call, bucket: str) -> Reply:
-        """CreateBucket; a location in the body is taken as said, there is one place only."""
+        """CreateBucket: for scripts that make sure of the bucket. Another one is not made."""
         check_body_hash(call, await read_all(call, CREATE_BODY_MAX))
-        if package_bucket(bucket, call.who.account) or await self._index.find(BUCKETS, bucket) is not None:
-            message = "Your previous request to create the named bucket succeeded and you already own it."
-            raise AwsError("BucketAlreadyOwnedByYou", message, 409, {"BucketName": bucket})
-        await self._index.put(storage_pb2.StoredObject(bucket=BUCKETS, key=bucket, digest=EMPTY_BLOB))
-        return Reply(200, {"Location": f"/{bucket}"})
+        if bucket != package_bucket(call.who.account, call.who.region):
+            raise failures.not_implemented(f"CreateBucket of buckets other than {_own(call)}")
+        message = "Your previous request to create the named bucket succeeded and you already own it."
+        raise AwsError("BucketAlreadyOwnedByYou", message, 409, {"BucketName": bucket})
 
-    async def head(self, call: Call) -> Reply:
+    async def head(self, call: Call, bucket: str) -> Reply:
+        """HeadBucket."""
+        await self._index.require(bucket)
         return Reply(200, {"x-amz-bucket-region": call.who.region})
 
-    async def location(self, call: Call) -> Reply:
+    async def location(self, call: Call, bucket: str) -> Reply:
+        """GetBucketLocation; us-east-1 is told as nothing, as S3 does."""
+        await self._index.require(bucket)
         region = "" if call.who.region == "us-east-1" else call.who.region
-        return Reply(200, {"Content-Type": "application/xml"}, xml.document("LocationConstraint", NAMESPACE, region))
+        body = xml.document("LocationConstraint", NAMESPACE, region)
+        return Reply(200, {"Content-Type": "application/xml"}, body)
 
     async def list(self, call: Call) -> Reply:
-        """ListBuckets: those that were created."""
-        buckets: list[xml.Content] = []
-        after = ""
-        while True:
-            page, more = await self._index.page(BUCKETS, "", after, 1000)
-            for entry in page:
-                created = entry.last_modified.ToDatetime().isoformat(timespec="milliseconds") + "Z"
-                buckets.append([("Name", entry.key), ("CreationDate", created)])
-            if not more or not page:
-                break
-            after = page[-1].key
+        """ListBuckets."""
         owner = [("ID", call.who.account), ("DisplayName", call.who.account)]
-        content: list[tuple[str, xml.Content]] = [("Owner", owner), ("Buckets", [("Bucket", b) for b in buckets])]
+        bucket = [("Name", _own(call)), ("CreationDate", EPOCH)]
+        content: list[tuple[str, xml.Content]] = [("Owner", owner), ("Buckets", [("Bucket", bucket)])]
         body = xml.document("ListAllMyBucketsResult", NAMESPACE, content)
         return Reply(200, {"Content-Type": "application/xml"}, body)
+
+
+def _own(call: Call) -> str:
+    return package_bucket(call.who.account, call.who.region)

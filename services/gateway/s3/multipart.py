@@ -1,6 +1,6 @@
 """Uploads in parts, as `aws s3 cp` makes them above 8 MB.
 
-State lies in StorageService's index under a reserved bucket, bytes in the blob store, so any replica can serve any part.
+State lies in StorageService's index under reserved keys of the bucket, bytes in the blob store, so any replica can serve any part.
 A part's blob begins with bytes that no other blob begins with: no object can share it, so it may be deleted in the end.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -20,7 +20,7 @@ from services.gateway.message import Call, Reply, read_all
 from services.gateway.payload import Upload, declared_hash
 from services.gateway.s3 import failures
 from services.gateway.s3.names import UPLOADS, Place
-from services.gateway.s3.objects import NAMESPACE, Index, content_type, metadata_of
+from services.gateway.s3.objects import NAMESPACE, Index, check_body_hash, content_type, metadata_of
 
 if TYPE_CHECKING:
     from belvedere.blobs import BlobStore
@@ -29,8 +29,8 @@ PARTS_MAX = 10_000
 COMPLETE_BODY_MAX = 4 << 20
 """Bytes of CompleteMultipartUpload's list of 10,000 parts with checksums."""
 SALT_BYTES = 32
-_TARGET = ":target-"
-"""Front of the index entry's own metadata; what follows it is no header's name."""
+_TARGET = ":upload-key"
+"""Under this the index entry keeps the key that the object will have; no header has such a name."""
 
 
 class Multipart:
@@ -41,12 +41,12 @@ class Multipart:
 
     async def create(self, call: Call, place: Place) -> Reply:
         """CreateMultipartUpload."""
-        metadata = metadata_of(call) | {f"{_TARGET}bucket": place.bucket, f"{_TARGET}key": place.key}
+        metadata = metadata_of(call) | {_TARGET: place.key}
         upload_id = secrets.token_hex(SALT_BYTES)
         blob = await self._blobs.put_stream(_once(b""))
         entry = storage_pb2.StoredObject(
-            bucket=UPLOADS,
-            key=upload_id,
+            bucket=place.bucket,
+            key=f"{UPLOADS}{upload_id}",
             digest=blob.digest,
             content_type=content_type(call),
             metadata=metadata,
@@ -64,9 +64,9 @@ class Multipart:
         upload = Upload(call, declared_hash(call))
         # Of its own salt, not only the upload's: equal parts of one upload must not share a blob either.
         blob = await self._blobs.put_stream(_salted(secrets.token_bytes(SALT_BYTES), upload.chunks()))
-        before = await self._index.find(UPLOADS, key)
+        before = await self._index.find(place.bucket, key)
         part = storage_pb2.StoredObject(
-            bucket=UPLOADS, key=key, digest=blob.digest, size_bytes=upload.size, etag=upload.md5
+            bucket=place.bucket, key=key, digest=blob.digest, size_bytes=upload.size, etag=upload.md5
         )
         await self._index.put(part)
         if before is not None:
@@ -78,7 +78,7 @@ class Multipart:
     async def complete(self, call: Call, place: Place, upload_id: str) -> Reply:
         """CompleteMultipartUpload: the object stands at its key at once and whole."""
         entry = await self._find(place, upload_id)
-        uploaded = {part.key: part for part in await self._parts(upload_id)}
+        uploaded = {part.key: part for part in await self._parts(place.bucket, upload_id)}
         body = await read_all(call, COMPLETE_BODY_MAX)
         check_body_hash(call, body)
         parts = [self._chosen(upload_id, uploaded, number, etag) for number, etag in listed_parts(body)]
@@ -91,10 +91,10 @@ class Multipart:
             size_bytes=sum(part.size_bytes for part in parts),
             etag=f"{digests}-{len(parts)}",
             content_type=entry.content_type,
-            metadata={name: value for name, value in entry.metadata.items() if not name.startswith(_TARGET)},
+            metadata={name: value for name, value in entry.metadata.items() if name != _TARGET},
         )
         await self._index.put(stored)
-        await self._forget(upload_id, uploaded.values())
+        await self._forget(place.bucket, upload_id, uploaded.values())
         content = [
             ("Location", call.path),
             ("Bucket", place.bucket),
@@ -106,23 +106,21 @@ class Multipart:
     async def abort(self, call: Call, place: Place, upload_id: str) -> Reply:
         """AbortMultipartUpload."""
         await self._find(place, upload_id)
-        await self._forget(upload_id, await self._parts(upload_id))
+        await self._forget(place.bucket, upload_id, await self._parts(place.bucket, upload_id))
         return Reply(204)
 
     async def _find(self, place: Place, upload_id: str) -> storage_pb2.StoredObject:
-        entry = await self._index.find(UPLOADS, upload_id) if re.fullmatch(r"[0-9a-f]{64}", upload_id) else None
-        if entry is None or (entry.metadata[f"{_TARGET}bucket"], entry.metadata[f"{_TARGET}key"]) != (
-            place.bucket,
-            place.key,
-        ):
+        known = re.fullmatch(r"[0-9a-f]{64}", upload_id)
+        entry = await self._index.find(place.bucket, f"{UPLOADS}{upload_id}") if known else None
+        if entry is None or entry.metadata[_TARGET] != place.key:
             raise failures.no_such_upload(upload_id[:128])
         return entry
 
-    async def _parts(self, upload_id: str) -> list[storage_pb2.StoredObject]:
+    async def _parts(self, bucket: str, upload_id: str) -> list[storage_pb2.StoredObject]:
         found: list[storage_pb2.StoredObject] = []
         after = ""
         while True:
-            page, more = await self._index.page(UPLOADS, f"{upload_id}/", after, 1000)
+            page, more = await self._index.page(bucket, f"{UPLOADS}{upload_id}/", after, 1000)
             found += page
             if not more or not page:
                 return found
@@ -149,11 +147,11 @@ class Multipart:
                 async for chunk in self._blobs.open(part.digest, SALT_BYTES, SALT_BYTES + part.size_bytes):
                     yield chunk
 
-    async def _forget(self, upload_id: str, parts: object) -> None:
+    async def _forget(self, bucket: str, upload_id: str, parts: Iterable[storage_pb2.StoredObject]) -> None:
         # The upload first: once it is gone, no new part can join it.
-        await self._index.delete(UPLOADS, upload_id)
-        for part in parts:  # type: ignore[attr-defined]
-            await self._index.delete(UPLOADS, part.key)
+        await self._index.delete(bucket, f"{UPLOADS}{upload_id}")
+        for part in parts:
+            await self._index.delete(bucket, part.key)
             await self._blobs.delete(part.digest)
 
 
@@ -173,19 +171,12 @@ def listed_parts(body: bytes) -> list[tuple[int, str]]:
     return [(int(number), etag) for number, etag in parts]
 
 
-def check_body_hash(call: Call, body: bytes) -> None:
-    """Raises AwsError where a small body is not what its hash says."""
-    declared = declared_hash(call)
-    if re.fullmatch(r"[0-9a-f]{64}", declared) and hashlib.sha256(body).hexdigest() != declared:
-        raise AwsError("XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' does not match the body.")
-
-
 def _text(element: ElementTree.Element, name: str) -> str:
     return (element.findtext(name) or "").strip()
 
 
 def _part_key(upload_id: str, number: int) -> str:
-    return f"{upload_id}/{number:05d}"
+    return f"{UPLOADS}{upload_id}/{number:05d}"
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

@@ -1,7 +1,4 @@
-"""Bucket and key of a request, and the places in StorageService's index that are not objects of users.
-
-Pure. Buckets of users follow S3's rules for names, so the reserved ones, which do not, cannot meet them.
-"""
+"""Bucket and key of a request, and the keys in a bucket that are not objects of users. Pure."""
 
 from __future__ import annotations
 
@@ -11,10 +8,10 @@ from urllib.parse import unquote_to_bytes
 
 from services.gateway.errors import AwsError
 
-BUCKETS = "_buckets"
-"""Reserved: one key a bucket that was created through CreateBucket."""
-UPLOADS = "_uploads"
-"""Reserved: `<upload id>` for a multipart upload, `<upload id>/<number>` for its parts."""
+RESERVED = ".belvedere/"
+"""Keys below it are ours: not listed, not to be read or written from outside."""
+UPLOADS = f"{RESERVED}uploads/"
+"""`<upload id>` for an upload in parts, `<upload id>/<number>` for its parts."""
 KEY_MAX_BYTES = 1024
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -29,27 +26,26 @@ class Place:
 
 
 def parse(raw_path: str) -> Place:
-    """`/bucket/a%20key` → bucket, "a key". Raises AwsError: InvalidBucketName, KeyTooLongError, InvalidURI."""
+    """`/bucket/a%20key` → bucket, "a key".
+
+    Raises AwsError: InvalidBucketName, KeyTooLongError, InvalidURI, AccessDenied for a reserved key.
+    """
     try:
         path = unquote_to_bytes(raw_path.encode("utf-8", "surrogateescape")).decode()
     except UnicodeDecodeError as error:
         raise AwsError("InvalidURI", "Couldn't parse the specified URI.") from error
     bucket, _, key = path.removeprefix("/").partition("/")
-    if bucket:
-        check_bucket(bucket)
+    if bucket and (not _BUCKET.fullmatch(bucket) or ".." in bucket):
+        raise AwsError("InvalidBucketName", "The specified bucket is not valid.", 400, {"BucketName": bucket[:255]})
     if len(key.encode()) > KEY_MAX_BYTES:
         raise AwsError("KeyTooLongError", f"Your key is too long: {KEY_MAX_BYTES} bytes at most.")
     if "\0" in key:
         raise AwsError("InvalidURI", "Couldn't parse the specified URI.")
+    if key.startswith(RESERVED):
+        raise AwsError("AccessDenied", f"Keys below {RESERVED} are reserved.", 403)
     return Place(bucket, key)
 
 
-def check_bucket(bucket: str) -> None:
-    """Raises AwsError(InvalidBucketName) unless S3 would take the name."""
-    if not _BUCKET.fullmatch(bucket) or ".." in bucket:
-        raise AwsError("InvalidBucketName", "The specified bucket is not valid.", 400, {"BucketName": bucket[:255]})
-
-
-def package_bucket(bucket: str, account: str) -> bool:
-    """Whether it is where an account's package files go: it is there without having been created."""
-    return bucket.startswith(f"panorama-{account}")
+def package_bucket(account: str, region: str) -> str:
+    """The one bucket of an account and region (docs/architecture.md, section 6)."""
+    return f"panorama-{account}-{region}"

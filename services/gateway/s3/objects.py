@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC
@@ -21,12 +22,14 @@ from services.gateway.errors import AwsError
 from services.gateway.message import Call, Reply
 from services.gateway.payload import Upload, declared_hash
 from services.gateway.s3 import failures
-from services.gateway.s3.names import Place
+from services.gateway.s3.names import RESERVED, Place
 
 if TYPE_CHECKING:
     from belvedere.blobs import BlobStore
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+BUCKET = "BUCKET"
+"""StorageService's resource type of a bucket in NotFound."""
 LIST_MAX = 1000
 METADATA_MAX_BYTES = 2048
 KEPT_HEADERS = ("cache-control", "content-disposition", "content-encoding", "content-language")
@@ -45,9 +48,15 @@ class Index:
     async def find(self, bucket: str, key: str) -> storage_pb2.StoredObject | None:
         try:
             answer = await self._storage.GetObject(storage_pb2.GetObjectRequest(bucket=bucket, key=key))
-        except NotFound:
+        except NotFound as error:
+            if error.resource_type == BUCKET:
+                raise failures.no_such_bucket(bucket) from error
             return None
         return answer.object if answer.HasField("object") else None
+
+    async def require(self, bucket: str) -> None:
+        """Raises AwsError(NoSuchBucket)."""
+        await self.page(bucket, "", "", 1)
 
     async def put(self, stored: storage_pb2.StoredObject) -> None:
         await self._storage.PutObject(storage_pb2.PutObjectRequest(object=stored))
@@ -59,7 +68,10 @@ class Index:
         self, bucket: str, prefix: str, start_after: str, most: int
     ) -> tuple[list[storage_pb2.StoredObject], bool]:
         request = storage_pb2.ListObjectsRequest(bucket=bucket, prefix=prefix, start_after=start_after, max_keys=most)
-        answer = await self._storage.ListObjects(request)
+        try:
+            answer = await self._storage.ListObjects(request)
+        except NotFound as error:
+            raise failures.no_such_bucket(bucket) from error
         return list(answer.objects), answer.truncated
 
 
@@ -72,7 +84,9 @@ class Objects:
     async def put(self, call: Call, place: Place) -> Reply:
         """PutObject. Nothing is stored unless the whole body arrived and every hash held."""
         metadata = metadata_of(call)
-        if call.header("if-none-match") == "*" and await self._index.find(place.bucket, place.key) is not None:
+        # Before the bytes: a bucket that is not there is told before they are sent.
+        present = await self._index.find(place.bucket, place.key)
+        if call.header("if-none-match") == "*" and present is not None:
             raise AwsError("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
         upload = Upload(call, declared_hash(call))
         blob = await self._blobs.put_stream(upload.chunks())
@@ -163,6 +177,9 @@ class Objects:
             for stored in page:
                 if stored.key <= after:
                     continue
+                if stored.key.startswith(RESERVED):
+                    after = RESERVED + _LAST
+                    continue
                 if not listing.room:
                     listing.truncated = True
                     return
@@ -197,6 +214,13 @@ class Listing:
         self.prefixes.append(common)
         self.last = common
         return common + _LAST
+
+
+def check_body_hash(call: Call, body: bytes) -> None:
+    """Raises AwsError where a small body is not what its hash says."""
+    declared = declared_hash(call)
+    if re.fullmatch(r"[0-9a-f]{64}", declared) and hashlib.sha256(body).hexdigest() != declared:
+        raise AwsError("XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' does not match the body.")
 
 
 def content_type(call: Call) -> str:

@@ -60,8 +60,6 @@ class S3Service:
             raise failures.not_implemented(f"{call.method} /")
         await call.authorize(f"s3:{action}", resource)
         try:
-            if place.bucket and call.operation != "CreateBucket":
-                await self._buckets.require(call, place.bucket)
             return await handler()
         except BelvedereError as error:
             raise failures.from_service(error) from error
@@ -103,12 +101,12 @@ class S3Service:
             raise failures.not_implemented(f"{call.method} of a bucket's {min(other)}")
         match call.method:
             case "GET" if "location" in parameters:
-                return "GetBucketLocation", "GetBucketLocation", lambda: self._buckets.location(call)
+                return "GetBucketLocation", "GetBucketLocation", lambda: self._buckets.location(call, bucket)
             case "GET":
                 name = "ListObjectsV2" if call.parameter("list-type") == "2" else "ListObjects"
                 return name, "ListBucket", lambda: self._objects.list(call, bucket)
             case "HEAD":
-                return "HeadBucket", "ListBucket", lambda: self._buckets.head(call)
+                return "HeadBucket", "ListBucket", lambda: self._buckets.head(call, bucket)
             case "PUT":
                 return "CreateBucket", "CreateBucket", lambda: self._buckets.create(call, bucket)
             case "DELETE":

@@ -1,0 +1,50 @@
+"""The gateway as a service of the cloud side: the AWS front door on one port, with the services that it serves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from belvedere import awsmodel
+from belvedere.chassis.runtime import Runtime
+from belvedere.chassis.service import Service
+from services.gateway.access import Access
+from services.gateway.cloudwatch import service as cloudwatch
+from services.gateway.dispatch import Dispatcher
+from services.gateway.logs import service as logs
+from services.gateway.message import AwsService
+from services.gateway.panorama.service import PanoramaService
+from services.gateway.s3.service import S3Service
+from services.gateway.server import FrontDoor
+from services.gateway.settings import ENV, Settings
+from services.gateway.sts import service as sts
+
+
+def create(runtime: Runtime) -> Service:
+    """Listens on `runtime.ports.gateway` once started; has no gRPC of its own and no tables."""
+    door = front_door(runtime, runtime.settings(Settings, ENV))
+
+    async def listen() -> None:
+        await door.start(runtime.cloud.host, runtime.ports.gateway)
+
+    return Service(name="gateway", ready=[listen], close=[door.stop])
+
+
+def front_door(runtime: Runtime, settings: Settings) -> FrontDoor:
+    """The server and what stands behind it."""
+    channel = runtime.channel()
+    services: Mapping[str, AwsService] = {
+        "panorama": PanoramaService(awsmodel.panorama(), channel),
+        "s3": S3Service(channel, runtime.blobs),
+        "sts": sts.create(channel),
+        "logs": logs.create(channel),
+        "monitoring": cloudwatch.create(channel, runtime.clock),
+    }
+    access = Access(
+        channel,
+        account=runtime.cloud.account,
+        cache_entries=settings.key_cache_entries,
+        cache_s=settings.key_cache_s,
+        monotonic=time.monotonic,
+    )
+    return FrontDoor(Dispatcher(services), access, runtime.clock, settings)

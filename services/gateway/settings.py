@@ -1,0 +1,23 @@
+"""Settings of the gateway: BELVEDERE_GATEWAY_<FIELD>."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ENV = "BELVEDERE_GATEWAY_"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Configuration, read once at start."""
+
+    key_cache_entries: int = 1024
+    """How many signing keys are remembered; the one unused longest goes first."""
+    key_cache_s: float = 60.0
+    """For how many seconds. A deleted access key works that much longer at most."""
+    idle_timeout_s: float = 75.0
+    """After how many seconds without a request a connection is closed. Longer than clients keep theirs."""
+    read_timeout_s: float = 30.0
+    """How many seconds a client may be silent in the middle of a body."""
+    write_timeout_s: float = 60.0
+    """How many seconds a client may take nothing of an answer."""
