@@ -72,9 +72,9 @@ async def ensure_stream(session: AsyncSession, key: StreamKey, now_ms: int) -> i
     found = await find_stream(session, key)
     if found is None:
         group = {"account": key.account, "region": key.region, "name": key.group, "creation_ms": now_ms}
-        await session.execute(insert_ignoring(session, GroupRow).values(**group))
+        await session.exec(insert_ignoring(session, GroupRow).values(**group))
         stream = {"account": key.account, "region": key.region, "group_name": key.group, "name": key.stream}
-        await session.execute(insert_ignoring(session, StreamRow).values(**stream, creation_ms=now_ms, stored_bytes=0))
+        await session.exec(insert_ignoring(session, StreamRow).values(**stream, creation_ms=now_ms, stored_bytes=0))
         found = await find_stream(session, key)
     assert found is not None and found.id is not None
     return found.id
@@ -95,7 +95,7 @@ async def append(session: AsyncSession, stream_id: int, events: Sequence[NewEven
         }
         for event in events
     ]
-    await session.execute(insert_ignoring(session, EventRow), rows)
+    await session.exec(insert_ignoring(session, EventRow), params=rows)
     first, last = min(e.timestamp_ms for e in events), max(e.timestamp_ms for e in events)
     first_known, last_known = (
         func.coalesce(StreamRow.first_event_ms, first),

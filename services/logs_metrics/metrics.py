@@ -54,7 +54,7 @@ class Point:
 async def first_time(session: AsyncSession, stream_sequence: int, now_ms: int) -> bool:
     """Marks a message of UP_METRICS as taken; False where it was already."""
     insert = insert_ignoring(session, ConsumedRow).values(stream_sequence=stream_sequence, at_ms=now_ms)
-    inserted = await session.execute(insert.returning(ConsumedRow.stream_sequence))
+    inserted = await session.exec(insert.returning(ConsumedRow.stream_sequence))
     return inserted.first() is not None
 
 
@@ -94,7 +94,7 @@ async def put(session: AsyncSession, account: str, region: str, data: Sequence[N
             "maximum": case((new.maximum > DatumRow.maximum, new.maximum), else_=DatumRow.maximum),
         },
     )
-    await session.execute(upsert, rows)
+    await session.exec(upsert, params=rows)
 
 
 def _joined(a: NewDatum, b: NewDatum) -> NewDatum:
@@ -131,7 +131,7 @@ async def _metric_id(session: AsyncSession, account: str, region: str, namespace
     found = await find(session, account, region, namespace, name, key)
     if found is None:
         values = {"account": account, "region": region, "namespace": namespace, "name": name, "dimensions": key}
-        await session.execute(insert_ignoring(session, MetricRow).values(**values))
+        await session.exec(insert_ignoring(session, MetricRow).values(**values))
         found = await find(session, account, region, namespace, name, key)
     assert found is not None and found.id is not None
     return found.id
@@ -176,7 +176,7 @@ async def statistics(
     )
     if unit:
         query = query.where(col(DatumRow.unit) == unit)
-    rows = (await session.execute(query)).all()
+    rows = (await (await session.connection()).execute(query)).all()
     return [Point(int(row[0]), str(row[1]), float(row[2]), float(row[3]), float(row[4]), float(row[5])) for row in rows]
 
 

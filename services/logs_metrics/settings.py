@@ -15,7 +15,7 @@ class Settings:
     """Time between two removals."""
     batch_messages: int = 64
     """Most messages of appliances that one transaction takes."""
-    unknown_device_retry_s: float = 1.0
+    unknown_device_retry_s: float = 0.5
     """A batch of a device that is not known yet is looked at again after this time."""
     unknown_device_limit_s: float = 300.0
     """After this time a batch of a device that never became known is dropped, and counted."""
