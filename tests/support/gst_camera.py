@@ -5,8 +5,9 @@ not its only judge.
         av.open(camera.url)
 
 Plays an H.264 or H.265 clip in a loop in real time, one shared stream for all who watch, with digest authentication
-where a user is given. `freeze()` stops the frames and keeps the connections; `thaw()` lets them go on. `connections()`
-counts the clients now connected. Tests that use it carry `@pytest.mark.debian` and call `require_gst()` first.
+where a user is given. `launch` is a GStreamer pipeline instead of the clip, ending in a payloader named `pay0`.
+`freeze()` stops the frames and keeps the connections; `thaw()` lets them go on. `connections()` counts the clients now
+connected. Tests that use it carry `@pytest.mark.debian` and call `require_gst()` first.
 """
 
 from __future__ import annotations
@@ -45,14 +46,14 @@ class GstCamera:
 
     def __init__(
         self,
-        clip: Path,
+        clip: Path | None,
         *,
         user: str | None = None,
         password: str | None = None,
         mount: str = "/stream",
-        audio: bool = False,
+        launch: str | None = None,
     ):
-        self._config = {"clip": str(clip), "user": user, "password": password, "mount": mount, "audio": audio}
+        self._config = {"clip": str(clip), "user": user, "password": password, "mount": mount, "launch": launch}
         self.mount = mount
         self.port = 0
         self._answers: list[dict[str, Any]] = []
@@ -164,8 +165,8 @@ def _serve() -> None:
     server.set_address("127.0.0.1")
     server.set_service("0")
     factory = GstRtspServer.RTSPMediaFactory.new()
-    if config["audio"]:
-        factory.set_launch("( audiotestsrc is-live=true ! alawenc ! rtppcmapay name=pay0 )")
+    if config["launch"]:
+        factory.set_launch(f"( {config['launch']} )")
     else:
         with av.open(config["clip"]) as container:
             codec = "h265" if container.streams.video[0].codec_context.name == "hevc" else "h264"

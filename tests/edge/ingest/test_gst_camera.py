@@ -1,0 +1,68 @@
+"""Cameras of gst-rtsp-server: not our own server, so that it is not the only judge."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.edge.ingest.cameras import camera, ingesting
+from tests.support.clips import make_clip
+from tests.support.gst_camera import GstCamera, require_gst
+
+pytestmark = pytest.mark.debian
+
+
+@pytest.fixture(autouse=True)
+def gst() -> None:
+    require_gst()
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+async def test_frames_come_from_an_independent_camera_with_digest(codec: str, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", codec, 640, 360, 25, 2)
+    with GstCamera(clip, user="admin", password="d1gest/#") as gst_camera:
+        async with ingesting(tmp_path) as ingest:
+            await ingest.want(
+                camera("front", gst_camera.url, "admin", "d1gest/#"), camera("wrong", gst_camera.url, "admin", "no")
+            )
+            await ingest.state("front", "streaming")
+            await ingest.state("wrong", "refused")
+            with await ingest.reader("front") as reader:
+                for _ in range(10):
+                    with await asyncio.to_thread(reader.get, 10.0, bgr=True) as frame:
+                        assert frame.bgr().shape == (360, 640, 3)
+                        assert frame.bgr().max() > 190
+            row = await ingest.row("front", lambda row: row["fps"] > 20)
+            assert (row["codec"], row["frames_dropped"]) == (codec, 0)
+
+
+async def test_a_frozen_camera_is_stalled_and_comes_back(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", "h264", 320, 240, 25, 2)
+    with GstCamera(clip) as gst_camera:
+        async with ingesting(tmp_path) as ingest:
+            await ingest.want(camera("front", gst_camera.url))
+            await ingest.state("front", "streaming")
+            assert gst_camera.connections() == 1
+            gst_camera.freeze()
+            await ingest.state("front", "stalled")
+            gst_camera.thaw()
+            await ingest.state("front", "streaming")
+
+
+@pytest.mark.parametrize(
+    ("launch", "says"),
+    [
+        ("audiotestsrc is-live=true ! alawenc ! rtppcmapay name=pay0", "only sound in it, no video"),
+        ("videotestsrc is-live=true ! jpegenc ! rtpjpegpay name=pay0", "the camera sends mjpeg; switch its stream to"),
+    ],
+)
+async def test_a_stream_without_h264_or_h265_in_it_is_unsupported(launch: str, says: str, tmp_path: Path) -> None:
+    with GstCamera(None, launch=launch) as gst_camera:
+        async with ingesting(tmp_path) as ingest:
+            await ingest.want(camera("front", gst_camera.url))
+            row = await ingest.row("front", lambda row: row["state"] != "connecting")
+            assert row["state"] == "unsupported"
+            assert row["reason"]["code"] == "CAMERA_UNSUPPORTED"
+            assert says in row["reason"]["message"]
