@@ -12,7 +12,13 @@ import asyncio
 import os
 from pathlib import Path
 
+from botocore.exceptions import BotoCoreError, ClientError
+
+from belvedere.appdir import AppFolderError
+from belvedere.chassis.edge import EdgeError
 from belvedere.cli.demo.session import Demo, DemoOptions
+from belvedere.cli.errors import CliError
+from belvedere.footage import FootageError
 
 __all__ = ["add_arguments", "run"]
 
@@ -42,7 +48,10 @@ def run(options: argparse.Namespace) -> int:
         camera_url=options.camera,
         port=options.port,
     )
-    return asyncio.run(Demo(settings).run())
+    try:
+        return asyncio.run(Demo(settings).run())
+    except (AppFolderError, FootageError, EdgeError, BotoCoreError, ClientError) as error:
+        raise CliError(str(error)) from error
 
 
 def _number(name: str) -> float | None:
