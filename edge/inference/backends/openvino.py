@@ -37,7 +37,7 @@ CONVERTED = "model.xml"
 # How much of a library's text goes into a message.
 WORDS_MAX = 300
 # What OpenVINO says of operations that it does not have, in its several frontends.
-_UNSUPPORTED_MARKS = ("No translator found", "not supported", "Unsupported", "OpConversionFailure", "unsupported")
+_UNSUPPORTED_MARKS = ("No translator found", "No conversion rule", "not supported", "nsupported")
 
 
 class OpenVinoBackend:
@@ -223,7 +223,7 @@ def _words(error: Exception) -> str:
     """What an OpenVINO exception says, without the places in its source."""
     lines = [line.strip() for line in str(error).splitlines()]
     told = [line for line in lines if line and not line.startswith(("Exception from", "Check '"))]
-    return " ".join(told)[:WORDS_MAX] or type(error).__name__
+    return " ".join(told).split("Summary: -- ")[-1][:WORDS_MAX] or type(error).__name__
 
 
 def _a(kind: ModelKind) -> str:

@@ -1,0 +1,144 @@
+"""What every inference backend must do: subclass it, and give it the backend.
+
+    class TestOpenVino(BackendContract):
+        def make_backend(self, cache): return OpenVinoBackend(Settings(), cache)
+
+Models here are ONNX, which every backend reads.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.inference.backends.base import Backend, Session
+from edge.inference.errors import ModelInvalid, ModelUnsupported
+from edge.inference.tensors import InputSpec
+from tests.support.models import tiny_onnx
+
+X = np.array([[1.0, 2.0, 3.0]], np.float32)
+
+
+class BackendContract:
+    @abstractmethod
+    def make_backend(self, cache: Path) -> Backend:
+        """A fresh backend with its cache in this folder."""
+
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> Backend:
+        return self.make_backend(tmp_path / "cache")
+
+    def load(self, backend: Backend, path: Path, inputs: Sequence[InputSpec] = (), key: str | None = None) -> Session:
+        return backend.load(path, key=key or path.name, framework="ONNX", precision="FP32", inputs=inputs)
+
+    def test_it_says_what_the_model_takes_and_gives(self, backend: Backend, tmp_path: Path) -> None:
+        session = self.load(backend, tiny_onnx(tmp_path / "model"))
+        assert [str(info) for info in session.inputs] == ["`x` float32 (1, 3)"]
+        assert [info.name for info in session.outputs] == ["doubled", "negated"]
+
+    def test_outputs_come_in_the_models_own_order(self, backend: Backend, tmp_path: Path) -> None:
+        outputs = self.load(backend, tiny_onnx(tmp_path / "model")).infer({"x": X})
+        assert list(outputs) == ["doubled", "negated"]
+        assert outputs["doubled"].tolist() == [[2.0, 4.0, 6.0]]
+        assert outputs["negated"].tolist() == [[-1.0, -2.0, -3.0]]
+        assert outputs["doubled"].dtype == np.float32
+
+    def test_outputs_are_the_callers_own(self, backend: Backend, tmp_path: Path) -> None:
+        session = self.load(backend, tiny_onnx(tmp_path / "model"))
+        first = session.infer({"x": X})
+        session.infer({"x": X * 100})
+        assert first["doubled"].tolist() == [[2.0, 4.0, 6.0]]
+
+    def test_inputs_may_be_read_only(self, backend: Backend, tmp_path: Path) -> None:
+        frozen = X.copy()
+        frozen.flags.writeable = False
+        outputs = self.load(backend, tiny_onnx(tmp_path / "model")).infer({"x": frozen})
+        assert outputs["doubled"].tolist() == [[2.0, 4.0, 6.0]]
+
+    def test_open_sizes_are_fixed_to_the_descriptors_shape(self, backend: Backend, tmp_path: Path) -> None:
+        path = tiny_onnx(tmp_path / "model", ("batch", 3))
+        session = self.load(backend, path, [InputSpec("x", (2, 3))])
+        assert session.inputs[0].shape == (2, 3)
+        assert session.infer({"x": np.ones((2, 3), np.float32)})["doubled"].shape == (2, 3)
+
+    def test_a_single_input_may_have_any_name_in_the_descriptor(self, backend: Backend, tmp_path: Path) -> None:
+        path = tiny_onnx(tmp_path / "model", ("batch", 3))
+        assert self.load(backend, path, [InputSpec("data", (1, 3))]).inputs[0].name == "x"
+
+    def test_a_model_loads_again_under_its_key(self, backend: Backend, tmp_path: Path) -> None:
+        path = tiny_onnx(tmp_path / "model")
+        for again in (backend, self.make_backend(tmp_path / "cache")):
+            session = self.load(again, path, key="same")
+            assert list(session.infer({"x": X})) == ["doubled", "negated"]
+            session.close()
+
+    def test_the_same_key_with_other_shapes_is_another_model(self, backend: Backend, tmp_path: Path) -> None:
+        path = tiny_onnx(tmp_path / "model", ("batch", 3))
+        for batch in (1, 2):
+            session = self.load(backend, path, [InputSpec("x", (batch, 3))], key="same")
+            assert session.inputs[0].shape == (batch, 3)
+
+    def test_threads_that_call_at_once_get_their_own_answers(self, backend: Backend, tmp_path: Path) -> None:
+        session = self.load(backend, tiny_onnx(tmp_path / "model"))
+        wrong: list[int] = []
+
+        def call(number: int) -> None:
+            for _ in range(200):
+                if session.infer({"x": X * number})["doubled"][0, 0] != 2.0 * number:
+                    wrong.append(number)
+
+        threads = [threading.Thread(target=call, args=(number,)) for number in range(1, 5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+
+    @pytest.mark.parametrize(
+        ("content", "says"),
+        [
+            (b"", "the model file is empty"),
+            (b"#!/bin/sh\necho no model\n", "is no model that can be recognised"),
+            (b"\x08\x08" + bytes(range(256)) * 4, "cannot be read as one"),
+        ],
+    )
+    def test_a_file_that_is_no_model_is_invalid(
+        self, backend: Backend, tmp_path: Path, content: bytes, says: str
+    ) -> None:
+        path = tmp_path / "model"
+        path.write_bytes(content)
+        with pytest.raises(ModelInvalid, match=says):
+            self.load(backend, path)
+
+    def test_a_model_that_was_cut_short_is_invalid(self, backend: Backend, tmp_path: Path) -> None:
+        path = tiny_onnx(tmp_path / "model")
+        path.write_bytes(path.read_bytes()[:-20])
+        with pytest.raises(ModelInvalid, match="damaged or cut short"):
+            self.load(backend, path)
+
+    def test_a_file_that_is_gone_is_invalid(self, backend: Backend, tmp_path: Path) -> None:
+        with pytest.raises(ModelInvalid, match="cannot be read: No such file"):
+            self.load(backend, tmp_path / "nothing")
+
+    def test_operations_that_nobody_has_are_unsupported_and_named(self, backend: Backend, tmp_path: Path) -> None:
+        with pytest.raises(ModelUnsupported, match=r"my\.ops.*Frobnicate|Frobnicate.*my\.ops"):
+            self.load(backend, tiny_onnx(tmp_path / "model", op="Frobnicate", domain="my.ops"))
+
+    def test_a_descriptor_that_contradicts_the_model_is_invalid(self, backend: Backend, tmp_path: Path) -> None:
+        path = tiny_onnx(tmp_path / "model")
+        with pytest.raises(ModelInvalid, match=r"shape \(1, 4\), the model takes `x` float32 \(1, 3\)"):
+            self.load(backend, path, [InputSpec("x", (1, 4))])
+        with pytest.raises(ModelInvalid, match="input `mask` is not in the model, which takes `x` float32"):
+            self.load(backend, path, [InputSpec("x", (1, 3)), InputSpec("mask", (1, 3))])
+
+    def test_after_a_model_that_failed_others_load(self, backend: Backend, tmp_path: Path) -> None:
+        broken = tmp_path / "broken"
+        broken.write_bytes(b"\x08\x08garbage")
+        with pytest.raises(ModelInvalid):
+            self.load(backend, broken)
+        assert self.load(backend, tiny_onnx(tmp_path / "model")).infer({"x": X})
