@@ -79,14 +79,21 @@ class RootfsStore:
             self._unpacking.discard(part.name)
         return target
 
-    def sweep(self, used: Collection[Path]) -> None:
-        """Removes what no application uses any more, and what an interrupted unpacking left."""
-        if not self._folder.is_dir():
-            return
-        kept = {path.name for path in used}
-        for folder in self._folder.iterdir():
-            if folder.name not in kept and folder.name not in self._unpacking:
-                shutil.rmtree(folder, ignore_errors=True)
+    def retire(self, used: Collection[Path]) -> list[Path]:
+        """Takes away what no application uses any more, and what an interrupted unpacking left. Quick; what it
+        returns is to be given to `remove`."""
+        kept = {path.name for path in used} | self._unpacking
+        found = [folder for folder in self._folder.iterdir() if folder.name not in kept]
+        if
+        self._folder.is_dir()
+        else []
+        return [folder.rename(self._folder / f"{PART_PREFIX}{uuid.uuid4().hex}") for folder in found]
+
+    @staticmethod
+    def remove(retired: Collection[Path]) -> None:
+        """Deletes it (blocking)."""
+        for folder in retired:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Unpacking:

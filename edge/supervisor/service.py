@@ -89,7 +89,8 @@ class Supervisor:
         """Removes unpacked archives that nobody uses."""
         users = [*self._applications.values(), *self._ending.values()]
         used = {Path(user.spec.rootfs) for user in users if user is not besides}
-        await asyncio.to_thread(self._around.rootfs.sweep, used)
+        # Taken away here and now, so that an application that comes meanwhile unpacks its own again.
+        await asyncio.to_thread(self._around.rootfs.remove, self._around.rootfs.retire(used))
 
 
 async def main(me: EdgeProcess) -> None:

@@ -126,7 +126,10 @@ class Bubblewrap(Sandbox):
                 start_new_session=True,
             )
             theirs.close()
-            running = _Bubble(process, spec, on_line)
+            # At its end bubblewrap writes its exit code there, and would die of SIGPIPE instead.
+            ours.pop_all()
+            ours.callback(os.close, go_write)
+            running = _Bubble(process, spec, on_line, status_read)
             try:
                 init = await _child_pid(status_read)
                 if init is not None:
@@ -180,12 +183,13 @@ class Bubblewrap(Sandbox):
 
 
 class _Bubble(Running):
-    def __init__(self, process: asyncio.subprocess.Process, spec: SandboxSpec, on_line: OnLine) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, spec: SandboxSpec, on_line: OnLine, status_fd: int) -> None:
         self.listeners: dict[int, socket.socket] = {}
         self.init: int | None = None
         """The first process in the sandbox, bubblewrap's own; the application is its first child. None: it was never
         made."""
         self._process = process
+        self._status_fd = status_fd
         self._spec = spec
         self._on_line = on_line
         self._complaint: str | None = None
@@ -213,6 +217,7 @@ class _Bubble(Running):
         assert stdout is not None and stderr is not None
         await asyncio.gather(self._read("stdout", stdout), self._read("stderr", stderr))
         code = await self._process.wait()
+        os.close(self._status_fd)
         if self._watch is not None:
             self._watch.cancel()
         number = code - _SIGNALLED if _SIGNALLED < code <= _SIGNALLED + signal.SIGRTMAX else -code if code < 0 else None
@@ -237,8 +242,10 @@ class _Bubble(Running):
 
     def kill(self) -> None:
         """SIGKILL to the sandbox's first process: the kernel takes the rest with it."""
-        for pid in (self.init, self._process.pid):
-            if pid is not None and self._process.returncode is None:
+        if self._process.returncode is None:
+            # The first process before bubblewrap itself: an orphan that still waits to be let go would wait for ever.
+            inside = [self.init] if self.init is not None else children(self._process.pid)
+            for pid in (*inside, self._process.pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
@@ -256,19 +263,25 @@ class _Bubble(Running):
 
 
 async def _child_pid(fd: int) -> int | None:
-    """The sandbox's first process; None: bubblewrap ended without one."""
+    """The sandbox's first process, from bubblewrap's first line of status; None: it ended without one."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
     loop.add_reader(fd, ready.set)
+    text = b""
     try:
         async with asyncio.timeout(MAKE_TIMEOUT_S):
-            await ready.wait()
+            while not text.endswith(b"\n"):  # it is written in pieces
+                await ready.wait()
+                ready.clear()
+                piece = os.read(fd, READ_BYTES)
+                if not piece:
+                    return None
+                text += piece
     except TimeoutError:
         raise SandboxUnavailable(f"bubblewrap made no namespaces within {MAKE_TIMEOUT_S:.0f} s") from None
     finally:
         loop.remove_reader(fd)
-    text = os.read(fd, READ_BYTES)
-    return int(json.loads(text)["child-pid"]) if text else None
+    return int(json.loads(text)["child-pid"])
 
 
 async def _listeners(init: int, ports: Sequence[int]) -> dict[int, socket.socket]:
