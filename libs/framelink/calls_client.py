@@ -15,6 +15,7 @@ Must not know: what a model is.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import threading
@@ -190,7 +191,8 @@ class _Link:
     # --- One call ---------------------------------------------------------------------------------------------------
 
     def _introduce(self, name: str) -> calls_wire.Limits:
-        sockets.send(self._socket, wire.hello(name))
+        with contextlib.suppress(RingGone):  # Refused already: it has left word of why.
+            sockets.send(self._socket, wire.hello(name))
         if not sockets.ready(self._socket.fileno(), select.POLLIN, READY_TIMEOUT_S):
             raise RingAbsent("%s did not answer within %.0f s" % (self._path, READY_TIMEOUT_S))
         kind, body = wire.parse(sockets.receive_plain(self._socket) or b"")

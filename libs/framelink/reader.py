@@ -17,6 +17,7 @@ SEQPACKET message with its wake-up takes 20 µs or more; the rest is Python on b
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import threading
@@ -112,7 +113,8 @@ class _Connection:
             raise
 
     def _introduce(self, path: str, name: str) -> Ring:
-        sockets.send(self.socket, wire.hello(name))
+        with contextlib.suppress(RingGone):  # Refused already: it has left word of why.
+            sockets.send(self.socket, wire.hello(name))
         if not sockets.ready(self.socket.fileno(), select.POLLIN, WELCOME_TIMEOUT_S):
             raise RingAbsent("the writer at %s did not answer within %.0f s" % (path, WELCOME_TIMEOUT_S))
         received = sockets.receive(self.socket)

@@ -112,44 +112,54 @@ def receive(connection: socket.socket) -> tuple[bytes, int | None] | None:
 
     RingGone at the end of the connection. WireError for a message that is too long or brings more than one descriptor.
     """
-    try:
-        packet, ancillary, flags, _ = connection.recvmsg(
-            MAX_MESSAGE, socket.CMSG_LEN(4), socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-        )
-    except BlockingIOError:
+    received = _receive_some(connection)
+    if received is None:
         return None
-    except OSError as error:
-        if error.errno in _GONE:
-            raise RingGone("the other end has gone: %s" % error.strerror) from error
-        raise
+    packet, ancillary, flags = received
     descriptor = None
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS and len(data) >= 4:
             descriptor = array.array("i", data[:4])[0]
-    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+    try:
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            raise WireError("a message that is too long, or with too many descriptors")
+        if not packet:
+            raise RingGone("the other end has closed the connection")
+    except FramelinkError:
         if descriptor is not None:
             os.close(descriptor)
-        raise WireError("a message that is too long, or with too many descriptors")
-    if not packet:
-        if descriptor is not None:
-            os.close(descriptor)
-        raise RingGone("the other end has closed the connection")
+        raise
     return packet, descriptor
 
 
 def receive_plain(connection: socket.socket) -> bytes | None:
-    """As `receive`, where no descriptor is due: one that comes all the same is dropped by the kernel."""
-    try:
-        packet = connection.recv(MAX_MESSAGE, socket.MSG_DONTWAIT)
-    except BlockingIOError:
+    """As `receive`, where no descriptor is due: one that comes all the same is closed."""
+    received = receive(connection)
+    if received is None:
         return None
-    except OSError as error:
-        if error.errno in _GONE:
-            raise RingGone("the other end has gone: %s" % error.strerror) from error
-        raise
-    if not packet:
-        raise RingGone("the other end has closed the connection")
+    packet, descriptor = received
+    if descriptor is not None:
+        os.close(descriptor)
     return packet
+
+
+def _receive_some(connection: socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]], int] | None:
+    for last in (False, True):
+        try:
+            packet, ancillary, flags, _ = connection.recvmsg(
+                MAX_MESSAGE, socket.CMSG_LEN(4), socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+            )
+            return packet, ancillary, flags
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            # Reset: it left without reading all that we sent. What it said before that is still to be had.
+            if error.errno == errno.ECONNRESET and not last:
+                continue
+            if error.errno in _GONE:
+                raise RingGone("the other end has gone: %s" % error.strerror) from error
+            raise
+    return None
 
 
 def ready(descriptor: int, events: int, timeout_s: float | None) -> bool:
