@@ -38,8 +38,8 @@ class AppStats:
     frames_taken: int = 0
     frames_put: int = 0
     calls: int = 0
-    latency_app_ms: Mapping[str, float] = field(default_factory=dict)
-    """p50, p99, count: from capture to the application's get."""
+    latency_app_ms: Mapping[str, float | None] = field(default_factory=lambda: {"p50": None, "p99": None, "count": 0})
+    """From a frame's capture to the application having it."""
     first_output_unix_ms: int | None = None
 
 
@@ -130,12 +130,12 @@ def _count(value: object) -> int:
     return int(value) if isinstance(value, int | float) and 0 <= value < _NUMBER_MAX else 0
 
 
-def _latency(value: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        name: round(float(value[name]), 3)
-        for name in ("p50", "p99", "count")
-        if isinstance(value.get(name), int | float) and 0 <= value[name] < _NUMBER_MAX
-    }
+def _latency(value: Mapping[str, Any]) -> dict[str, float | None]:
+    def number(name: str) -> float | None:
+        given = value.get(name)
+        return round(float(given), 3) if isinstance(given, int | float) and 0 <= given < _NUMBER_MAX else None
+
+    return {"p50": number("p50"), "p99": number("p99"), "count": _count(value.get("count"))}
 
 
 def remove_socket_folder(folder: Path) -> None:

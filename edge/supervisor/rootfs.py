@@ -83,10 +83,9 @@ class RootfsStore:
         """Takes away what no application uses any more, and what an interrupted unpacking left. Quick; what it
         returns is to be given to `remove`."""
         kept = {path.name for path in used} | self._unpacking
+        if not self._folder.is_dir():
+            return []
         found = [folder for folder in self._folder.iterdir() if folder.name not in kept]
-        if
-        self._folder.is_dir()
-        else []
         return [folder.rename(self._folder / f"{PART_PREFIX}{uuid.uuid4().hex}") for folder in found]
 
     @staticmethod

@@ -111,7 +111,7 @@ async def main(me: EdgeProcess) -> None:
         return base.search_path if is_bare(rootfs) else environment.DEFAULT_PATH
 
     def send_log(spec: AppSpec, stream: str, message: str) -> None:
-        group = spec.log_group or f"{device_log_group(me.device_id)}/applications/{spec.name}"
+        group = spec.log_group or f"{device_log_group(me.device_id)}/applications/{spec.instance_id}"
         me.log(message, group=group, stream=stream, instance_id=spec.instance_id)
 
     def credentials(instance_id: str) -> Ask:

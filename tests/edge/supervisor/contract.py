@@ -120,10 +120,10 @@ class SandboxContract:
         end, _ = await self.run(sandbox, spec)
         assert end.refused is not None and "python2.6" in end.refused and "No such file" in end.refused
 
-    async def test_the_root_is_read_only_and_tmp_is_not(self, sandbox: Sandbox, tmp_path: Path, search_path:
-    str) -> None:
-        code =
-        """
+    async def test_the_root_is_read_only_and_tmp_is_not(
+        self, sandbox: Sandbox, tmp_path: Path, search_path: str
+    ) -> None:
+        code = """
             import json, tempfile
             def try_(path):
                 try:
@@ -167,8 +167,9 @@ class SandboxContract:
         code = f"""
             import json, os
             seen = {{}}
-            for path in {[str(canary), str(tmp_path), str(own), str(own.parents[3] / "pyproject.toml"), "/home",
-            "/var"]!r}:
+            for path in {
+            [str(canary), str(tmp_path), str(own), str(own.parents[3] / "pyproject.toml"), "/home", "/var"]!r
+        }:
                 seen[path] = os.path.exists(path)
             found = []
             for folder, folders, files in os.walk("/"):
