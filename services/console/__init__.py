@@ -1,0 +1,1 @@
+"""The web console: the live page and the JSON behind it."""
