@@ -6,12 +6,15 @@ import argparse
 import asyncio
 import secrets
 
+from belvedere.chassis.logs import configure
 from belvedere.chassis.secret import Secret
+from belvedere.chassis.stop import stop_on_signals
 from belvedere.cli.errors import CliError
-from belvedere.rtsp import serve_camera
+from belvedere.rtsp import RtspError, serve_camera
 
 
 def serve(options: argparse.Namespace) -> int:
+    configure("camera")
     if not options.file.exists():
         raise CliError(f"no video at {options.file}")
     if options.password_file is not None:
@@ -19,7 +22,23 @@ def serve(options: argparse.Namespace) -> int:
     else:
         password = secrets.token_urlsafe(9)
         print(f"user {options.username}, password {password}", flush=True)
-    asyncio.run(
-        serve_camera(options.file, options.host, options.port, options.path, options.username, Secret(password))
-    )
+    try:
+        asyncio.run(_serve(options, Secret(password)))
+    except RtspError as error:
+        raise CliError(str(error)) from error
     return 0
+
+
+async def _serve(options: argparse.Namespace, password: Secret[str]) -> None:
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    await serve_camera(
+        options.file,
+        options.host,
+        options.port,
+        options.path,
+        options.username,
+        password,
+        ready=lambda url: print(f"playing at {url}", flush=True),
+        stop=stop,
+    )
