@@ -1,0 +1,1 @@
+"""Application instances: what runs on which device, and how it fares."""

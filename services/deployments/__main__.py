@@ -1,0 +1,9 @@
+"""`python -m services.deployments --data DIR`: this service alone."""
+
+import sys
+
+from services.__main__ import main
+
+if __name__ == "__main__":
+    sys.argv += ["--only", "deployments"]
+    sys.exit(main())

@@ -1,0 +1,295 @@
+"""The deployments service: DeploymentsService."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from belvedere.blobs import BlobStore
+from belvedere.chassis import outbox
+from belvedere.chassis.context import Caller, caller
+from belvedere.chassis.database import Database
+from belvedere.chassis.errors import Conflict, Invalid, NotFound
+from belvedere.chassis.ids import new_id
+from belvedere.chassis.logs import get_logger
+from belvedere.chassis.page import cut, decode_token, encode_token, page_size
+from belvedere.chassis.runtime import Runtime
+from belvedere.chassis.service import Service
+from belvedere.chassis.tags import add_tags, check_tags, remove_tags
+from belvedere.fleet import DesiredState, with_paused
+from belvedere.graph import ResolvedGraph
+from belvedere.v1 import deployments_pb2 as pb
+from belvedere.v1 import deployments_pb2_grpc, registry_pb2, registry_pb2_grpc
+from services.deployments import events, rules, store, wire
+from services.deployments.deployer import NOT_NOW, Deployer
+from services.deployments.listening import Listener
+from services.deployments.resolving import Resolver
+from services.deployments.rules import REMOVING, Status
+from services.deployments.settings import ENV, Settings
+from services.deployments.store import InstanceRow, PackageUseRow
+
+log = get_logger(__name__)
+
+
+class DeploymentsHandlers(deployments_pb2_grpc.DeploymentsServiceServicer):
+    """DeploymentsService."""
+
+    def __init__(
+        self,
+        database: Database,
+        blobs: BlobStore,
+        deployer: Deployer,
+        channel: Callable[[], grpc.aio.Channel],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._deployer = deployer
+        self._channel = channel
+        self._clock = clock
+        self._resolver = Resolver(channel)
+
+    async def CreateApplicationInstance(
+        self, request: pb.CreateApplicationInstanceRequest, context: Any
+    ) -> pb.CreateApplicationInstanceResponse:
+        """A device that is not enrolled yet gets the application when it enrols; until then it is DEPLOYMENT_PENDING."""
+        who, now = caller(), self._clock()
+        manifest, overrides = request.manifest_payload.payload_data, request.manifest_overrides_payload.payload_data
+        rules.check_request(request.name, request.runtime_role_arn, manifest, overrides, who.account)
+        tags = check_tags(request.tags)
+        device_name = await self._device_name(request.default_runtime_context_device)
+        replaces = request.application_instance_id_to_replace
+        async with self._database.session(read_only=True) as session:
+            await self._check_replaced(session, who, replaces, request.default_runtime_context_device)
+        graph = await self._resolver.resolve(manifest, overrides, who.account)
+        blob = await self._blobs.put_bytes(graph.to_json().encode())
+        row = InstanceRow(
+            instance_id=new_id("applicationInstance"),
+            account=who.account,
+            region=who.region,
+            device_id=request.default_runtime_context_device,
+            device_name=device_name,
+            name=request.name,
+            description=request.description,
+            role_arn=request.runtime_role_arn,
+            replaces=replaces,
+            manifest=manifest,
+            overrides=overrides,
+            graph=graph.to_json(),
+            graph_digest=blob.digest,
+            desired=DesiredState.RUNNING.value,
+            status=Status.DEPLOYMENT_PENDING.value,
+            created=now,
+            updated=now,
+            tags=tags,
+        )
+        async with self._database.session() as session, session.begin():
+            await self._check_replaced(session, who, replaces, row.device_id)
+            session.add(row)
+            await session.flush()
+            for position, ref in enumerate(graph.packages):
+                session.add(
+                    PackageUseRow(
+                        instance_id=row.instance_id, position=position, account=who.account, region=who.region,
+                        package_name=ref.name, version=ref.version, patch=ref.patch_version,
+                    )
+                )  # fmt: skip
+            outbox.add(session, events.instance(events.CREATED, row))
+        await self._settle(row.instance_id)
+        return pb.CreateApplicationInstanceResponse(application_instance_id=row.instance_id)
+
+    async def DescribeApplicationInstance(
+        self, request: pb.DescribeApplicationInstanceRequest, context: Any
+    ) -> pb.DescribeApplicationInstanceResponse:
+        return wire.describe(await self._found(request.application_instance_id))
+
+    async def DescribeApplicationInstanceDetails(
+        self, request: pb.DescribeApplicationInstanceDetailsRequest, context: Any
+    ) -> pb.DescribeApplicationInstanceDetailsResponse:
+        return wire.details(await self._found(request.application_instance_id))
+
+    async def ListApplicationInstances(
+        self, request: pb.ListApplicationInstancesRequest, context: Any
+    ) -> pb.ListApplicationInstancesResponse:
+        who = caller()
+        size = page_size(request.max_results)
+        filters = [request.device_id, request.status_filter]
+        after = decode_token(request.next_token, "ListApplicationInstances", filters)
+        name = pb.StatusFilter.Name(request.status_filter).removeprefix("STATUS_FILTER_")
+        async with self._database.session(read_only=True) as session:
+            found = await store.list_instances(
+                session,
+                who.account,
+                who.region,
+                device_id=request.device_id,
+                statuses=[status.value for status in rules.FILTERS.get(name, ())],
+                after=after,
+                limit=size + 1,
+            )
+        rows, more = cut(found, size)
+        token = None
+        if more:
+            cursor = {"created": rows[-1].created.isoformat(), "instance_id": rows[-1].instance_id}
+            token = encode_token(cursor, "ListApplicationInstances", filters)
+        return pb.ListApplicationInstancesResponse(
+            application_instances=[wire.item(row) for row in rows], next_token=token
+        )
+
+    async def ListApplicationInstanceDependencies(
+        self, request: pb.ListApplicationInstanceDependenciesRequest, context: Any
+    ) -> pb.ListApplicationInstanceDependenciesResponse:
+        row = await self._found(request.application_instance_id)
+        size, query = page_size(request.max_results), "ListApplicationInstanceDependencies"
+        after = decode_token(request.next_token, query, row.instance_id)
+        async with self._database.session(read_only=True) as session:
+            found = await store.package_uses(session, row.instance_id, after["position"] if after else -1, size + 1)
+        uses, more = cut(found, size)
+        token = encode_token({"position": uses[-1].position}, query, row.instance_id) if more else None
+        return pb.ListApplicationInstanceDependenciesResponse(
+            package_objects=[
+                pb.PackageObject(name=use.package_name, package_version=use.version, patch_version=use.patch)
+                for use in uses
+            ],
+            next_token=token,
+        )
+
+    async def ListApplicationInstanceNodeInstances(
+        self, request: pb.ListApplicationInstanceNodeInstancesRequest, context: Any
+    ) -> pb.ListApplicationInstanceNodeInstancesResponse:
+        row = await self._found(request.application_instance_id)
+        size, query = page_size(request.max_results), "ListApplicationInstanceNodeInstances"
+        after = decode_token(request.next_token, query, row.instance_id)
+        first = after["position"] if after else 0
+        nodes = rules.nodes_of(ResolvedGraph.from_json(row.graph))
+        page, more = cut(nodes[first : first + size + 1], size)
+        token = encode_token({"position": first + size}, query, row.instance_id) if more else None
+        return pb.ListApplicationInstanceNodeInstancesResponse(
+            node_instances=[wire.node_instance(row, node) for node in page], next_token=token
+        )
+
+    async def RemoveApplicationInstance(
+        self, request: pb.RemoveApplicationInstanceRequest, context: Any
+    ) -> pb.RemoveApplicationInstanceResponse:
+        instance_id = request.application_instance_id
+        await self._found(instance_id)
+        async with self._database.session() as session, session.begin():
+            row = await session.get_one(InstanceRow, instance_id)
+            if row.state.status in REMOVING or row.state.status is Status.REMOVAL_SUCCEEDED:
+                raise Conflict("APPLICATION_INSTANCE", instance_id, f"{instance_id} is {row.status} already.")
+            row.desired, row.status = DesiredState.REMOVED.value, Status.REMOVAL_PENDING.value
+            row.status_description, row.target_version, row.updated = "", None, self._clock()
+            outbox.add(session, events.instance(events.CHANGED, row))
+        await self._settle(instance_id)
+        return pb.RemoveApplicationInstanceResponse()
+
+    async def SignalApplicationInstanceNodeInstances(
+        self, request: pb.SignalApplicationInstanceNodeInstancesRequest, context: Any
+    ) -> pb.SignalApplicationInstanceNodeInstancesResponse:
+        row = await self._found(request.application_instance_id)
+        if row.desired != DesiredState.RUNNING:
+            raise Invalid(f"{row.instance_id} is {row.status}: only applications that are to run can be signalled.")
+        signals = [(item.node_instance_id, item.signal == pb.NODE_SIGNAL_VALUE_PAUSE) for item in request.node_signals]
+        if any(item.signal == pb.NODE_SIGNAL_VALUE_UNSPECIFIED for item in request.node_signals):
+            raise Invalid("Signal must be PAUSE or RESUME.", fields=[("NodeSignals", "PAUSE or RESUME")])
+        pause, resume = rules.signalled_cameras(ResolvedGraph.from_json(row.graph), signals)
+        async with self._database.session() as session, session.begin():
+            fresh = await session.get_one(InstanceRow, row.instance_id)
+            fresh.paused = sorted((set(fresh.paused) | pause) - resume)
+            fresh.updated = self._clock()
+        # Where it is not in the target yet, `settle` puts it there with what is paused.
+        await self._deployer.change_target(
+            row.device_id, lambda target: with_paused(target, row.instance_id, pause, resume)
+        )
+        return pb.SignalApplicationInstanceNodeInstancesResponse(application_instance_id=row.instance_id)
+
+    async def TagApplicationInstance(
+        self, request: pb.TagApplicationInstanceRequest, context: Any
+    ) -> pb.TagApplicationInstanceResponse:
+        await self._retag(request.application_instance_id, lambda tags: add_tags(tags, request.tags))
+        return pb.TagApplicationInstanceResponse()
+
+    async def UntagApplicationInstance(
+        self, request: pb.UntagApplicationInstanceRequest, context: Any
+    ) -> pb.UntagApplicationInstanceResponse:
+        await self._retag(request.application_instance_id, lambda tags: remove_tags(tags, request.tag_keys))
+        return pb.UntagApplicationInstanceResponse()
+
+    async def ListPackageUsers(self, request: pb.ListPackageUsersRequest, context: Any) -> pb.ListPackageUsersResponse:
+        who = caller()
+        async with self._database.session(read_only=True) as session:
+            rows = await store.package_users(
+                session, who.account, who.region, request.package_name, request.package_version, request.patch_version
+            )
+        return pb.ListPackageUsersResponse(application_instance_ids=[row.instance_id for row in rows])
+
+    async def _found(self, instance_id: str) -> InstanceRow:
+        who = caller()
+        async with self._database.session(read_only=True) as session:
+            row = await store.find(session, who.account, who.region, instance_id)
+        if row is None:
+            raise NotFound("APPLICATION_INSTANCE", instance_id)
+        return row
+
+    async def _retag(self, instance_id: str, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
+        await self._found(instance_id)
+        async with self._database.session() as session, session.begin():
+            row = await session.get_one(InstanceRow, instance_id)
+            row.tags = change(row.tags)
+
+    async def _device_name(self, device_id: str) -> str:
+        stub = registry_pb2_grpc.RegistryServiceStub(self._channel())
+        try:
+            device = await stub.DescribeDevice(registry_pb2.DescribeDeviceRequest(device_id=device_id))
+        except NotFound as error:
+            text = f"there is no device {device_id!r} in this account and region"
+            raise Invalid(
+                f"DefaultRuntimeContextDevice: {text}", fields=[("DefaultRuntimeContextDevice", text)]
+            ) from error
+        return device.name
+
+    async def _check_replaced(self, session: AsyncSession, who: Caller, replaces: str, device_id: str) -> None:
+        if not replaces:
+            return
+        row = await store.find(session, who.account, who.region, replaces)
+        text = ""
+        if row is None:
+            text = f"there is no application instance {replaces}"
+        elif row.device_id != device_id:
+            text = f"{replaces} runs on another device, {row.device_id}"
+        elif row.desired == DesiredState.REMOVED:
+            text = f"{replaces} is {row.status}"
+        if text:
+            raise Invalid(f"ApplicationInstanceIdToReplace: {text}", fields=[("ApplicationInstanceIdToReplace", text)])
+
+    async def _settle(self, instance_id: str) -> None:
+        try:
+            await self._deployer.settle(instance_id)
+        except NOT_NOW as error:
+            # The wish is written down; the service's task brings it into the target when it can.
+            log.warning("an instance waits", instance_id=instance_id, error=str(error))
+
+
+def create(runtime: Runtime) -> Service:
+    """The service, made of what the runtime gives."""
+    settings = runtime.settings(Settings, ENV)
+    database = runtime.database("deployments")
+    deployer = Deployer(database, runtime.bus, runtime.channel, runtime.clock)
+    handlers = DeploymentsHandlers(database, runtime.blobs, deployer, runtime.channel, runtime.clock)
+    listener = Listener(deployer, runtime.bus, settings.retry_s)
+    return Service(
+        name="deployments",
+        servicers=[
+            (
+                deployments_pb2_grpc.add_DeploymentsServiceServicer_to_server,
+                handlers,
+                "belvedere.v1.DeploymentsService",
+            )
+        ],
+        tasks=[listener.watch_reports, listener.registry_events, listener.packages_events, listener.settle_waiting],
+        migrations=Path(__file__).parent / "migrations",
+    )

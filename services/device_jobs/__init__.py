@@ -1,0 +1,1 @@
+"""Device jobs: reboots and software updates of appliances."""
