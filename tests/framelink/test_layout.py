@@ -1,0 +1,72 @@
+"""Pictures in slots: sizes, views, headers, conversion."""
+
+import numpy as np
+import pytest
+from framelink import FrameInfo, LayoutError, PixelFormat, layout, slot_bytes_for
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+sides = st.integers(1, 70)
+formats = st.sampled_from([PixelFormat.I420, PixelFormat.NV12, PixelFormat.BGR24])
+
+
+@settings(max_examples=100, deadline=None)
+@given(sides, sides, formats)
+def test_planes_and_bgr_fit_the_slot_and_do_not_overlap(width, height, format):
+    payload = np.zeros(slot_bytes_for(width, height), np.uint8)
+    views = list(layout.planes_of(payload, width, height, format))
+    if format != PixelFormat.BGR24:
+        views.append(layout.bgr_of(payload, width, height, format))
+    for number, view in enumerate(views):
+        view[...] = number + 1
+    for number, view in enumerate(views):
+        assert np.all(view == number + 1)
+
+
+def test_a_slot_that_is_too_small_is_refused():
+    with pytest.raises(LayoutError, match="slot_bytes_for"):
+        layout.bgr_of(np.zeros(64 * 48 * 2, np.uint8), 64, 48, PixelFormat.I420)
+    with pytest.raises(LayoutError):
+        layout.planes_of(np.zeros(10, np.uint8), 64, 48, PixelFormat.I420)
+    with pytest.raises(LayoutError):
+        slot_bytes_for(100000, 10)
+
+
+def test_a_header_is_read_as_it_was_written_and_not_while_it_is_being_written():
+    header = memoryview(bytearray(layout.HEADER_BYTES))
+    info = FrameInfo(5, -1, 2, -3, 64, 48, PixelFormat.NV12, True)
+    assert layout.read_header(header) is None
+    layout.write_header(header, info, 999)
+    assert layout.read_header(header) == (info, 999)
+    layout.set_sequence(header, 0)
+    assert layout.read_header(header) is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(min_size=layout.HEADER_BYTES, max_size=layout.HEADER_BYTES))
+def test_no_header_crashes_the_reader(raw):
+    layout.read_header(memoryview(bytearray(raw)))
+
+
+@pytest.mark.parametrize(
+    ("yuv", "bgr"),
+    [
+        ((16, 128, 128), (0, 0, 0)),
+        ((235, 128, 128), (255, 255, 255)),
+        ((81, 90, 240), (0, 0, 254)),
+        ((145, 54, 34), (1, 255, 0)),
+        ((41, 240, 110), (255, 0, 0)),
+    ],
+)
+@pytest.mark.parametrize("format", [PixelFormat.I420, PixelFormat.NV12])
+def test_planes_become_the_colours_of_bt601(yuv, bgr, format):
+    shapes = layout.plane_shapes(7, 5, format)
+    planes = [np.empty(shape, np.uint8) for shape in shapes]
+    planes[0][...] = yuv[0]
+    if format == PixelFormat.I420:
+        planes[1][...], planes[2][...] = yuv[1], yuv[2]
+    else:
+        planes[1][:, :, 0], planes[1][:, :, 1] = yuv[1], yuv[2]
+    picture = layout.bgr_from_planes(tuple(planes), format)
+    assert picture.shape == (5, 7, 3)
+    assert np.abs(picture.astype(int) - np.array(bgr)).max() <= 1

@@ -1,0 +1,72 @@
+"""The promises of the slot table, whatever happens in whatever order."""
+
+import pytest
+from framelink.errors import LayoutError
+from framelink.slots import SPARE_SLOTS, SlotTable
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+SLOTS = 5
+
+
+class Slots(RuleBasedStateMachine):
+    """A writer with one slot in hand, and readers that take and give back."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = SlotTable(SLOTS)
+        self.in_hand = None
+        self.sequence = 0
+        self.holds = []
+        self.pictures = {}
+
+    @precondition(lambda self: self.in_hand is None)
+    @rule()
+    def acquire(self):
+        self.in_hand = self.table.acquire()
+        assert self.in_hand is not None, "the writer always has a slot"
+        assert self.in_hand not in self.holds, "a held slot is never handed to the writer"
+
+    @precondition(lambda self: self.in_hand is not None)
+    @rule()
+    def publish(self):
+        self.sequence += 1
+        self.table.publish(self.in_hand, self.sequence)
+        assert self.table.newest == self.in_hand
+        self.pictures[self.in_hand] = self.sequence
+        self.in_hand = None
+
+    @precondition(lambda self: self.in_hand is not None)
+    @rule()
+    def discard(self):
+        self.table.discard(self.in_hand)
+        self.in_hand = None
+
+    @rule()
+    def give_newest(self):
+        if self.table.newest is not None and self.table.may_give(self.table.newest):
+            self.table.give(self.table.newest)
+            self.holds.append(self.table.newest)
+
+    @precondition(lambda self: self.holds)
+    @rule(data=st.data())
+    def take_back(self, data):
+        slot = self.holds.pop(data.draw(st.integers(0, len(self.holds) - 1)))
+        self.table.take_back(slot)
+
+    @invariant()
+    def readers_leave_two(self):
+        assert len(set(self.holds)) <= SLOTS - SPARE_SLOTS
+
+    @invariant()
+    def held_pictures_stay(self):
+        for slot in self.holds:
+            assert self.table.holds(slot, self.pictures[slot])
+
+
+TestSlots = Slots.TestCase
+
+
+def test_a_ring_of_frames_needs_more_than_the_two_spare_slots():
+    with pytest.raises(LayoutError):
+        SlotTable(SPARE_SLOTS)
