@@ -60,7 +60,7 @@ def draw_label(planes: Planes, text: str, x: float, y: float) -> None:
     if not text.strip() or not (math.isfinite(x) and math.isfinite(y)):
         return
     height, width = planes[0].shape
-    mask = _mask(text[:MAX_TEXT], max(MIN_FONT_PX, height // LABEL_HEIGHTS))
+    mask = _mask(_plain(text), max(MIN_FONT_PX, height // LABEL_HEIGHTS))
     _blend(planes, mask, _even(x, width), _even(y, height), backing=True)
 
 
@@ -73,9 +73,10 @@ def draw_placard(planes: Planes, text: str) -> None:
         plane[:] = NEUTRAL
     height, width = luma.shape
     size = max(MIN_FONT_PX, height // PLACARD_HEIGHTS)
-    mask = _mask(text[:MAX_TEXT], size)
+    text = _plain(text)
+    mask = _mask(text, size)
     if mask.shape[1] > width:
-        mask = _mask(text[:MAX_TEXT], max(8, size * width // mask.shape[1] - 1))
+        mask = _mask(text, max(8, size * width // mask.shape[1] - 1))
     _blend(planes, mask, (width - mask.shape[1]) // 4 * 2, (height - mask.shape[0]) // 4 * 2, backing=False)
 
 
@@ -104,24 +105,32 @@ def _blend(planes: Planes, mask: npt.NDArray[np.uint16], x: int, y: int, *, back
         plane[y // 2 : (y + rows) // 2, x // 2 : (x + columns) // 2] = NEUTRAL
 
 
+def _plain(text: str) -> str:
+    """What can be shown of a text: one line, nothing that is no character."""
+    return "".join(one if one.isprintable() else " " for one in text[:MAX_TEXT])
+
+
 @functools.lru_cache(_CACHED_MASKS)
 def _mask(text: str, size: int) -> npt.NDArray[np.uint16]:
     """The text's coverage 0..255 with a margin around it, of even size. Cached: labels repeat from frame to frame."""
     font: Any = _font(size)
-    left, top, right, bottom = ImageDraw.Draw(Image.new("L", (1, 1))).multiline_textbbox((0, 0), text, font=font)
+    left, top, right, bottom = ImageDraw.Draw(Image.new("L", (1, 1))).textbbox((0, 0), text, font=font)
     margin = max(2, size // 5)
     width = (math.ceil(right - left) + 2 * margin + 1) // 2 * 2
     height = (math.ceil(bottom - top) + 2 * margin + 1) // 2 * 2
     image = Image.new("L", (width, height))
-    ImageDraw.Draw(image).multiline_text((margin - left, margin - top), text, font=font, fill=255)
+    ImageDraw.Draw(image).text((margin - left, margin - top), text, font=font, fill=255)
     return np.asarray(image, dtype=np.uint16)
 
 
 @functools.lru_cache(16)
 def _font(size: int) -> Any:
+    # The basic layout takes any text; the other one refuses some control characters.
+    basic = ImageFont.Layout.BASIC
     for name in FONTS:
         try:
-            return ImageFont.truetype(name, size)
+            return ImageFont.truetype(name, size, layout_engine=basic)
         except OSError:
             continue  # not installed here
-    return ImageFont.load_default(size)
+    found: Any = ImageFont.load_default(size)
+    return found.font_variant(layout_engine=basic) if isinstance(found, ImageFont.FreeTypeFont) else found

@@ -4,6 +4,9 @@ import hmac
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from belvedere.viewer import (
     ViewerTokenError,
     ViewerTokenExpired,
@@ -12,8 +15,6 @@ from belvedere.viewer import (
     make_viewer_token,
     viewer_rtsp_password,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 KEY = bytes(range(32))
 INSTANCE = "applicationInstance-abcdefghijklmnopqrstuvwxyz"

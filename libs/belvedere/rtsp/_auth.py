@@ -115,7 +115,7 @@ class Authenticator:
         return user
 
     def _nonce(self) -> str:
-        stamp = f"{self._clock():.3f}"
+        stamp = repr(self._clock())
         return base64.urlsafe_b64encode(f"{stamp}:{self._sign(stamp)}".encode()).decode()
 
     def _sign(self, stamp: str) -> str:
