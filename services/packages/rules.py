@@ -22,7 +22,6 @@ STREAM_SCHEMES = {"rtsp": 554, "rtsps": 322}
 _NAME = re.compile(r"[a-zA-Z0-9\-_]{1,128}")
 _VERSION = re.compile(r"[0-9]+\.[0-9]+")
 _PATCH = re.compile(r"[a-z0-9]{1,255}")
-_OBJECT_NAME = re.compile(r"[^/\0]{1,255}")
 
 
 def bucket_name(account: str, region: str) -> str:
@@ -61,11 +60,6 @@ def check_names(*, name: str | None = None, version: str | None = None, patch: s
         wrong.append(("PatchVersion", "1 to 255 lower-case letters and digits: the SHA-256 of package.json"))
     if wrong:
         raise Invalid("; ".join(f"{path} must be {text}" for path, text in wrong), fields=wrong)
-
-
-def is_object_name(uri: str) -> bool:
-    """Whether an assetUri or descriptorUri names one object directly under the package's binaries."""
-    return _OBJECT_NAME.fullmatch(uri) is not None and uri not in (".", "..")
 
 
 def status_text(problems: Iterable[str], limit: int = STATUS_TEXT_LIMIT) -> str:
