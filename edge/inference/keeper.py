@@ -65,6 +65,10 @@ class Keeper:
         await self._tell()
         self._changed()
 
+    def loading(self) -> str | None:
+        """The model that is being loaded at this moment."""
+        return self._loading
+
     def rows(self) -> list[dict[str, Any]]:
         """The rows of `inference.status`."""
         return [self._row(row["model_id"]) for row in sorted(self._wanted, key=lambda row: str(row["model_id"]))]

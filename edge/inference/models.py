@@ -65,8 +65,12 @@ class WantedModel:
                 raise ValueError(f"models[].{name}: must be a string that is not empty")
         specs = []
         for spec in row.get("inputs") or []:
-            shape = spec.get("shape") or []
-            if not isinstance(spec.get("name"), str) or not all(isinstance(n, int) and n > 0 for n in shape):
+            shape = (spec.get("shape") or []) if isinstance(spec, dict) else None
+            if (
+                not isinstance(shape, list)
+                or not isinstance(spec.get("name"), str)
+                or not all(isinstance(size, int) and size > 0 for size in shape)
+            ):
                 raise ValueError("models[].inputs[]: must have a name, and a shape of positive whole numbers")
             specs.append(InputSpec(spec["name"], tuple(shape), str(spec.get("dtype") or "")))
         return cls(
@@ -125,11 +129,15 @@ class Model:
         """It can be called from now on."""
         self._session = session
         self._names = aliases(session.inputs, self.wanted.inputs)
+        count = max(1, self._settings.parallel_calls)
+        # All of them known before the first starts: the last one to end closes the session.
+        self._threads = [
+            threading.Thread(target=self._work, args=(session,), name=f"model-{number}", daemon=True)
+            for number in range(count)
+        ]
         self.state = "ready"
-        for number in range(max(1, self._settings.parallel_calls)):
-            thread = threading.Thread(target=self._work, args=(session,), name=f"model-{number}", daemon=True)
+        for thread in tuple(self._threads):
             thread.start()
-            self._threads.append(thread)
 
     def failed(self, error: ModelError) -> None:
         """It cannot be loaded; what waits for it is told so."""

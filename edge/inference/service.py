@@ -31,7 +31,7 @@ async def main(me: EdgeProcess) -> None:
     async def publish() -> None:
         while True:
             changed.clear()
-            me.publish_status({"models": keeper.rows()})
+            me.publish_status({"models": keeper.rows(), "loading": keeper.loading()})
             try:
                 async with asyncio.timeout(STATUS_EVERY_S):
                     await changed.wait()
@@ -54,6 +54,6 @@ def wanted_models(body: dict[str, Any]) -> list[dict[str, Any]]:
     try:
         for row in rows:
             WantedModel.from_json(row)
-    except (ValueError, AttributeError) as error:
+    except ValueError as error:
         raise CommandFailed("INVALID_REQUEST", str(error)) from error
     return rows

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 
 from belvedere.chassis.logs import get_logger
 from edge.inference import modelfile
+from edge.inference.backends.quiet import openvino as ov
 from edge.inference.errors import InvalidInput, ModelError, ModelInvalid, ModelUnsupported
 from edge.inference.modelfile import ModelKind
 from edge.inference.settings import Settings

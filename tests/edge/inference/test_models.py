@@ -1,0 +1,284 @@
+"""The models' keeper behind a real call socket, with real models."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.inference.backends.openvino import OpenVinoBackend
+from edge.inference.models import Models, WantedModel
+from edge.inference.settings import Settings
+from edge.inference.tensors import InputSpec
+from framelink import CallClient, CallError, CallServer
+from tests.support.models import slow_onnx, tiny_onnx
+
+SETTINGS = Settings(queue_per_client=3, load_wait_s=0.6)
+WAIT_S = 20.0
+X = np.array([[1.0, 2.0, 3.0]], np.float32)
+SLOW_LAYERS, SLOW_SIDE = 150, 512
+
+
+class Inference:
+    """The keeper, its socket, and clients."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.changed = threading.Event()
+        self.backend = OpenVinoBackend(SETTINGS, root / "cache")
+        self.models = Models(self.backend, SETTINGS, self.changed)
+        self.path = root / "calls.sock"
+        self.server = CallServer(self.path, self.models.submit, name="test")
+
+    def client(self, name: str = "app") -> CallClient:
+        return CallClient(self.path, name)
+
+    def row(self, model_id: str, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The first row that is as wanted."""
+        deadline = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline:
+            self.changed.clear()
+            for row in self.models.rows():
+                if row["model_id"] == model_id and wanted(row):
+                    return row
+            self.changed.wait(0.05)
+        raise AssertionError(f"{model_id}: {self.models.rows()}")
+
+    def ready(self, *wanted: WantedModel) -> None:
+        """Apply, and wait until all are loaded."""
+        self.models.apply(wanted)
+        for model in wanted:
+            self.row(model.model_id, lambda row: row["state"] == "ready")
+
+
+@pytest.fixture
+def inference(tmp_path: Path) -> Iterator[Inference]:
+    inference = Inference(tmp_path)
+    with contextlib.ExitStack() as stack:
+        stack.callback(inference.models.close)
+        stack.enter_context(inference.server)
+        yield inference
+
+
+def tiny(inference: Inference, model_id: str = "tiny", **changes: Any) -> WantedModel:
+    path = tiny_onnx(inference.root / f"{model_id}.bin")
+    return WantedModel(model_id, path, "ONNX", "FP32", changes.get("inputs", ()))
+
+
+def slow(inference: Inference) -> WantedModel:
+    path = slow_onnx(inference.root / "slow.bin", SLOW_LAYERS, SLOW_SIDE)
+    return WantedModel("slow", path, "ONNX", "FP32", ())
+
+
+SLOW_INPUT = np.zeros((SLOW_SIDE, SLOW_SIDE), np.float32)
+
+
+def call_in_thread(client: CallClient, model_id: str, inputs: dict[str, Any], answers: list[Any]) -> threading.Thread:
+    def call() -> None:
+        try:
+            answers.append(client.call(model_id, inputs, WAIT_S))
+        except CallError as error:
+            answers.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    return thread
+
+
+def test_a_call_gets_the_models_outputs_and_is_counted(inference: Inference) -> None:
+    inference.ready(tiny(inference))
+    with inference.client() as client:
+        for _ in range(20):
+            outputs = client.call("tiny", {"x": X}, WAIT_S)
+    assert {name: array.tolist() for name, array in outputs.items()} == {
+        "doubled": [[2.0, 4.0, 6.0]],
+        "negated": [[-1.0, -2.0, -3.0]],
+    }
+    assert list(outputs) == ["doubled", "negated"]
+    row = inference.row("tiny", lambda row: row["calls"] == 20)
+    assert row["errors"] == 0 and row["reason"] is None
+    assert 0 < row["infer_ms"]["p50"] <= row["infer_ms"]["p99"] < 1000
+
+
+def test_inputs_are_made_to_fit_and_wrong_ones_are_told_what_fits(inference: Inference) -> None:
+    inference.ready(tiny(inference, inputs=(InputSpec("data", (1, 3)),)))
+    with inference.client() as client:
+        assert client.call("tiny", {"data": np.array([1, 2, 3])}, WAIT_S)["doubled"].tolist() == [[2.0, 4.0, 6.0]]
+        with pytest.raises(CallError, match=r"no input `images`; the model takes `x` float32 \(1, 3\)") as caught:
+            client.call("tiny", {"images": X}, WAIT_S)
+        assert caught.value.code == "INVALID_INPUT"
+        with pytest.raises(CallError, match=r"shape \(1, 4\) does not fit") as caught:
+            client.call("tiny", {"x": np.zeros((1, 4))}, WAIT_S)
+        assert caught.value.code == "INVALID_INPUT"
+    assert inference.row("tiny", lambda row: row["errors"] == 2)["calls"] == 1
+
+
+def test_an_unknown_model_is_named(inference: Inference) -> None:
+    with inference.client() as client, pytest.raises(CallError, match="no model `nothing`") as caught:
+        client.call("nothing", {"x": X}, WAIT_S)
+    assert caught.value.code == "UNKNOWN_MODEL"
+
+
+def test_a_file_that_is_no_model_fails_and_the_others_work(inference: Inference) -> None:
+    broken = inference.root / "broken.bin"
+    broken.write_bytes(b"this is no model")
+    inference.models.apply([WantedModel("broken", broken, "ONNX", "FP32", ()), tiny(inference)])
+    row = inference.row("broken", lambda row: row["state"] == "failed")
+    assert row["reason"]["code"] == "MODEL_INVALID"
+    assert "the model file is no model that can be recognised" in row["reason"]["message"]
+    inference.row("tiny", lambda row: row["state"] == "ready")
+    with inference.client() as client:
+        with pytest.raises(CallError, match="could not be loaded: the model file is no model") as caught:
+            client.call("broken", {"x": X}, WAIT_S)
+        assert caught.value.code == "FAILED"
+        assert client.call("tiny", {"x": X}, WAIT_S)
+
+
+def test_a_failed_model_is_tried_again_when_its_file_was_put_right(inference: Inference) -> None:
+    wanted = tiny(inference)
+    good = wanted.path.read_bytes()
+    wanted.path.write_bytes(good[:-20])
+    inference.models.apply([wanted])
+    inference.row("tiny", lambda row: row["state"] == "failed")
+    inference.models.apply([wanted])
+    assert inference.row("tiny", lambda row: True)["state"] == "failed"
+    wanted.path.write_bytes(good)
+    inference.ready(wanted)
+
+
+def test_a_slow_model_does_not_hold_up_another(inference: Inference) -> None:
+    inference.ready(tiny(inference), slow(inference))
+    answers: list[Any] = []
+    with inference.client("slow app") as one, inference.client("quick app") as two:
+        threads = [call_in_thread(one, "slow", {"x": SLOW_INPUT}, answers) for _ in range(3)]
+        done = 0
+        while any(thread.is_alive() for thread in threads):
+            two.call("tiny", {"x": X}, WAIT_S)
+            done += 1
+        for thread in threads:
+            thread.join()
+    assert done > 10
+    assert [list(answer) for answer in answers] == [["y"]] * 3
+
+
+def test_a_client_that_asks_too_much_is_refused_and_others_are_served_in_turn(inference: Inference) -> None:
+    inference.ready(slow(inference))
+    greedy_answers: list[Any] = []
+    with inference.client("greedy") as greedy, inference.client("modest") as modest:
+        threads = [call_in_thread(greedy, "slow", {"x": SLOW_INPUT}, greedy_answers) for _ in range(7)]
+        modest.call("slow", {"x": SLOW_INPUT}, WAIT_S)
+        waiting = sum(thread.is_alive() for thread in threads)
+        for thread in threads:
+            thread.join()
+    refused = [answer for answer in greedy_answers if isinstance(answer, CallError)]
+    assert {error.code for error in refused} == {"OVERLOADED"}
+    assert 7 - SETTINGS.queue_per_client - 1 <= len(refused) <= 7 - SETTINGS.queue_per_client
+    assert waiting >= 1, "the modest client has waited for all of the greedy one's calls"
+
+
+class GatedBackend(OpenVinoBackend):
+    """OpenVINO, with a gate before each load that the test opens."""
+
+    def __init__(self, cache: Path) -> None:
+        super().__init__(SETTINGS, cache)
+        self.gate = threading.Event()
+
+    def load(self, path: Path, **details: Any) -> Any:
+        assert self.gate.wait(WAIT_S)
+        return super().load(path, **details)
+
+
+@pytest.fixture
+def gated(tmp_path: Path) -> Iterator[tuple[Inference, GatedBackend]]:
+    inference = Inference(tmp_path)
+    inference.models.close()
+    backend = GatedBackend(tmp_path / "cache")
+    inference.models = Models(backend, SETTINGS, inference.changed)
+    inference.server.close()
+    with CallServer(inference.path, lambda request: inference.models.submit(request), name="test"):
+        yield inference, backend
+        inference.models.close()
+        backend.gate.set()
+
+
+def test_a_call_waits_for_a_model_that_is_being_loaded(gated: tuple[Inference, GatedBackend]) -> None:
+    inference, backend = gated
+    inference.models.apply([tiny(inference)])
+    answers: list[Any] = []
+    with inference.client() as client:
+        thread = call_in_thread(client, "tiny", {"x": X}, answers)
+        inference.row("tiny", lambda row: row["state"] == "loading")
+        assert thread.is_alive()
+        backend.gate.set()
+        thread.join(WAIT_S)
+    assert list(answers[0]) == ["doubled", "negated"]
+
+
+def test_a_call_that_has_waited_long_enough_is_told_that_the_model_is_loading(
+    gated: tuple[Inference, GatedBackend],
+) -> None:
+    inference, _ = gated
+    inference.models.apply([tiny(inference, "first"), tiny(inference, "second")])
+    for model_id in ("first", "second"):  # one is being loaded, the other waits for its turn
+        began = time.monotonic()
+        with inference.client() as client, pytest.raises(CallError, match=r"still being loaded after 0\.6 s") as caught:
+            client.call(model_id, {"x": X}, WAIT_S)
+        assert caught.value.code == "LOADING"
+        assert time.monotonic() - began >= SETTINGS.load_wait_s
+
+
+def test_models_that_are_ready_answer_while_another_is_loaded(gated: tuple[Inference, GatedBackend]) -> None:
+    inference, backend = gated
+    backend.gate.set()
+    ready = tiny(inference)
+    inference.ready(ready)
+    backend.gate.clear()
+    inference.models.apply([ready, tiny(inference, "next")])
+    with inference.client() as client:
+        assert client.call("tiny", {"x": X}, WAIT_S)
+    assert inference.row("next", lambda row: True)["state"] == "loading"
+    assert inference.models.loading() == "next"
+
+
+def test_a_model_that_is_not_wanted_any_more_is_unknown_and_lets_its_callers_go(
+    gated: tuple[Inference, GatedBackend],
+) -> None:
+    inference, _ = gated
+    inference.models.apply([tiny(inference)])
+    answers: list[Any] = []
+    with inference.client() as client:
+        thread = call_in_thread(client, "tiny", {"x": X}, answers)
+        inference.row("tiny", lambda row: row["state"] == "loading")
+        inference.models.apply([])
+        thread.join(WAIT_S)
+    assert answers[0].code == "UNKNOWN_MODEL"
+    assert inference.models.rows() == []
+
+
+def test_the_same_set_again_loads_nothing_twice(inference: Inference) -> None:
+    wanted = tiny(inference)
+    inference.ready(wanted)
+    with inference.client() as client:
+        client.call("tiny", {"x": X}, WAIT_S)
+        inference.models.apply([wanted])
+        assert inference.row("tiny", lambda row: True)["calls"] == 1
+        assert client.call("tiny", {"x": X}, WAIT_S)
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"path": "/x"}, r"models\[\]\.model_id"),
+        ({"model_id": "m"}, r"models\[\]\.path"),
+        ({"model_id": "m", "path": "/x", "inputs": [{"name": "x", "shape": [0]}]}, r"models\[\]\.inputs\[\]"),
+    ],
+)
+def test_a_wanted_model_that_is_none_names_its_field(row: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        WantedModel.from_json(row)
