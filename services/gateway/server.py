@@ -35,6 +35,8 @@ LINGER_S = 5.0
 STOP_TIMEOUT_S = 1.5
 """For requests in progress when the process ends."""
 
+SERVER = "Belvedere"
+
 log = logs.get_logger(__name__)
 
 
@@ -173,7 +175,8 @@ class FrontDoor:
             yield chunk
 
     async def _write(self, request: web.BaseRequest, call: Call, reply: Reply) -> web.StreamResponse:
-        headers = {"x-amzn-RequestId": call.request_id, "x-amz-request-id": call.request_id, **reply.headers}
+        ids = {"x-amzn-RequestId": call.request_id, "x-amz-request-id": call.request_id}
+        headers = {"Server": SERVER, **ids, **reply.headers}
         response = web.StreamResponse(status=reply.status, headers=headers)
         if not request.content.is_eof():
             # The client may still send, or wait to: what follows on this connection would not be a request.

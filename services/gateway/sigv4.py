@@ -183,7 +183,7 @@ def _from_header(request: HttpRequest, authorization: str) -> Signature:
         value=match["signature"],
         time=_header_time(request, match["credential"]),
         expires_s=None,
-        session_token=request.header("x-amz-security-token") or "",
+        session_token=_token(request.header("x-amz-security-token") or ""),
     )
 
 
@@ -204,8 +204,14 @@ def _from_query(request: HttpRequest, query: dict[str, str]) -> Signature:
         value=query["X-Amz-Signature"],
         time=_amz_time(query["X-Amz-Date"], query["X-Amz-Credential"]),
         expires_s=int(expires),
-        session_token=query.get("X-Amz-Security-Token", ""),
+        session_token=_token(query.get("X-Amz-Security-Token", "")),
     )
+
+
+def _token(text: str) -> str:
+    if not re.fullmatch(r"[ -~]{0,4096}", text):
+        raise AuthError(AuthKind.UNKNOWN_KEY, "The security token included in the request is invalid.")
+    return text
 
 
 def _scope(credential: str) -> Scope:

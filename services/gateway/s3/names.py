@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
@@ -44,6 +45,13 @@ def parse(raw_path: str) -> Place:
     if key.startswith(RESERVED):
         raise AwsError("AccessDenied", f"Keys below {RESERVED} are reserved.", 403)
     return Place(bucket, key)
+
+
+def check_query(query: Iterable[tuple[str, str]]) -> None:
+    """Raises AwsError(InvalidURI) for names and values that are no text: no key is like that."""
+    for name, value in query:
+        if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in name + value):
+            raise AwsError("InvalidURI", "Couldn't parse the specified URI.")
 
 
 def package_bucket(account: str, region: str) -> str:

@@ -224,7 +224,7 @@ def check_body_hash(call: Call, body: bytes) -> None:
 
 
 def content_type(call: Call) -> str:
-    return call.header("content-type") or "binary/octet-stream"
+    return _text(call.header("content-type")) or "binary/octet-stream"
 
 
 def metadata_of(call: Call) -> dict[str, str]:
@@ -232,14 +232,19 @@ def metadata_of(call: Call) -> dict[str, str]:
     metadata: dict[str, str] = {}
     for name, value in call.http.headers:
         if name.startswith("x-amz-meta-"):
-            metadata[name.removeprefix("x-amz-meta-")] = value.encode("utf-8", "surrogateescape").decode("latin-1")
+            metadata[name.removeprefix("x-amz-meta-")] = _text(value)
     if sum(len(name) + len(value) for name, value in metadata.items()) > METADATA_MAX_BYTES:
         raise AwsError("MetadataTooLarge", f"Your metadata headers exceed {METADATA_MAX_BYTES} bytes.")
     for name in KEPT_HEADERS:
-        parts = [part.strip() for part in call.header(name).split(",")]
+        parts = [part.strip() for part in _text(call.header(name)).split(",")]
         if value := ",".join(part for part in parts if part and part != "aws-chunked"):
             metadata[f":{name}"] = value
     return metadata
+
+
+def _text(header: str) -> str:
+    """Bytes beyond ASCII as Latin-1, so that whatever came goes back out the same."""
+    return header.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def parse_range(header: str, size: int) -> tuple[int, int] | None:
@@ -308,6 +313,6 @@ def _token(key: str) -> str:
 
 def _untoken(token: str) -> str:
     try:
-        return base64.urlsafe_b64decode(token.encode()).decode()
+        return base64.b64decode(token.encode(), b"-_", validate=True).decode()
     except (binascii.Error, ValueError) as error:
         raise AwsError("InvalidArgument", "The continuation token provided is incorrect") from error

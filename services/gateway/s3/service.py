@@ -47,6 +47,7 @@ class S3Service:
     async def handle(self, call: Call) -> Reply:
         """Raises GatewayError with S3's codes."""
         place = names.parse(call.path)
+        names.check_query(call.query)
         if place.key:
             call.operation, action, handler = self._object_operation(call, place)
             resource = f"arn:aws:s3:::{place.bucket}/{place.key}"

@@ -1,0 +1,147 @@
+"""The Panorama API through boto3 with our model, against the real services."""
+
+from __future__ import annotations
+
+import io
+import json
+import uuid
+import zipfile
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.services.gateway.wire import send
+from tests.support.front_door import Door
+
+
+@pytest.fixture
+def panorama(door: Door) -> Any:
+    return door.client("panorama")
+
+
+@pytest.fixture
+def name() -> str:
+    return f"n-{uuid.uuid4().hex[:12]}"
+
+
+def refused(call: Any) -> dict[str, Any]:
+    with pytest.raises(ClientError) as caught:
+        call()
+    return dict(caught.value.response)
+
+
+def test_a_device_is_provisioned_described_listed_changed_and_deleted(panorama: Any, name: str) -> None:
+    made = panorama.provision_device(Name=name, Description="by the door", Tags={"site": "north"})
+    device = made["DeviceId"]
+    assert made["Status"] in ("AWAITING_PROVISIONING", "PENDING")
+    assert "config.json" in zipfile.ZipFile(io.BytesIO(made["Certificates"])).namelist()
+    described = panorama.describe_device(DeviceId=device)
+    assert (described["Name"], described["Arn"], described["Tags"]) == (name, made["Arn"], {"site": "north"})
+    assert abs((datetime.now(UTC) - described["CreatedTime"]).total_seconds()) < 60
+    panorama.update_device_metadata(DeviceId=device, Description="by the gate")
+    (listed,) = panorama.list_devices(NameFilter=name)["Devices"]
+    assert (listed["DeviceId"], listed["Description"]) == (device, "by the gate")
+    conflict = refused(lambda: panorama.provision_device(Name=name))
+    assert conflict["Error"]["Code"] == "ConflictException" and conflict["ResourceType"]
+    assert panorama.delete_device(DeviceId=device)["DeviceId"] == device
+
+
+def test_tags_go_to_the_service_that_owns_the_resource(panorama: Any, name: str) -> None:
+    device = panorama.provision_device(Name=name)["Arn"]
+    package = panorama.create_package(PackageName=name)["Arn"]
+    for arn in (device, package):
+        panorama.tag_resource(ResourceArn=arn, Tags={"a": "1", "b c/ä": "2"})
+        assert panorama.list_tags_for_resource(ResourceArn=arn)["Tags"] == {"a": "1", "b c/ä": "2"}
+        panorama.untag_resource(ResourceArn=arn, TagKeys=["a", "none"])
+        assert panorama.list_tags_for_resource(ResourceArn=arn)["Tags"] == {"b c/ä": "2"}
+
+
+@pytest.mark.parametrize(
+    ("arn", "code"),
+    [
+        ("arn:aws:panorama:us-east-1:123456789012:device/device-none", "ResourceNotFoundException"),
+        ("arn:aws:panorama:eu-west-1:123456789012:device/device-none", "ResourceNotFoundException"),
+        ("arn:aws:panorama:us-east-1:210987654321:device/device-none", "ResourceNotFoundException"),
+        ("arn:aws:panorama:us-east-1:123456789012:model/x", "ValidationException"),
+        ("arn:aws:s3:::bucket", "ValidationException"),
+        ("no arn", "ValidationException"),
+    ],
+)
+def test_an_arn_of_nothing_is_told_apart_from_no_arn(panorama: Any, arn: str, code: str) -> None:
+    assert refused(lambda: panorama.list_tags_for_resource(ResourceArn=arn))["Error"]["Code"] == code
+
+
+def test_a_package_is_found_by_its_alias_with_a_slash(panorama: Any, name: str) -> None:
+    made = panorama.create_package(PackageName=name, Tags={"k": "v"})
+    found = panorama.describe_package(PackageId=f"packageName/{name}")
+    assert (found["PackageId"], found["StorageLocation"]) == (made["PackageId"], made["StorageLocation"])
+    missing = refused(lambda: panorama.describe_package(PackageId="packageName/none"))
+    assert (missing["Error"]["Code"], missing["ResourceId"]) == ("ResourceNotFoundException", "packageName/none")
+    panorama.delete_package(PackageId=made["PackageId"], ForceDelete=True)
+
+
+def test_everything_wrong_with_a_request_is_told_at_once(door: Door) -> None:
+    panorama = door.client("panorama", parameter_validation=False)
+    answer = refused(lambda: panorama.provision_device(Name="bad name", Description="x" * 256, Tags={"": "v"}))
+    assert answer["Error"]["Code"] == "ValidationException"
+    assert answer["Reason"] == "FIELD_VALIDATION_FAILED"
+    assert [field["Name"] for field in answer["Fields"]] == ["Description", "Name", "Tags. (key)"]
+    assert answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-errortype"] == "ValidationException"
+    assert refused(lambda: panorama.list_devices(MaxResults=26))["Fields"][0]["Name"] == "MaxResults"
+
+
+def test_a_bad_manifest_is_refused_in_the_declared_shape(panorama: Any) -> None:
+    manifest = {"PayloadData": json.dumps({"nodeGraph": {}})}
+    answer = refused(
+        lambda: panorama.create_application_instance(DefaultRuntimeContextDevice="device-x", ManifestPayload=manifest)
+    )
+    assert (answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]) == ("ValidationException", 400)
+
+
+@pytest.mark.parametrize("operation", ["list_package_import_jobs", "describe_package_import_job"])
+def test_an_operation_that_is_not_served_is_named(panorama: Any, operation: str) -> None:
+    arguments = {"JobId": "job"} if operation.startswith("describe") else {}
+    answer = refused(lambda: getattr(panorama, operation)(**arguments))
+    assert answer["Reason"] == "UNKNOWN_OPERATION"
+    assert operation.replace("_", "") in answer["Error"]["Message"].lower()
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/nothing"), ("PATCH", "/devices"), ("DELETE", "/devices"), ("POST", "/")]
+)
+def test_wrong_methods_and_paths_get_the_declared_shape(door: Door, method: str, path: str) -> None:
+    answer = send(door, method, path)
+    assert (answer.status, answer.headers["x-amzn-errortype"]) == (400, "ValidationException")
+    assert answer.json["Reason"] == "UNKNOWN_OPERATION"
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b"\xff", b"[" * 100_000, b'{"Name": null}', b""])
+def test_broken_bodies_get_the_declared_shape(door: Door, body: bytes) -> None:
+    answer = send(door, "POST", "/devices", body=body, headers={"Content-Type": "application/json"})
+    assert (answer.status, answer.headers["x-amzn-errortype"]) == (400, "ValidationException")
+    assert answer.json["Reason"] in ("CANNOT_PARSE", "FIELD_VALIDATION_FAILED")
+
+
+def test_every_list_and_describe_answers(panorama: Any) -> None:
+    assert panorama.list_devices()["Devices"] is not None
+    assert panorama.list_application_instances()["ApplicationInstances"] is not None
+    assert panorama.list_packages()["Packages"] is not None
+    assert panorama.list_nodes()["Nodes"] is not None
+    assert panorama.list_node_from_template_jobs()["NodeFromTemplateJobs"] is not None
+    assert panorama.list_devices_jobs()["DeviceJobs"] is not None
+    for call in (
+        lambda: panorama.describe_device(DeviceId="device-none"),
+        lambda: panorama.describe_application_instance(ApplicationInstanceId="none"),
+        lambda: panorama.describe_application_instance_details(ApplicationInstanceId="none"),
+        lambda: panorama.describe_package_version(PackageId="package-none", PackageVersion="1.0"),
+        lambda: panorama.describe_node(NodeId="none"),
+        lambda: panorama.describe_device_job(JobId="none"),
+        lambda: panorama.remove_application_instance(ApplicationInstanceId="none"),
+        lambda: panorama.delete_device(DeviceId="device-none"),
+        lambda: panorama.deregister_package_version(PackageId="package-none", PackageVersion="1.0", PatchVersion="a1"),
+    ):
+        answer = refused(call)
+        assert answer["Error"]["Code"] in ("ResourceNotFoundException", "ValidationException"), answer
+        assert answer["ResponseMetadata"]["HTTPStatusCode"] in (400, 404)
