@@ -1,0 +1,1 @@
+"""The fleet: provisioning, enrolment, leases, connection and software state, tags. One row a device."""
