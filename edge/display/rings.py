@@ -15,7 +15,7 @@ from framelink import FramelinkError, FrameReader, RingGone
 
 log = get_logger(__name__)
 
-CONNECT_TIMEOUT_S = 0.5
+CONNECT_TIMEOUT_S = 0.1
 RETRY_S = 0.25
 """Between two attempts to reach a camera's process that is not there."""
 NAME = "display"

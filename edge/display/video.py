@@ -33,6 +33,7 @@ FIRST_PICTURE_WAIT_S = 0.7
 """For a picture after the first viewer joined, before a placard is shown."""
 GRID_INTERVAL_S = 1 / 30
 """Several streams do not come in step: a grid is encoded at most this often."""
+MAX_CAPTURE_AGE_NS = 2_000_000_000
 THREAD_STOP_TIMEOUT_S = 2.0
 LATENCIES_KEPT = 2000
 
@@ -216,9 +217,9 @@ class Video:
             if thread.is_alive():
                 log.error("encoder did not stop in time", instance_id=self.instance_id, timeout_s=THREAD_STOP_TIMEOUT_S)
 
-    def _publish(self, frame: EncodedFrame, latencies_ms: Sequence[float]) -> None:
+    def _publish(self, frame: EncodedFrame, pictures: int, latencies_ms: Sequence[float]) -> None:
         if self._viewers:
-            self.displayed += len(latencies_ms)
+            self.displayed += pictures
             self._latencies_ms.extend(latencies_ms)
             self._latency_count += len(latencies_ms)
         for viewer in self._viewers:
@@ -271,14 +272,18 @@ class Video:
                 encoder = Encoder(frame.width, frame.height, self._options)
                 self.encoder_starts += 1
                 self._format = encoder.format
-            captured_ns = latest_ns if latest_ns is not None else time.monotonic_ns()
-            encoded = encoder.encode(frame, captured_ns * 9 // 100_000, key)
+            now_ns = time.monotonic_ns()
+            # The camera's time makes motion even; one that is absent or far behind would stop the video's clock.
+            timely = latest_ns is not None and now_ns - latest_ns < MAX_CAPTURE_AGE_NS
+            shown_at_ns = latest_ns if latest_ns is not None and timely else now_ns
+            encoded = encoder.encode(frame, shown_at_ns * 9 // 100_000, key)
             key = False
             if self._composer.streams > 1:
                 next_s = now_s + GRID_INTERVAL_S
             shown_ns = time.monotonic_ns()
-            latencies = [(shown_ns - output.info.capture_ns) / 1e6 for output in mail.values()]
-            self._on_loop(self._publish, encoded, latencies)
+            captured = [output.info.capture_ns for output in mail.values()]
+            latencies = [(shown_ns - capture_ns) / 1e6 for capture_ns in captured if capture_ns > 0]
+            self._on_loop(self._publish, encoded, len(captured), latencies)
 
     def _take(self, not_before_s: float) -> tuple[dict[str, Output], bool] | None:
         """What came since the last time, after at most TICK_S; None when nobody looks any more: the thread ends."""

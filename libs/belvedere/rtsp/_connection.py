@@ -69,6 +69,7 @@ class Connection:
         self._session: Session | None = None
         self._mount: Mount | None = None
         self._sender: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
         self._handlers: dict[str, Callable[[Request], Awaitable[Reply]]] = {
             "OPTIONS": self._options,
             "DESCRIBE": self._describe,
@@ -87,17 +88,18 @@ class Connection:
         """Until the client leaves, breaks the protocol, falls silent, or its source ends."""
         reading = asyncio.create_task(self._read(), name=f"rtsp reader {self._peer}")
         try:
-            while not reading.done():
-                watched = {reading} | ({self._sender} if self._sender else set())
+            while not (reading.done() or (self._sender is not None and self._sender.done())):
                 limit = self._session_timeout if self._session else IDLE_TIMEOUT_S
                 left = self._last_sign + limit - self._loop.time()
                 if left <= 0:
                     log.info("rtsp client fell silent", peer=self._peer, timeout_s=limit)
                     return
-                # Woken at least once a second: SETUP and PLAY change what is to be watched.
-                await asyncio.wait(watched, timeout=min(left, 1.0), return_when=asyncio.FIRST_COMPLETED)
-                if self._sender is not None and self._sender.done():
-                    return
+                # A session that begins has another time limit, and a sender to watch.
+                self._changed.clear()
+                changed = asyncio.create_task(self._changed.wait())
+                watched = {reading, changed} | ({self._sender} if self._sender else set())
+                await asyncio.wait(watched, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
         finally:
             reading.cancel()
             self._end_session()
@@ -138,18 +140,14 @@ class Connection:
             if "require" in request.headers or "proxy-require" in request.headers:
                 wanted = request.headers.get("require") or request.headers.get("proxy-require", "")
                 raise MessageError(551, "no options are supported", headers=[("Unsupported", wanted[:200])])
-            if not self._session or request.method != "OPTIONS":
-                # A keep-alive counts although its nonce may just have become stale: the session is this connection's
-                # own.
-                self._sign_of_life()
+            # Counts also where the nonce has just become stale: the session is this connection's own.
+            self._sign_of_life()
             handler = self._handlers.get(request.method)
             if handler is None:
                 known = request.method in KNOWN_METHODS
                 raise MessageError(405 if known else 501, "no such method", headers=[("Allow", ", ".join(METHODS))])
             if request.method != "OPTIONS":
                 self._authenticate(request)
-            elif self._session:
-                self._sign_of_life()
             status, headers, body = await handler(request)
         except AuthenticationFailed as error:
             self._auth_failures += error.attempted
@@ -162,9 +160,7 @@ class Connection:
         except SourceError as error:
             log.warning("rtsp source cannot deliver", path=request.uri.split("?")[0], why=str(error))
             status, headers, body = 503, [], ""
-        ended = request.method == "TEARDOWN" and status == 200
-        sent = await self._reply(format_response(status, cseq, headers, body))
-        return sent and not fatal and not ended
+        return await self._reply(format_response(status, cseq, headers, body)) and not fatal
 
     async def _reply(self, response: bytes) -> bool:
         self._writer.write(response)
@@ -217,6 +213,7 @@ class Connection:
         carrier = await self._open_carrier(request.headers.get("transport", ""))
         self._end_session()
         self._session, self._mount = Session(mount.path, carrier), mount
+        self._changed.set()
         header = f"{carrier.transport_header()};ssrc={self._session.rtp.ssrc:08X}"
         return 200, [self._session_header(self._session), ("Transport", header)], ""
 
@@ -248,6 +245,7 @@ class Connection:
         if not session.playing:
             session.playing = True
             self._sender = asyncio.create_task(self._send(session, mount), name=f"rtsp sender {session.path}")
+            self._changed.set()
         base = request.uri.partition("?")[0].rstrip("/").removesuffix(f"/{TRACK}")
         info = f"url={quote(base, safe=':/@[]%')}/{TRACK};seq={session.rtp.sequence}"
         return 200, [self._session_header(session), ("Range", "npt=now-"), ("RTP-Info", info)], ""

@@ -183,7 +183,8 @@ async def test_a_session_goes_through_its_states(server: RtspServer) -> None:
     assert (await stranger.ask("TEARDOWN", url, Session=session))[0] == 454
     assert (await client.ask("TEARDOWN", url, Session=session))[0] == 200
     assert server.stats("camera").viewers == 0
-    assert await client.closed()
+    await client.play(url)
+    assert server.stats("camera").viewers == 1
 
 
 async def test_sender_reports_tie_time_stamps_to_the_clock(server: RtspServer) -> None:
