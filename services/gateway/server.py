@@ -32,7 +32,7 @@ LINE_MAX_BYTES = 16 << 10
 HEADERS_MAX = 100
 LINGER_S = 5.0
 """How long a body that nobody wants is read on before the connection is cut, so that the client sees the answer."""
-STOP_TIMEOUT_S = 1.5
+STOP_TIMEOUT_S = 0.8
 """For requests in progress when the process ends."""
 
 SERVER = "Belvedere"

@@ -21,24 +21,22 @@ def default_folder() -> Path:
     return Path.home() / ".aws" / "models"
 
 
-def install(into: Path | None = None) -> list[Path]:
-    """Writes the model below `into` (default: default_folder()) and returns the files. A file is replaced whole or not.
+def install(into: Path | None = None) -> Path:
+    """Writes the model below `into` (default: default_folder()); returns the folder. A file is replaced whole or not.
 
     Raises InstallFailed where the folder cannot be written.
     """
     target = (into or default_folder()) / SERVICE / API_VERSION
     source = model_folder() / SERVICE / API_VERSION
-    written = []
     try:
         target.mkdir(parents=True, exist_ok=True)
         for name in FILES:
             _replace(target / name, (source / name).read_bytes())
-            written.append(target / name)
     except OSError as error:
         raise InstallFailed(
             f"cannot write the API model to {target}: {error.strerror}; choose a folder with --into"
         ) from error
-    return written
+    return target
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -47,8 +47,13 @@ class Recorder:
 
 
 def test_install_writes_the_model_where_todays_boto3_finds_it_and_signs_with_panoramas_name(tmp_path: Path) -> None:
-    files = awsmodel.install(tmp_path)
-    assert {file.name for file in files} == {"service-2.json", "paginators-1.json", "endpoint-rule-set-1.json"}
+    folder = awsmodel.install(tmp_path)
+    assert folder == tmp_path / "panorama" / "2019-07-24"
+    assert {file.name for file in folder.iterdir()} == {
+        "service-2.json",
+        "paginators-1.json",
+        "endpoint-rule-set-1.json",
+    }
     boto = client(tmp_path)
     sent = Recorder(boto)
     boto.describe_package(PackageId="packageName/code1")  # type: ignore[attr-defined]
