@@ -111,6 +111,10 @@ class _Unpacking:
                 bounded = _BoundedReader(plain, self._archive)
                 with tarfile.open(fileobj=cast("IO[bytes]", bounded), mode="r|") as members:
                     self._members(members, bounded)
+                # To the end, where the checksum of the whole is.
+                bounded.allow(_HEADER_BYTES)
+                while bounded.read(_COPY_BYTES):
+                    pass
         except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, UnicodeError) as error:
             raise ArchiveRefused(self._archive, f"it is not a whole .tar.gz file ({error})") from error
 

@@ -160,28 +160,23 @@ class SandboxContract:
     async def test_nothing_of_the_machine_is_seen_but_what_was_given(
         self, sandbox: Sandbox, tmp_path: Path, search_path: str
     ) -> None:
-        canary = tmp_path / "device" / "key"
+        canary = tmp_path / "device" / "canary-key"
         canary.parent.mkdir()
         canary.write_text("canary-9d1c")
         own = Path(__file__).resolve()
+        paths = [str(path) for path in (canary, tmp_path, own, own.parents[3] / "pyproject.toml", "/home", "/var")]
         code = f"""
             import json, os
-            seen = {{}}
-            for path in {
-            [str(canary), str(tmp_path), str(own), str(own.parents[3] / "pyproject.toml"), "/home", "/var"]!r
-        }:
-                seen[path] = os.path.exists(path)
+            seen = {{path: os.path.exists(path) for path in {paths!r}}}
             found = []
             for folder, folders, files in os.walk("/"):
                 if folder.startswith(("/proc", "/usr", "/lib", "/dev")):
                     folders.clear()
-                found += [os.path.join(folder, name) for name in files if name in ("key", "conftest.canary")]
-            with open("/proc/mounts") as mounts:
-                text = mounts.read()
+                found += [os.path.join(folder, name) for name in files if name == "canary-key"]
             pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
             commands = [open(f"/proc/{{pid}}/cmdline").read() for pid in pids]
-            print(json.dumps([seen, found, len(pids), any("pytest" in command for command in commands),
-            os.listdir("/")]))
+            tests = any("pytest" in command for command in commands)
+            print(json.dumps([seen, found, len(pids), tests, os.listdir("/")]))
         """
         seen, found, processes, tests_seen, root = await self.answer(sandbox, self.spec(tmp_path, code, search_path))
         assert not any(seen.values()), seen
@@ -258,9 +253,10 @@ class SandboxContract:
 
     async def test_resource_limits_hold(self, sandbox: Sandbox, tmp_path: Path, search_path: str) -> None:
         code = """
-            import errno, json, resource
-            limits = {name: resource.getrlimit(getattr(resource, "RLIMIT_" + name)) for name in ("CORE", "FSIZE",
-            "NOFILE", "NPROC")} try:
+            import json, resource
+            names = ("CORE", "FSIZE", "NOFILE", "NPROC")
+            limits = {name: resource.getrlimit(getattr(resource, "RLIMIT_" + name)) for name in names}
+            try:
                 with open("/tmp/large", "wb") as out:
                     for _ in range(64):
                         out.write(bytes(1 << 20))

@@ -1,0 +1,93 @@
+"""The control socket: what counts, and what an application that means harm gets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.supervisor.control import CONNECTIONS_MAX, MESSAGE_MAX_BYTES, AppStats, ControlServer
+from tests.support.waiting import until
+
+
+class Talk:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.heard: list[AppStats] = []
+        self.server = ControlServer(path, self.heard.append)
+
+    def connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connection.connect(str(self.path))
+        return connection
+
+
+@pytest.fixture
+async def talk(tmp_path: Path) -> AsyncIterator[Talk]:
+    talk = Talk(tmp_path / "control.sock")
+    talk.server.start()
+    yield talk
+    await talk.server.close()
+    assert not talk.path.exists()
+
+
+async def test_counters_grow_and_the_first_output_stays(talk: Talk) -> None:
+    with talk.connect() as connection:
+        for message in (
+            {"type": "hello", "pid": 7},
+            {"type": "stats", "frames_taken": 4, "latency_app_ms": {"p50": None, "p99": None, "count": 0}},
+            {"type": "stats", "frames_taken": 3, "frames_put": 2, "calls": 1, "first_output_unix_ms": 1700000000001},
+            {"type": "stats", "latency_app_ms": {"p50": 1.5, "p99": 9.25, "count": 9}, "first_output_unix_ms": 5},
+        ):
+            connection.send(json.dumps(message).encode())
+        await until(lambda: len(talk.heard) == 4)
+    assert talk.heard[0] == AppStats(hello=True)
+    assert talk.heard[-1] == AppStats(
+        hello=True,
+        frames_taken=4,
+        frames_put=2,
+        calls=1,
+        latency_app_ms={"p50": 1.5, "p99": 9.25, "count": 9},
+        first_output_unix_ms=1700000000001,
+    )
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"no json",
+        b"[" * 10_000,
+        b"[]",
+        b'{"type": "apply"}',
+        b'{"type": "stats", "pad": "' + b"x" * MESSAGE_MAX_BYTES + b'"}',
+    ],
+)
+async def test_what_cannot_be_read_is_counted_and_the_connection_goes_on(talk: Talk, message: bytes) -> None:
+    with talk.connect() as connection:
+        connection.send(message)
+        connection.send(b'{"type": "hello"}')
+        await until(lambda: talk.heard)
+    assert talk.server.rejected == 1
+
+
+@pytest.mark.parametrize("odd", ["many", -1, 1e300, None, [], {}, True])
+async def test_odd_numbers_count_as_nothing(talk: Talk, odd: Any) -> None:
+    with talk.connect() as connection:
+        connection.send(json.dumps({"type": "stats", "frames_put": odd, "latency_app_ms": {"p50": odd}}).encode())
+        await until(lambda: talk.heard)
+    assert talk.heard[0].frames_put in (0, 1)
+
+
+async def test_connections_beyond_the_bound_are_closed(talk: Talk) -> None:
+    connections = [await asyncio.to_thread(talk.connect) for _ in range(CONNECTIONS_MAX + 2)]
+    await until(lambda: talk.server.rejected == 2)
+    last = connections[-1]
+    last.settimeout(5)
+    assert await asyncio.to_thread(last.recv, 10) == b""
+    for connection in connections:
+        connection.close()

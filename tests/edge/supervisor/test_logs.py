@@ -1,0 +1,110 @@
+"""Following log files, and bounding their rate."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from edge.supervisor import logs
+from edge.supervisor.lines import MAX_LINE_BYTES, LineSplitter
+from edge.supervisor.logs import AppLog, FolderTail, RateLimit
+
+
+class Tailed:
+    def __init__(self, folder: Path) -> None:
+        self.notes: list[str] = []
+        self.tail = FolderTail(folder, lambda line: None, self.notes.append)
+
+    def read(self) -> list[str]:
+        return self.tail.read()
+
+
+def test_lines_from_before_are_not_sent_again_and_new_ones_are_sent_once(tmp_path: Path) -> None:
+    path = tmp_path / "app.log"
+    path.write_text("old\n")
+    tailed = Tailed(tmp_path)
+    with path.open("a") as out:
+        out.write("new\nhalf a li")
+        out.flush()
+        assert tailed.read() == ["new"]
+        out.write("ne\n")
+    assert tailed.read() == ["half a line"]
+    assert tailed.read() == []
+
+
+def test_a_rotated_file_is_read_to_its_end_and_its_successor_from_its_beginning(tmp_path: Path) -> None:
+    path = tmp_path / "app.log"
+    tailed = Tailed(tmp_path)
+    path.write_text("one\n")
+    assert tailed.read() == ["one"]
+    with path.open("a") as out:
+        out.write("two\n")
+    os.utime(path, (1000, 1000))
+    path.rename(tmp_path / "app.log.1")
+    path.write_text("three\n")
+    assert tailed.read() == ["two", "three"]
+
+
+def test_a_truncated_file_is_read_again_from_its_beginning(tmp_path: Path) -> None:
+    path = tmp_path / "app.log"
+    tailed = Tailed(tmp_path)
+    path.write_text("a long first line\n")
+    assert tailed.read() == ["a long first line"]
+    path.write_text("short\n")
+    assert tailed.read() == ["short"]
+
+
+def test_the_last_look_takes_a_line_without_an_end(tmp_path: Path) -> None:
+    tailed = Tailed(tmp_path)
+    (tmp_path / "app.log").write_text("no end")
+    assert tailed.tail.read(last=True) == ["no end"]
+
+
+def test_links_and_pipes_are_never_read(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("canary\n")
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    tailed = Tailed(folder)
+    (folder / "link.log").symlink_to(secret)
+    os.mkfifo(folder / "metrics.pipe")
+    assert tailed.read() == []
+
+
+def test_a_file_that_nobody_rotates_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "FILE_MAX_BYTES", 100)
+    tailed = Tailed(tmp_path)
+    path = tmp_path / "app.log"
+    with path.open("a") as out:
+        for number in range(30):
+            out.write(f"line {number}\n")
+        out.flush()
+        assert len(tailed.read()) == 30
+        assert path.stat().st_size == 0
+        out.write("goes on\n")
+    assert tailed.read() == ["goes on"]
+
+
+def test_too_many_lines_are_dropped_counted_and_said() -> None:
+    now = [0.0]
+    sent: list[tuple[str, str]] = []
+    log = AppLog(lambda stream, text: sent.append((stream, text)), RateLimit(10, 5, clock=lambda: now[0]))
+    for number in range(20):
+        log.line("console_output", f"line {number}")
+    assert [text for _, text in sent] == [f"line {number}" for number in range(5)]
+    assert log.dropped == 15
+    now[0] = 1.0
+    log.line("console_output", "later")
+    assert [text for _, text in sent[5:]] == [
+        "[belvedere] 15 lines were dropped here: the application writes too many",
+        "later",
+    ]
+
+
+def test_a_line_without_end_comes_in_pieces_and_odd_bytes_do_no_harm() -> None:
+    splitter = LineSplitter()
+    assert splitter.feed(b"x" * (MAX_LINE_BYTES + 1)) == ["x" * MAX_LINE_BYTES]
+    assert splitter.feed(b"\r\n\xff\0end\n") == ["x", "��end"]
+    assert splitter.end() == []

@@ -1,0 +1,134 @@
+"""Archives: what comes out, and what is refused."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge.supervisor.errors import ArchiveRefused, SupervisorError
+from edge.supervisor.rootfs import RootfsStore, UnpackLimits
+
+Members = list[tuple[tarfile.TarInfo, bytes]]
+
+
+def member(name: str, content: bytes = b"", **fields: object) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info, content
+
+
+def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tuple[tarfile.TarInfo, bytes]:
+    return member(name, type=kind, linkname=target)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RootfsStore:
+    return RootfsStore(tmp_path / "rootfs", UnpackLimits(entries=50, total_bytes=1 << 20, depth=8))
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Callable[[Members], Path]:
+    def make(members: Members) -> Path:
+        path = tmp_path / "0123abcd"
+        with tarfile.open(path, "w:gz") as tar:
+            for info, content in members:
+                tar.addfile(info, io.BytesIO(content))
+        return path
+
+    return make
+
+
+def test_files_folders_and_links_come_out_as_they_were(store: RootfsStore, archive: Callable[[Members], Path]) -> None:
+    path = archive(
+        [
+            member("./usr", type=tarfile.DIRTYPE, mode=0o555),
+            member("./usr/bin/tool", b"#!/bin/sh\n", mode=0o6755, mtime=1_600_000_000),
+            link("bin", "usr/bin"),
+            link("etc/alternatives/tool", "/usr/bin/tool"),
+            link("usr/bin/same", "usr/bin/tool", tarfile.LNKTYPE),
+            member("dev/console", type=tarfile.CHRTYPE),
+            member("panorama/app.py", b"first"),
+            member("panorama/app.py", b"second"),
+        ]
+    )
+    root = store.ready(path)
+    tool = root / "usr" / "bin" / "tool"
+    assert tool.stat().st_mode & 0o7777 == 0o755, "no set-user-id"
+    assert tool.stat().st_mtime == 1_600_000_000
+    assert (root / "usr" / "bin" / "same").samefile(tool)
+    assert (root / "bin").readlink() == Path("usr/bin")
+    assert (root / "etc" / "alternatives" / "tool").readlink() == Path("/usr/bin/tool")
+    assert (root / "panorama" / "app.py").read_text() == "second"
+    assert not (root / "dev").exists()
+    assert store.ready(path) == root
+
+
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        ([member("../out", b"x")], "leads out"),
+        ([member("a/../../out", b"x")], "leads out"),
+        ([member("/etc/passwd", b"x")], "absolute"),
+        ([link("a", "../../etc")], "leads out"),
+        ([link("a", "/tmp"), member("a/out", b"x")], "used as a folder"),
+        ([link("a", "."), member("a/b/out", b"x")], "used as a folder"),
+        ([member("a/b", b"x"), link("a", "/etc")], "comes again"),
+        ([link("a", "/etc/passwd", tarfile.LNKTYPE)], "absolute"),
+        ([link("a", "../etc/passwd", tarfile.LNKTYPE)], "leads out"),
+        ([link("b", "a/passwd", tarfile.LNKTYPE)], "no file of it"),
+        ([member("x/null", type=tarfile.CHRTYPE, devmajor=1, devminor=3)], "device"),
+        ([member("x/fifo", type=tarfile.FIFOTYPE)], "device"),
+        ([member("/".join("abcdefghij"), b"x")], "deeper"),
+        ([member(f"f{number}") for number in range(51)], "more than 50 entries"),
+        ([member("zeros", bytes((1 << 20) + 1))], "more than 1 MB"),
+        ([member("a", b"x", pax_headers={"comment": "x" * (2 << 20)})], "header is too large"),
+        ([], "empty"),
+    ],
+)
+def test_an_archive_that_tries_something_is_refused_and_leaves_nothing(
+    members: Members, problem: str, store: RootfsStore, archive: Callable[[Members], Path], tmp_path: Path
+) -> None:
+    path = archive(members)
+    with pytest.raises(ArchiveRefused, match=problem):
+        store.ready(path)
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["0123abcd", "rootfs"]
+    assert list((tmp_path / "rootfs").iterdir()) == []
+
+
+@pytest.mark.parametrize("cut", [10, 100, -5])
+def test_a_damaged_archive_is_refused(
+    cut: int, store: RootfsStore, archive: Callable[[Members], Path], tmp_path: Path
+) -> None:
+    path = archive([member("a", os.urandom(50_000))])
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(ArchiveRefused, match="not a whole"):
+        store.ready(path)
+    path.write_bytes(gzip.compress(b"not a tar" * 1000))
+    with pytest.raises(ArchiveRefused, match="not a whole"):
+        store.ready(path)
+    assert list((tmp_path / "rootfs").iterdir()) == []
+
+
+def test_an_archive_that_is_not_there_is_said_to_be(store: RootfsStore, tmp_path: Path) -> None:
+    with pytest.raises(SupervisorError, match="No such file"):
+        store.ready(tmp_path / "absent")
+
+
+def test_what_nobody_uses_goes_and_what_is_used_stays(
+    store: RootfsStore, archive: Callable[[Members], Path], tmp_path: Path
+) -> None:
+    used = store.ready(archive([member("a", b"x")]))
+    unused = tmp_path / "rootfs" / "ffff"
+    left = tmp_path / "rootfs" / ".part-of-a-killed-one"
+    for folder in (unused, left):
+        (folder / "inside").mkdir(parents=True)
+    store.remove(store.retire([tmp_path / "assets" / used.name]))
+    assert list((tmp_path / "rootfs").iterdir()) == [used]
