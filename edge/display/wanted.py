@@ -54,9 +54,12 @@ def _output(place: str, row: Any) -> WantedOutput:
     texts = {}
     for name in ("instance_id", "application", "node"):
         value = row.get(name)
-        if not isinstance(value, str) or not value.strip("/"):
-            raise WantedInvalid(f"{place}.{name}: must be a name")
-        texts[name] = value
+        if not isinstance(value, str):
+            raise WantedInvalid(f"{place}.{name}: must be a text")
+        texts[name] = value.strip("/")
+    if not texts["instance_id"]:
+        raise WantedInvalid(f"{place}.instance_id: must not be empty")
+    texts["application"] = texts["application"] or texts["instance_id"]  # names are optional in the API
     cameras = row.get("cameras", [])
     if not isinstance(cameras, list) or not all(isinstance(camera, str) and camera for camera in cameras):
         raise WantedInvalid(f"{place}.cameras: must be a list of camera ids")

@@ -93,7 +93,8 @@ def test_a_name_belongs_to_one_instance_at_a_time() -> None:
         ([], "must be an object"),
         ({}, "outputs: "),
         ({"outputs": [1]}, r"outputs\[0\]: "),
-        ({"outputs": [{**output(), "application": "/"}]}, r"outputs\[0\].application"),
+        ({"outputs": [{**output(), "application": None}]}, r"outputs\[0\].application"),
+        ({"outputs": [{**output(), "instance_id": "/"}]}, r"outputs\[0\].instance_id"),
         ({"outputs": [{**output(), "cameras": [7]}]}, r"outputs\[0\].cameras"),
         ({"outputs": [], "viewer_key": "%%%"}, "viewer_key: must be base64"),
         ({"outputs": [], "viewer_key": "AAAA"}, "viewer_key: must have"),
@@ -102,6 +103,11 @@ def test_a_name_belongs_to_one_instance_at_a_time() -> None:
 def test_a_wrong_document_is_refused_with_the_place(document: object, place: str) -> None:
     with pytest.raises(WantedInvalid, match=place):
         Wanted.from_json(document)
+
+
+def test_an_application_without_a_name_is_shown_under_its_instance_id() -> None:
+    wanted = Wanted.from_json({"outputs": [{**output(), "application": ""}]})
+    assert wanted.outputs[0].application == INSTANCE
 
 
 def test_the_viewer_key_is_never_printed() -> None:
