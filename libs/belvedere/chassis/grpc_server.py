@@ -67,6 +67,7 @@ class GrpcServer:
             self.port = self._server.add_insecure_port(self.address)
             await self._server.start()
         except RuntimeError as error:
+            await self._server.stop(None)
             raise ServerError(f"gRPC cannot listen at {self.address}: {error}") from error
         finally:
             os.umask(mask)

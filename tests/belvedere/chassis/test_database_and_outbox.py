@@ -1,0 +1,176 @@
+"""A service's own database, on SQLite, and events that are published exactly once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import registry
+from sqlmodel import Field, SQLModel
+
+from belvedere.bus import streams, subjects
+from belvedere.bus.connection import Bus
+from belvedere.bus.event import Event
+from belvedere.bus.hub import Hub, HubConfig
+from belvedere.bus.jetstream import stream_info
+from belvedere.chassis import outbox
+from belvedere.chassis.database import Database, DatabaseError, UtcDateTime
+from belvedere.chassis.outbox import Relay
+from belvedere.chassis.secret import Secret
+from tests.support.waiting import until
+
+FIRST = """
+import sqlalchemy as sa
+from alembic import op
+revision = "0001"
+down_revision = None
+def upgrade():
+    op.create_table("thing", sa.Column("id", sa.String, primary_key=True), sa.Column("made", sa.DateTime(timezone=True)),
+                    sa.Column("parent", sa.String, sa.ForeignKey("thing.id")))
+"""
+SECOND = """
+from alembic import op
+revision = "0002"
+down_revision = "0001"
+def upgrade():
+    op.execute("INSERT INTO thing (id) VALUES ('from the migration')")
+    op.execute("%s")
+"""
+
+
+class Row(SQLModel, registry=registry()):
+    """Base of these tests' tables."""
+
+
+class Thing(Row, table=True):
+    __tablename__ = "thing"
+    id: str = Field(primary_key=True)
+    made: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    parent: str | None = Field(default=None, foreign_key="thing.id")
+
+
+@pytest.fixture
+def migrations(tmp_path: Path) -> Path:
+    folder = tmp_path / "migrations"
+    folder.mkdir()
+    (folder / "r0001_tables.py").write_text(FIRST)
+    return folder
+
+
+@pytest.fixture
+async def database(tmp_path: Path, migrations: Path) -> AsyncIterator[Database]:
+    made = Database.at(tmp_path / "db" / "things.sqlite3", "things")
+    await made.migrate(migrations)
+    yield made
+    await made.close()
+
+
+def event(name: str) -> Event:
+    return Event(type="things.thing.made", source="/test", subject=name, account="1", region="r")
+
+
+async def test_moments_come_back_in_utc(database: Database) -> None:
+    moment = datetime(2026, 11, 22, 4, 0, tzinfo=timezone(timedelta(hours=2)))
+    async with database.session() as session, session.begin():
+        session.add(Thing(id="a", made=moment))
+    async with database.session(read_only=True) as session:
+        thing = await session.get(Thing, "a")
+    assert thing is not None
+    assert thing.made == moment
+    assert thing.made is not None
+    assert thing.made.tzinfo is UTC
+    with pytest.raises(Exception, match="time zone"):
+        async with database.session() as session, session.begin():
+            session.add(Thing(id="b", made=datetime(2026, 1, 1)))
+
+
+async def test_migrations_run_once_and_a_failing_one_leaves_nothing_behind(
+    database: Database, migrations: Path
+) -> None:
+    await database.migrate(migrations)
+    second = migrations / "r0002_rows.py"
+    second.write_text(SECOND % "INSERT INTO no_such_table VALUES (1)")
+    with pytest.raises(Exception, match="no_such_table"):
+        await database.migrate(migrations)
+    async with database.session(read_only=True) as session:
+        assert (await session.get(Thing, "from the migration")) is None
+    second.write_text(SECOND % "SELECT 1")
+    await database.migrate(migrations)
+    async with database.session(read_only=True) as session:
+        assert (await session.get(Thing, "from the migration")) is not None
+    with pytest.raises(DatabaseError, match="no folder of migrations"):
+        await database.migrate(migrations / "none")
+
+
+async def test_sqlite_runs_with_a_write_ahead_log_and_keeps_foreign_keys(database: Database) -> None:
+    async with database.session(read_only=True) as session:
+        assert (await session.connection()).dialect.name == "sqlite"
+        assert (await (await session.connection()).execute(text("PRAGMA journal_mode"))).scalar() == "wal"
+    with pytest.raises(IntegrityError):
+        async with database.session() as session, session.begin():
+            session.add(Thing(id="child", parent="nobody"))
+
+
+async def test_handlers_that_read_and_then_write_queue_instead_of_failing(database: Database) -> None:
+    async with database.session() as session, session.begin():
+        session.add(Thing(id="counter", parent=None))
+
+    async def append(n: int) -> None:
+        async with database.session() as session, session.begin():
+            names = (await (await session.connection()).execute(text("SELECT count(*) FROM thing"))).scalar()
+            await asyncio.sleep(0.001)
+            session.add(Thing(id=f"number {names}"))
+
+    await asyncio.gather(*(append(n) for n in range(20)))
+    async with database.session(read_only=True) as session:
+        assert (await (await session.connection()).execute(text("SELECT count(*) FROM thing"))).scalar() == 21
+
+
+async def test_an_unknown_database_is_refused_without_its_password() -> None:
+    with pytest.raises(DatabaseError) as caught:
+        Database("x", Secret("mysql://user:hunter2@host/db"))
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_an_event_is_recorded_with_its_transaction_or_not_at_all(database: Database) -> None:
+    with pytest.raises(RuntimeError):
+        async with database.session() as session, session.begin():
+            outbox.add(session, event("lost"))
+            raise RuntimeError
+    assert not database.outbox_filled.is_set()
+    async with database.session() as session, session.begin():
+        outbox.add(session, event("kept"))
+        assert not database.outbox_filled.is_set()
+    assert database.outbox_filled.is_set()
+
+
+async def test_the_relay_publishes_in_order_and_a_second_copy_is_dropped(database: Database, tmp_path: Path) -> None:
+    async with (
+        await Hub.start(HubConfig(tmp_path / "hub")) as hub,
+        await Bus.connect(hub.url, hub.services_credentials(), "test") as bus,
+    ):
+        await streams.ensure(bus)
+        relay = Relay(database, bus)
+        running = asyncio.create_task(relay.run())
+        happened = [event(f"thing {n}") for n in range(70)]
+        for one in happened:
+            async with database.session() as session, session.begin():
+                outbox.add(session, one)
+        await until(lambda: relay.published == len(happened))
+        running.cancel()
+        assert await _empty(database)
+        # A process that died before it deleted the row publishes the event again.
+        async with database.session() as session, session.begin():
+            outbox.add(session, happened[0])
+        await relay.publish_batch()
+        info = await stream_info(bus, subjects.EVENTS_STREAM)
+        assert info["state"]["messages"] == len(happened)
+
+
+async def _empty(database: Database) -> bool:
+    async with database.session(read_only=True) as session:
+        rows = await (await session.connection()).execute(text("SELECT count(*) FROM outbox"))
+        return rows.scalar() == 0

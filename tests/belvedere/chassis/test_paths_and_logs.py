@@ -1,0 +1,95 @@
+"""Socket folders stay short and private; log lines are JSON and hold no secret."""
+
+import io
+import json
+import logging
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from belvedere.chassis import logs
+from belvedere.chassis.paths import SOCKET_PATH_MAX, CloudPaths, EdgePaths, UnsafePath, remove_run_dir, run_dir
+from belvedere.chassis.secret import Secret
+
+
+def test_sockets_stay_within_the_limit_however_long_the_data_folder_is(tmp_path: Path) -> None:
+    data = tmp_path / ("long" * 20) / ("longer" * 20)
+    paths = EdgePaths(data)
+    paths.prepare()
+    sockets = [
+        paths.camera_socket("a-camera-with-a-name-" + "x" * 100),
+        paths.app_run("applicationInstance-" + "a" * 26) / "control.sock",
+        paths.display_socket,
+    ]
+    assert all(len(str(socket)) <= SOCKET_PATH_MAX for socket in sockets)
+    assert paths.camera_socket("x" * 100) != paths.camera_socket("x" * 101)
+    assert run_dir(data) == run_dir(Path(str(data) + "/../" + data.name)) == (data / "run").resolve()
+    assert stat.S_IMODE(run_dir(data).stat().st_mode) == 0o700
+    remove_run_dir(data)
+    assert not (data / "run").is_symlink()
+
+
+def test_a_short_data_folder_holds_its_own_sockets(tmp_path_factory: pytest.TempPathFactory) -> None:
+    data = Path("/tmp") / f"bv-{tmp_path_factory.getbasetemp().name[-6:]}"
+    data.mkdir(exist_ok=True)
+    try:
+        assert run_dir(data) == data / "run"
+    finally:
+        (data / "run").rmdir()
+        data.rmdir()
+
+
+def test_a_socket_folder_that_is_no_folder_of_ours_is_refused(tmp_path: Path) -> None:
+    data = tmp_path / ("long" * 30)
+    target = run_dir(data)
+    target.rmdir()
+    target.write_text("somebody else's")
+    with pytest.raises((UnsafePath, FileExistsError)):
+        run_dir(data)
+    target.unlink()
+
+
+def test_the_folder_of_secrets_is_private(tmp_path: Path) -> None:
+    paths = CloudPaths(tmp_path)
+    paths.prepare()
+    assert stat.S_IMODE(paths.secrets.stat().st_mode) == 0o700
+    remove_run_dir(tmp_path)
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    import structlog
+
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    before = structlog.get_config()
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", out)
+    logs.configure("test")
+    yield out
+    root.handlers[:], root.level = handlers, level
+    structlog.configure(**before)
+
+
+def test_every_line_is_json_and_shows_no_secret(lines: io.StringIO) -> None:
+    log = logs.get_logger("belvedere.test")
+    seen: list[str] = []
+    remove = logs.add_sink(lambda text, fields: seen.append(text))
+    log.info("connected", password=Secret("hunter2"), nested={"token": Secret(b"hunter2")})
+    logging.getLogger("some.library").warning("it said %s", "hello")
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        log.exception("failed")
+    remove()
+    log.info("not seen by the sink")
+    texts = lines.getvalue().splitlines()
+    assert seen == texts[:3]
+    assert "hunter2" not in lines.getvalue()
+    first, second, third = (json.loads(text) for text in texts[:3])
+    assert (first["event"], first["password"], first["nested"]["token"]) == ("connected", "***", "***")
+    assert (second["event"], second["logger"], second["process"]) == ("it said hello", "some.library", "test")
+    assert "ValueError: broken" in third["exception"]
