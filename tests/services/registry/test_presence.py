@@ -1,0 +1,197 @@
+"""Online, offline, reports, deletion: over a real hub and a real leaf."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from belvedere import viewer
+from belvedere.bus import subjects
+from belvedere.bus.connection import Bus
+from belvedere.bus.errors import BusError
+from belvedere.bus.event import Event
+from belvedere.bus.jetstream import consume
+from belvedere.bus.kv import KeyValue, get_target, put_reported
+from belvedere.fleet import NetworkConnection, Reported, ReportedInterface, ReportedNetworking, ReportedVideo
+from belvedere.v1 import registry_pb2 as pb
+from belvedere.v1.registry_pb2_grpc import RegistryServiceStub
+from tests.support.cloud import RunningCloud, running_cloud
+from tests.support.device import TestDevice, provision
+
+ONLINE, OFFLINE = pb.DEVICE_AGGREGATED_STATUS_ONLINE, pb.DEVICE_AGGREGATED_STATUS_OFFLINE
+
+
+async def until(check: Callable[[], Awaitable[bool]], timeout_s: float = 15.0) -> float:
+    """Seconds until `check` holds."""
+    started = time.monotonic()
+    async with asyncio.timeout(timeout_s):
+        while True:
+            if await check():
+                return time.monotonic() - started
+            await asyncio.sleep(0.02)
+
+
+async def becomes(device: TestDevice, status: pb.DeviceAggregatedStatus.ValueType) -> float:
+    async def there() -> bool:
+        return (await device.describe()).device_aggregated_status == status
+
+    return await until(there)
+
+
+async def happened(bus: Bus, device_id: str, count: int) -> list[str]:
+    types: list[str] = []
+    async with asyncio.timeout(10):
+        async for message in consume(bus, subjects.EVENTS_STREAM, filter_subject=subjects.events("registry")):
+            await message.ack()
+            event = Event.from_json(message.data)
+            if event.subject == device_id:
+                types.append(event.type)
+            if len(types) == count:
+                break
+    return types
+
+
+async def test_a_device_is_online_while_it_is_heard(cloud: RunningCloud, tmp_path: Path) -> None:
+    device = await provision(cloud, "one")
+    await device.enrol()
+    async with device.leaf(tmp_path / "leaf") as bus:
+        await device.beat(bus)
+        await becomes(device, ONLINE)
+        found = await device.describe()
+        assert found.device_connection_status == pb.DEVICE_CONNECTION_STATUS_ONLINE
+        assert found.provisioning_status == pb.DEVICE_STATUS_SUCCEEDED
+        # Linked but silent: its agent is dead.
+        await becomes(device, OFFLINE)
+        await device.beat(bus)
+        await becomes(device, ONLINE)
+    types = await happened(cloud.runtime.bus, device.device_id, 5)
+    assert [name.rsplit(".", 1)[1] for name in types] == ["provisioned", "enrolled", "online", "offline", "online"]
+
+
+async def test_a_device_whose_link_is_gone_is_offline_before_its_silence_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BELVEDERE_REGISTRY_HEARTBEAT_SILENCE_S", "60")
+    async with running_cloud(tmp_path / "cloud", services=["registry"]) as cloud:
+        device = await provision(cloud, "one")
+        await device.enrol()
+        async with device.leaf(tmp_path / "leaf") as bus:
+            await device.beat(bus)
+            await becomes(device, ONLINE)
+        assert await becomes(device, OFFLINE) < 5
+
+
+async def test_what_a_device_reports_is_what_the_api_says(
+    cloud: RunningCloud, registry: RegistryServiceStub, tmp_path: Path
+) -> None:
+    device = await provision(cloud, "one")
+    identity = await device.enrol()
+    reported = Reported(
+        "device-somebody-else",
+        target_version=0,
+        reported_at_ms=int(datetime.now(UTC).timestamp() * 1000),
+        software_version="1.2.3",
+        networking=ReportedNetworking(
+            ethernet0=ReportedInterface(NetworkConnection.CONNECTED, "192.168.0.7/24", "8c:0f:5f:60:f5:f4")
+        ),
+        video=(ReportedVideo("instance-1", "out", "rtsp://192.168.0.7:8554/a", "ws://192.168.0.7:8555/v/instance-1"),),
+    )
+    async with device.leaf(tmp_path / "leaf") as bus:
+        await put_reported(bus, reported.to_json().encode())
+
+        async def told() -> bool:
+            return (await device.describe()).current_software == "1.2.3"
+
+        await until(told)
+    status = (await device.describe()).current_networking_status
+    assert status.ethernet0_status.ip_address == "192.168.0.7/24"
+    assert status.ethernet0_status.connection_status == pb.NETWORK_CONNECTION_STATUS_CONNECTED
+    assert not status.HasField("ethernet1_status")
+    request = pb.CreateViewerCredentialsRequest(device_id=device.device_id)
+    credentials = await registry.CreateViewerCredentials(request)
+    key = base64.b64decode(identity["viewer_key"])
+    assert credentials.rtsp_username == "viewer"
+    assert credentials.rtsp_password == viewer.viewer_rtsp_password(key)
+    output = credentials.outputs[0]
+    url, _, token = output.websocket_url.partition("?token=")
+    assert url == "ws://192.168.0.7:8555/v/instance-1" and token == credentials.websocket_token
+    viewer.check_viewer_token(key, token, "instance-1", time.time())
+    with pytest.raises(viewer.ViewerTokenExpired):
+        viewer.check_viewer_token(key, token, "instance-1", time.time() + 3601)
+
+
+async def test_a_report_that_cannot_be_read_changes_nothing_and_the_next_one_counts(
+    cloud: RunningCloud, tmp_path: Path
+) -> None:
+    device = await provision(cloud, "one")
+    await device.enrol()
+    good = Reported(device.device_id, target_version=0, reported_at_ms=1_700_000_000_000, software_version="2.0")
+    async with device.leaf(tmp_path / "leaf") as bus:
+        for bad in (b"", b"{", b"[]", b'{"schema": 1}', b"\xff"):
+            await put_reported(bus, bad)
+        await put_reported(bus, good.to_json().encode())
+
+        async def told() -> bool:
+            return (await device.describe()).current_software == "2.0"
+
+        await until(told)
+
+
+async def test_a_deleted_device_is_cut_off_at_once_and_others_are_not(
+    cloud: RunningCloud, registry: RegistryServiceStub, tmp_path: Path
+) -> None:
+    device, other = await provision(cloud, "one"), await provision(cloud, "two")
+    await device.enrol()
+    await other.enrol()
+    targets = KeyValue(cloud.runtime.bus, "target")
+    await targets.put(device.device_id, b"{}")
+    async with device.leaf(tmp_path / "a") as bus, other.leaf(tmp_path / "b") as other_bus:
+        assert await get_target(bus) is not None
+        await registry.DeleteDevice(pb.DeleteDeviceRequest(device_id=device.device_id))
+        started = time.monotonic()
+        async with asyncio.timeout(5):
+            while True:
+                try:
+                    await get_target(bus, timeout_s=0.2)
+                except BusError:
+                    break
+        assert time.monotonic() - started < 1.0
+        assert await get_target(other_bus) is None
+        assert await targets.get(device.device_id) is None
+        # Its credentials are still in its file, and not yet past their time.
+        async with device.leaf(tmp_path / "again", wait=False) as again:
+            trying_until = time.monotonic() + 4  # a leaf tries again every 3 s
+            while time.monotonic() < trying_until:
+                with pytest.raises(BusError):
+                    await get_target(again, timeout_s=0.3)
+                await asyncio.sleep(0.1)
+        await other.beat(other_bus)
+        await becomes(other, ONLINE)
+
+
+async def test_after_a_restart_of_the_cloud_everything_is_as_it_was(tmp_path: Path) -> None:
+    async with running_cloud(tmp_path / "cloud", services=["registry"]) as cloud:
+        device, waiting = await provision(cloud, "one"), await provision(cloud, "two")
+        viewer_key = (await device.enrol())["viewer_key"]
+        async with device.leaf(tmp_path / "leaf") as bus:
+            await device.beat(bus)
+            await becomes(device, ONLINE)
+        await KeyValue(cloud.runtime.bus, "target").put(device.device_id, b'{"a": 1}')
+    # As if the hub had lost its accounts: the registry puts them back.
+    for file in (tmp_path / "cloud" / "nats" / "accounts").iterdir():
+        file.unlink()
+    async with running_cloud(tmp_path / "cloud", services=["registry"]) as cloud:
+        device.cloud = waiting.cloud = cloud
+        found = await device.describe()
+        assert (found.name, found.provisioning_status) == ("one", pb.DEVICE_STATUS_SUCCEEDED)
+        async with device.leaf(tmp_path / "leaf") as bus:
+            await device.beat(bus)
+            await becomes(device, ONLINE)
+            assert await get_target(bus) == (b'{"a": 1}', 1)
+        assert (await waiting.enrol())["viewer_key"] != viewer_key
