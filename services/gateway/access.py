@@ -50,6 +50,10 @@ class Access:
         self._entries, self._lifetime_s, self._now = cache_entries, cache_s, monotonic
         self._keys: OrderedDict[tuple[Scope, str], tuple[float, Key]] = OrderedDict()
 
+    def __len__(self) -> int:
+        """How many keys are remembered."""
+        return len(self._keys)
+
     async def key(self, signature: Signature, request_id: str) -> Key:
         """The key that should have signed. Raises AuthError: UNKNOWN_KEY, EXPIRED_TOKEN.
 

@@ -16,8 +16,9 @@ from belvedere.v1 import identity_pb2
 from services.gateway.errors import AwsError, GatewayError
 from services.gateway.sigv4 import HttpRequest, Signature, query_pairs
 
-API_BODY_MAX = 1 << 20
-"""Bytes of any request but an upload. Panorama's documents end at 51,200 characters, CloudWatch's batches at 1 MB."""
+API_BODY_MAX = 2 << 20
+"""Bytes of any request but an upload. Panorama's documents end at 51,200 characters; a batch of logs holds 1 MiB of
+messages, which JSON may write longer."""
 
 ChunkSource = Callable[[], AsyncIterator[bytes]]
 

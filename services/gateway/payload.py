@@ -42,7 +42,7 @@ def declared_hash(call: Call) -> str:
     """What the client signed for the body. Raises AwsError where it is neither a hash nor a known word."""
     value = call.http.header("x-amz-content-sha256") or call.parameter("X-Amz-Content-Sha256")
     if value is None:
-        if call.parameter("X-Amz-Signature") is not None:
+        if call.parameter("X-Amz-Algorithm") is not None:
             return UNSIGNED
         raise AwsError("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
     if value == UNSIGNED or value in STREAMING or re.fullmatch(r"[0-9a-f]{64}", value):

@@ -88,6 +88,11 @@ class FrontDoor:
         except GatewayError as error:
             failure = _log_code(error)
             reply = service.failed(call, error)
+        except BelvedereError as error:
+            # What services raise is translated by then: this is identity's.
+            log.error("identity failed", request_id=call.request_id, error=error.message)
+            failure = "identity"
+            reply = service.failed(call, internal_error())
         except ClientGone:
             log.info("request", request_id=call.request_id, service=name, operation=call.operation, error="client gone")
             raise
@@ -129,12 +134,7 @@ class FrontDoor:
         call.proof = Proof(signature, key.secret, principal)
         call.caller = Caller(principal.account_id, signature.scope.region, principal.arn, call.request_id)
         with acting_as(call.caller):
-            try:
-                return await service.handle(call)
-            except BelvedereError as error:
-                # Only where a service has not translated it: identity's own.
-                log.warning("a peer failed", request_id=call.request_id, error=error.message)
-                raise internal_error() from error
+            return await service.handle(call)
 
     def _call(self, request: web.BaseRequest) -> Call:
         target = request.raw_path

@@ -141,7 +141,7 @@ def string_to_sign(request: HttpRequest, signature: Signature, canonical_path: s
         (
             request.method,
             canonical_path,
-            _canonical_query(request.query),
+            _canonical_query(request.query, presigned=signature.expires_s is not None),
             headers,
             ";".join(signature.signed_headers),
             payload_hash,
@@ -295,10 +295,10 @@ def _normalised(path: str) -> str:
     return "/" + "/".join(kept) + tail
 
 
-def _canonical_query(query: str) -> str:
+def _canonical_query(query: str, *, presigned: bool) -> str:
     pairs = (part.partition("=") for part in query.split("&") if part)
     encoded = sorted((_recode(name), _recode(value)) for name, _, value in pairs)
-    return "&".join(f"{name}={value}" for name, value in encoded if name != "X-Amz-Signature")
+    return "&".join(f"{name}={value}" for name, value in encoded if not (presigned and name == "X-Amz-Signature"))
 
 
 def _recode(text: str) -> str:
