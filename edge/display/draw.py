@@ -88,7 +88,7 @@ def fill_black(planes: Planes) -> None:
 
 def _even(position: float, size: int) -> int:
     """The even pixel at 0..1 of a side, clipped so that a line of two pixels still fits."""
-    return min(max(round(position * size / 2) * 2, 0), size - LINE_PX)
+    return min(round(min(max(position, 0.0), 1.0) * size / 2) * 2, size - LINE_PX)
 
 
 def _blend(planes: Planes, mask: npt.NDArray[np.uint16], x: int, y: int, *, backing: bool) -> None:
