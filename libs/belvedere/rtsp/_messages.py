@@ -102,7 +102,7 @@ async def read_message(reader: asyncio.StreamReader) -> Request | Interleaved | 
                 return Interleaved(head[0], await reader.readexactly(int.from_bytes(head[1:], "big")))
             except asyncio.IncompleteReadError:
                 return None
-        line = (first if first != b"\n" else b"") + (await _line(reader) if first != b"\n" else b"")
+        line = first if first == b"\n" else first + await _line(reader)
         if line.strip():
             return await _request(reader, line)
     raise MessageError(400, "nothing but empty lines", fatal=True)

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from ._carrier import Carrier, CarrierClosed
+from ._carrier import Carrier
 from ._packetise import Unit
 from ._rtp import RtpState
 
@@ -88,6 +88,3 @@ class Session:
         report = self.rtp.sender_report(time.time(), CNAME)
         if report is not None:
             self.carrier.send_rtcp(report)
-
-
-__all__ = ["CNAME", "MAX_QUEUED_UNITS", "SESSION_TIMEOUT_S", "CarrierClosed", "Session"]
