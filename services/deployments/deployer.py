@@ -95,7 +95,16 @@ class Deployer:
         if key is None:
             return
         graph = ResolvedGraph.from_json(row.graph)
-        cameras = {node.camera_id: await self._sealed(node, key) for node in graph.cameras}
+        try:
+            cameras = {node.camera_id: await self._sealed(node, key) for node in graph.cameras}
+        except NotFound as error:
+            # A camera package whose document names no address: waiting will not give it one.
+            await self._fail(
+                row.instance_id,
+                f"Camera {error.resource_id} has no stream address: register it with CreateNodeFromTemplateJob, "
+                "then deploy again.",
+            )
+            return
         application = TargetApplication(
             instance_id=row.instance_id,
             name=row.name or row.instance_id,
@@ -153,6 +162,14 @@ class Deployer:
                 state = replace(fresh.state, status=Status.REMOVAL_REQUESTED, target_version=version)
             fresh.take(state, self._clock())
             outbox.add(session, self._event(fresh))
+
+    async def _fail(self, instance_id: str, description: str) -> None:
+        async with self._database.session() as session, session.begin():
+            row = await session.get_one(InstanceRow, instance_id)
+            if row.status == Status.DEPLOYMENT_PENDING:
+                text = rules.shortened(description)
+                row.take(replace(row.state, status=Status.DEPLOYMENT_FAILED, description=text), self._clock())
+                outbox.add(session, self._event(row))
 
     async def _seal_key(self, device_id: str) -> bytes | None:
         """The device's public key; None while it is not enrolled."""

@@ -11,7 +11,8 @@ import pytest
 
 from belvedere.bus import subjects
 from belvedere.bus.event import Event
-from belvedere.bus.jetstream import consume
+from belvedere.bus.jetstream import consume, publish_stored
+from belvedere.bus.kv import KeyValue
 from belvedere.chassis.errors import Conflict, Invalid, NotFound
 from belvedere.chassis.secret import Secret
 from belvedere.fleet import (
@@ -29,7 +30,7 @@ from belvedere.graph import ResolvedGraph
 from belvedere.v1 import deployments_pb2 as pb
 from belvedere.v1 import deployments_pb2_grpc, packages_pb2, packages_pb2_grpc, registry_pb2, registry_pb2_grpc
 from tests.support import graphs
-from tests.support.cloud import RunningCloud, running_cloud
+from tests.support.cloud import ACCOUNT, REGION, RunningCloud, running_cloud
 from tests.support.fleet import Device, eventually
 from tests.support.registering import Uploader
 
@@ -320,6 +321,59 @@ async def test_a_deleted_device_takes_its_applications_along(cloud: RunningCloud
     await registry.DeleteDevice(registry_pb2.DeleteDeviceRequest(device_id=device.device_id))
     found = await until(cloud, instance_id, "REMOVAL_SUCCEEDED")
     assert found.status_description == "The device was deleted."
+
+
+async def test_a_camera_package_without_an_address_fails_and_says_so(cloud: RunningCloud, device: Device) -> None:
+    await Uploader(cloud).register(graphs.camera_package("bare"))
+    instance_id = await deploy(cloud, device.device_id, "bare")
+    found = await describe(cloud, instance_id)
+    assert found.status == pb.APPLICATION_INSTANCE_STATUS_DEPLOYMENT_FAILED
+    assert found.status_description.startswith("Camera bare 1.0")
+    assert (await device.target()).applications == ()
+    await remove(cloud, instance_id)
+    assert await status(cloud, instance_id) == "REMOVAL_SUCCEEDED"
+
+
+async def test_a_camera_package_of_the_aws_template_brings_its_address(cloud: RunningCloud, device: Device) -> None:
+    package = graphs.camera_package("gate")
+    ports = package["nodePackage"]["interfaces"][0]["inputs"]
+    for port, value in zip(ports, ["admin", "123456", "rtsp://10.0.0.212:554/stream0"], strict=True):
+        port["default"] = value
+    await Uploader(cloud).register(package)
+    await deploy(cloud, device.device_id, "gate")
+    (camera,) = (await device.target()).cameras
+    opened = sealing.open(device.private_key, base64.b64decode(camera.sealed_credentials))
+    assert (camera.stream_url, opened.password) == ("rtsp://10.0.0.212:554/stream0", Secret("123456"))
+
+
+async def test_health_is_not_known_while_a_device_is_away(cloud: RunningCloud, device: Device) -> None:
+    instance_id = await deploy(cloud, device.device_id)
+    await device.report(says(instance_id, D.RUNNING))
+    await until(cloud, instance_id, "DEPLOYMENT_SUCCEEDED")
+
+    async def happened(word: str) -> None:
+        event = Event(f"registry.device.{word}", "/belvedere/registry", device.device_id, ACCOUNT, REGION)
+        await publish_stored(cloud.runtime.bus, event.nats_subject, event.to_json(), msg_id=event.id)
+
+    async def health_is(health: pb.ApplicationInstanceHealthStatus.ValueType) -> bool:
+        return (await describe(cloud, instance_id)).health_status == health
+
+    await happened("offline")
+    await eventually(lambda: health_is(pb.APPLICATION_INSTANCE_HEALTH_STATUS_NOT_AVAILABLE), "health unknown")
+    assert await status(cloud, instance_id) == "DEPLOYMENT_SUCCEEDED"
+    await happened("online")
+    await eventually(lambda: health_is(pb.APPLICATION_INSTANCE_HEALTH_STATUS_RUNNING), "health known again")
+
+
+async def test_a_report_that_can_not_be_read_disturbs_no_other(cloud: RunningCloud, device: Device) -> None:
+    instance_id = await deploy(cloud, device.device_id)
+    bucket = KeyValue(cloud.runtime.bus, subjects.REPORTED_BUCKET)
+    await bucket.put("device-broken", b"nonsense")
+    await bucket.put(
+        "device-liar", b'{"device_id": "x", "target_version": 1, "reported_at_ms": 1, "software_version": ""}'
+    )
+    await device.report(says(instance_id, D.RUNNING))
+    await until(cloud, instance_id, "DEPLOYMENT_SUCCEEDED")
 
 
 async def test_another_account_sees_no_instance(cloud: RunningCloud, device: Device) -> None:
