@@ -57,7 +57,7 @@ class FrameInfo:
     sequence: int
     """1, 2, 3 … for each frame that the writer published."""
     capture_ns: int
-    """When the frame's last packet arrived."""
+    """When the frame began to arrive from the camera."""
     publish_ns: int
     """When the frame was complete in its slot."""
     pts_us: int

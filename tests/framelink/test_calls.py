@@ -1,6 +1,9 @@
 """Calls: tensors there and back, several threads, servers that end, clients that misbehave."""
 
+# ruff: noqa: SIM117 (this file runs on Python 3.7, too, which has no parentheses around several contexts)
+
 import gc
+import pathlib
 import queue
 import select
 import threading
@@ -8,11 +11,11 @@ import time
 
 import numpy as np
 import pytest
+
 from framelink import CallClient, CallError, CallServer, CallTimeout, ServerGone, calls_wire, sockets, tensors, wire
 from framelink.buffers import BufferPool
 from framelink.errors import RingGone
 from framelink.ring import Ring
-
 from tests.support.interpreter import Interpreter
 from tests.support.shared_memory import eventually
 
@@ -128,9 +131,8 @@ def test_outputs_that_cannot_be_sent_fail_the_call(path):
 
 
 def test_inputs_that_cannot_be_sent_fail_without_a_server(path):
-    with CallClient(path, "app") as client:
-        with pytest.raises(CallError, match="INVALID_INPUT"):
-            client.call("m", {"x": np.array([object()])}, 10)
+    with CallClient(path, "app") as client, pytest.raises(CallError, match="INVALID_INPUT"):
+        client.call("m", {"x": np.array([object()])}, 10)
 
 
 def test_a_request_larger_than_the_server_takes_is_refused(path, monkeypatch):
@@ -316,7 +318,7 @@ def test_a_client_out_of_order_is_disconnected_and_the_others_do_not_notice(serv
 
 def test_unsealed_buffers_are_refused(server, path):
     hostile = HostileClient(path)
-    with open("/dev/zero", "rb") as zero:
+    with pathlib.Path("/dev/zero").open("rb") as zero:
         sockets.send(hostile.socket, wire.ring(calls_wire.BUFFER, wire.Announcement(1, 64, 1, 1)), zero.fileno())
     assert "memory" in hostile.reason()
     hostile.socket.close()
@@ -359,7 +361,7 @@ def test_a_client_survives_a_hostile_server(path):
         connection.close()
 
     def unsealed(connection):
-        with open("/dev/zero", "rb") as zero:
+        with pathlib.Path("/dev/zero").open("rb") as zero:
             sockets.send(connection, wire.ring(calls_wire.BUFFER, wire.Announcement(1, 64, 1, 1)), zero.fileno())
 
     def garbage(connection):

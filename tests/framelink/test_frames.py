@@ -1,11 +1,11 @@
 """Frames from a writer to its readers: who gets which, and when."""
 
 import gc
-import os
 import select
 
 import numpy as np
 import pytest
+
 from framelink import (
     HELD_MAX,
     AddressTaken,
@@ -16,7 +16,6 @@ from framelink import (
     RingAbsent,
     RingGone,
 )
-
 from tests.support.shared_memory import NumberCamera, eventually
 
 
@@ -150,7 +149,7 @@ def test_a_released_slot_is_used_again_and_the_old_frame_knows_it(camera, reader
 
 
 def test_the_writer_never_runs_out_of_slots_whatever_readers_hold(camera):
-    readers = [FrameReader(camera.writer.path, "r%d" % number) for number in range(6)]
+    readers = [FrameReader(camera.writer.path, str(number)) for number in range(6)]
     held = []
     for _ in range(40):
         assert camera.publish() is not None
@@ -239,7 +238,7 @@ def test_the_socket_goes_with_the_writer_and_a_dead_one_is_taken_over(tmp_path):
     with NumberCamera(path):
         assert path.exists()
     assert not path.exists()
-    os.symlink("/nowhere", str(path))
+    path.symlink_to("/nowhere")
     with pytest.raises(AddressTaken):
         NumberCamera(path)
 

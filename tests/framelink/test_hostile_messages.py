@@ -4,13 +4,13 @@ import os
 import socket
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from framelink import FrameReader, calls_wire, outputs_wire, sockets, wire
 from framelink import peers as peers_module
 from framelink.errors import RingGone, WireError
 from framelink.layout import PixelFormat
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.support.shared_memory import NumberCamera, descriptors, eventually
 
 HELLO = wire.hello("hostile")

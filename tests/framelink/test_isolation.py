@@ -1,13 +1,15 @@
 """What a process that is handed a ring can do to the others: nothing. Real processes, real attempts."""
 
+# ruff: noqa: SIM117 (this file runs on Python 3.7, too, which has no parentheses around several contexts)
+
 import mmap
 import os
 
 import numpy as np
 import pytest
+
 from framelink import FrameReader, NotSealed, RingGone, memory
 from framelink.ring import Ring
-
 from tests.support.interpreter import Interpreter
 from tests.support.shared_memory import NumberCamera, eventually
 
@@ -81,7 +83,7 @@ def test_who_gets_the_ring_can_only_read_it(tmp_path, attempt):
     with NumberCamera(tmp_path / "s") as camera, Interpreter(ATTACKER) as attacker:
         camera.publish(bgr=True)
         attacker.do("connection, fd = take_ring(path); size = os.fstat(fd).st_size", path=camera.writer.path)
-        assert attacker.ask("tried(lambda: %s)" % attempt) in ("EPERM", "EACCES")
+        assert attacker.ask(f"tried(lambda: {attempt})") in ("EPERM", "EACCES")
         with FrameReader(camera.writer.path, "honest") as honest:
             frame = honest.get(5)
             assert np.all(frame.bgr() == 1) and np.all(frame.planes()[0] == 1)
@@ -210,7 +212,9 @@ def _memfd(size, seals, holes=False):
     return descriptor, mapping
 
 
-@pytest.mark.parametrize("missing", [memory.F_SEAL_SHRINK, memory.F_SEAL_GROW, memory.F_SEAL_FUTURE_WRITE, memory.F_SEAL_SEAL])
+@pytest.mark.parametrize(
+    "missing", [memory.F_SEAL_SHRINK, memory.F_SEAL_GROW, memory.F_SEAL_FUTURE_WRITE, memory.F_SEAL_SEAL]
+)
 def test_memory_that_lacks_a_seal_is_not_mapped(missing):
     size = 1 << 16
     descriptor, _mapping = _memfd(size, memory.SEALS & ~missing)

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from framelink import FrameInfo, LayoutError, PixelFormat, layout, slot_bytes_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from framelink import FrameInfo, LayoutError, PixelFormat, layout, slot_bytes_for
 
 sides = st.integers(1, 70)
 formats = st.sampled_from([PixelFormat.I420, PixelFormat.NV12, PixelFormat.BGR24])

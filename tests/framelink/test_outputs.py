@@ -1,9 +1,12 @@
 """Pictures from applications to the display, by reference and as own pixels."""
 
+# ruff: noqa: SIM117 (this file runs on Python 3.7, too, which has no parentheses around several contexts)
+
 import queue
 
 import numpy as np
 import pytest
+
 from framelink import (
     Annotations,
     FramePicture,
@@ -19,7 +22,6 @@ from framelink import (
     wire,
 )
 from framelink.ring import Ring
-
 from tests.support.interpreter import Interpreter
 from tests.support.shared_memory import NumberCamera, eventually
 
@@ -31,7 +33,10 @@ class Display:
         self.outputs = queue.Queue()
         self.left = []
         self.receiver = OutputReceiver(
-            str(path), self.outputs.put, (rings or {}).get, left=lambda instance, node: self.left.append((instance, node))
+            str(path),
+            self.outputs.put,
+            (rings or {}).get,
+            left=lambda instance, node: self.left.append((instance, node)),
         )
 
     def next(self):
@@ -144,7 +149,8 @@ def test_a_sender_comes_back_to_a_display_that_was_restarted(tmp_path):
 
 
 def test_what_a_display_had_under_way_is_given_back_when_it_is_killed(tmp_path):
-    with Interpreter("from framelink import OutputReceiver, FrameReader") as other, NumberCamera(tmp_path / "c") as camera:
+    display = Interpreter("from framelink import OutputReceiver, FrameReader")
+    with display as other, NumberCamera(tmp_path / "c") as camera:
         other.do("kept = []; ring = FrameReader(path, 'display')", path=camera.writer.path)
         other.do("receiver = OutputReceiver(path, kept.append, lambda camera_id: ring)", path=str(tmp_path / "d"))
         with FrameReader(camera.writer.path, "app") as reader, OutputSender(str(tmp_path / "d"), "i", "out") as sender:
@@ -159,7 +165,9 @@ def test_what_a_display_had_under_way_is_given_back_when_it_is_killed(tmp_path):
 
 def test_a_display_is_told_that_an_application_was_killed(tmp_path):
     with Display(tmp_path / "d") as display, Interpreter("from framelink import OutputSender; import numpy") as other:
-        other.do("from framelink import PixelPicture; sender = OutputSender(path, 'i', 'out')", path=str(tmp_path / "d"))
+        other.do(
+            "from framelink import PixelPicture; sender = OutputSender(path, 'i', 'out')", path=str(tmp_path / "d")
+        )
         put = "sender.put(PixelPicture('s', numpy.full((8, 8, 3), 9, numpy.uint8), 0))"
         eventually(lambda: other.ask(put), "the connection")
         output = display.next()

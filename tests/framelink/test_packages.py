@@ -4,9 +4,10 @@ import ast
 import pathlib
 import sys
 
+import pytest
+
 import framelink
 import panoramasdk
-import pytest
 
 LIBS = pathlib.Path(__file__).resolve().parents[2] / "libs"
 FILES = sorted([*LIBS.glob("framelink/**/*.py"), *LIBS.glob("panoramasdk/**/*.py")])
@@ -19,7 +20,8 @@ def test_there_are_files_to_look_at():
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: "/".join(file.parts[-2:]))
 def test_every_file_is_python_3_7(file):
-    ast.parse(file.read_text(encoding="utf-8"), feature_version=(3, 7))
+    given = {"feature_version": (3, 7)} if sys.version_info >= (3, 8) else {}
+    ast.parse(file.read_text(encoding="utf-8"), **given)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="needs sys.stdlib_module_names of Python 3.10")

@@ -1,10 +1,11 @@
 """The promises of the slot table, whatever happens in whatever order."""
 
 import pytest
-from framelink.errors import LayoutError
-from framelink.slots import SPARE_SLOTS, SlotTable
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from framelink.errors import LayoutError
+from framelink.slots import SPARE_SLOTS, SlotTable
 
 SLOTS = 5
 

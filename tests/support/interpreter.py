@@ -10,12 +10,13 @@ Standard library only, and valid on Python 3.7, like what it tests.
 
 import json
 import os
+import pathlib
 import select
 import signal
 import subprocess
 import sys
 
-LIBS = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "libs")
+LIBS = str(pathlib.Path(__file__).resolve().parents[2] / "libs")
 ANSWER_TIMEOUT_S = 30
 
 _LOOP = """
@@ -39,7 +40,7 @@ class Raised(Exception):
     """What the other process raised; `.kind` is the class's name."""
 
     def __init__(self, kind, message):
-        super().__init__("%s: %s" % (kind, message))
+        super().__init__(f"{kind}: {message}")
         self.kind = kind
 
 
@@ -56,7 +57,7 @@ class Interpreter:
             universal_newlines=True,
         )
         os.close(theirs)
-        self._answers = open(answers)
+        self._answers = os.fdopen(answers)
         self.pid = self._process.pid
         if setup:
             self.do(setup)
@@ -83,7 +84,7 @@ class Interpreter:
         ready, _, _ = select.select([self._answers], [], [], ANSWER_TIMEOUT_S)
         line = self._answers.readline() if ready else ""
         if not line:
-            raise AssertionError("the other process gave no answer within %d s, or has ended" % ANSWER_TIMEOUT_S)
+            raise AssertionError(f"the other process gave no answer within {ANSWER_TIMEOUT_S} s, or has ended")
         answer = json.loads(line)
         if "error" in answer:
             raise Raised(answer["error"], answer["message"])

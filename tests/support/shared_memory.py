@@ -1,6 +1,6 @@
 """Cameras made of numbers, and a look at what processes keep of shared memory. Real FrameWriters. Valid on Python 3.7."""
 
-import os
+import pathlib
 import select
 import time
 
@@ -20,7 +20,7 @@ class NumberCamera:
             name,
             slot_bytes=slot_bytes_for(width, height),
             make_bgr=self._make_bgr if make_bgr else None,
-            **options
+            **options,
         )
         self.late = []
         """Sequences of frames whose BGR was made on demand."""
@@ -71,16 +71,16 @@ def eventually(condition, what="it", timeout_s=WAIT_S):
         value = condition()
         if value:
             return value
-        assert time.monotonic() < deadline, "%s did not happen within %.0f s" % (what, timeout_s)
+        assert time.monotonic() < deadline, f"{what} did not happen within {timeout_s:.0f} s"
         select.select([], [], [], 0.01)
 
 
 def descriptors():
     """How many descriptors this process has open."""
-    return len(os.listdir("/proc/self/fd"))
+    return sum(1 for _ in pathlib.Path("/proc/self/fd").iterdir())
 
 
 def mapped_memfds(pid="self"):
     """How many mappings of memfds a process has."""
-    with open("/proc/%s/maps" % pid) as lines:
+    with pathlib.Path(f"/proc/{pid}/maps").open() as lines:
         return sum("/memfd:" in line for line in lines)
