@@ -77,6 +77,8 @@ class Demo:
         """The same, for threads."""
         self._children: list[Child] = []
         self._begun = time.monotonic()
+        self._rtsp = ""
+        """The address of the annotated video, for people."""
 
     async def run(self) -> int:
         """The exit status: 0 when every stage really happened."""
@@ -221,16 +223,21 @@ class Demo:
 
     @contextlib.asynccontextmanager
     async def _viewer(self, device_id: str, deployment: Deployment) -> AsyncIterator[Viewer]:
-        credentials = await asyncio.to_thread(viewer_credentials, self._cloud_folder, device_id)
-        output = next((o for o in credentials.outputs if o.application_instance_id == deployment.instance_id), None)
-        if output is None:
-            raise CliError("the device reports no video for the application")
-        self._rtsp = f"{output.rtsp_url} (user {credentials.rtsp_username}, password {credentials.rtsp_password})"
-        viewer = Viewer(output.rtsp_url, credentials.rtsp_username, Secret(credentials.rtsp_password))
+        def find() -> Secret[str]:
+            credentials = viewer_credentials(self._cloud_folder, device_id)
+            outputs = (o for o in credentials.outputs if o.application_instance_id == deployment.instance_id)
+            output = next(outputs, None)
+            if output is None:
+                raise CliError("the device reports no video for the application yet")
+            user, password = credentials.rtsp_username, credentials.rtsp_password
+            self._rtsp = f"{output.rtsp_url} (user {user}, password {password})"
+            return Secret(output.rtsp_url.replace("rtsp://", f"rtsp://{user}:{password}@"))
+
+        viewer = Viewer(find)
         viewer.start()
         try:
             if not await asyncio.to_thread(viewer.first_frame.wait, VIDEO_TIMEOUT_S):
-                raise CliError(f"no picture at {output.rtsp_url} within {VIDEO_TIMEOUT_S:.0f} s {viewer.last_error}")
+                raise CliError(f"no picture within {VIDEO_TIMEOUT_S:.0f} s: {viewer.last_error}")
             yield viewer
         finally:
             await asyncio.to_thread(viewer.stop)

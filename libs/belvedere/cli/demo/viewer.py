@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 import av
 
 from belvedere.chassis.secret import Secret
+from belvedere.cli.errors import CliError
 
 OPEN_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 10.0
@@ -17,9 +19,9 @@ RETRY_S = 0.5
 class Viewer:
     """Reads an RTSP stream on a thread of its own until stopped; opens it again when it ends."""
 
-    def __init__(self, url: str, username: str, password: Secret[str]) -> None:
-        scheme, rest = url.split("://", 1)
-        self._url = Secret(f"{scheme}://{username}:{password.reveal()}@{rest}")
+    def __init__(self, find: Callable[[], Secret[str]]) -> None:
+        """`find` gives the address with user and password; asked before each opening, since a replacement moves it."""
+        self._find = find
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="viewer", daemon=True)
         self.first_frame = threading.Event()
@@ -37,14 +39,14 @@ class Viewer:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                self._watch()
-            except av.error.FFmpegError as error:
-                self.last_error = f"{type(error).__name__}: {error.strerror}"
+                self._watch(self._find())
+            except (av.error.FFmpegError, CliError) as error:
+                self.last_error = getattr(error, "strerror", None) or str(error)
                 self._stop.wait(RETRY_S)
 
-    def _watch(self) -> None:
+    def _watch(self, url: Secret[str]) -> None:
         with av.open(
-            self._url.reveal(), options={"rtsp_transport": "tcp"}, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S)
+            url.reveal(), options={"rtsp_transport": "tcp"}, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S)
         ) as video:
             for frame in video.decode(video=0):
                 self.frames += 1
