@@ -17,7 +17,7 @@ import time
 import zipfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -64,8 +64,8 @@ class Device:
         """What opens credentials sealed to it."""
         return self._keys[0]
 
-    async def enrol(self) -> None:
-        """Sends what an appliance sends to /enrol, over TLS."""
+    async def enrol(self) -> dict[str, Any]:
+        """Sends what an appliance sends to /enrol, over TLS; returns what it is told."""
         with zipfile.ZipFile(io.BytesIO(self.bundle)) as bundle:
             config = json.loads(bundle.read("config.json"))
             ca = bundle.read("ca.pem").decode()
@@ -83,6 +83,7 @@ class Device:
             session.post(config["enrol_url"], json=body, ssl=context) as answer,
         ):
             assert answer.status == 200, await answer.text()
+            return dict(await answer.json())
 
     async def target(self) -> Target:
         """The target document as it stands."""
