@@ -139,8 +139,10 @@ class Deployer:
                         self._clock(),
                     )
                     outbox.add(session, self._event(old))
-        if overtaken:
-            # Removed while it was being deployed: the target must not keep it.
+        if overtaken and fresh.status == Status.REMOVAL_SUCCEEDED:
+            # Removed, or its device deleted, while it was being deployed: nobody looks after it in the target any more.
+            await self.change_target(row.device_id, _without(row.instance_id))
+        elif overtaken:
             await self._remove(fresh)
 
     async def _remove(self, row: InstanceRow) -> None:

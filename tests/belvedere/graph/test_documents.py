@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from belvedere.graph import (
@@ -192,6 +192,9 @@ def test_a_camera_document_is_a_package() -> None:
 
 # No input crashes anything
 
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A loaded machine is no failure."""
+
 KEYS = list(
     dict.fromkeys(
         re.findall(r"[a-zA-Z]+", json.dumps([graphs.manifest(), graphs.overrides("x"), graphs.code_package()]))
@@ -225,6 +228,7 @@ JSON = st.recursive(
 READERS: list[Reader] = [parse_manifest, parse_overrides, parse_package, parse_descriptor]
 
 
+@UNHURRIED
 @given(JSON, st.sampled_from(ENVELOPES))
 def test_no_json_crashes_a_reader(value: object, kind: str) -> None:
     for document in (
@@ -239,6 +243,7 @@ def test_no_json_crashes_a_reader(value: object, kind: str) -> None:
                 assert error.problems
 
 
+@UNHURRIED
 @given(st.text() | st.binary())
 def test_no_text_crashes_a_reader(text: str | bytes) -> None:
     for read in READERS:
@@ -276,7 +281,7 @@ def mutate(data: st.DataObject, document: Document) -> Document:
 KNOWN = graphs.releases("north", "south")
 
 
-@settings(max_examples=200)
+@settings(UNHURRIED, max_examples=200)
 @given(st.data())
 def test_documents_with_slips_give_a_graph_or_named_problems(data: st.DataObject) -> None:
     manifest, overrides = graphs.manifest(), graphs.overrides("north", "south")
@@ -294,7 +299,7 @@ def test_documents_with_slips_give_a_graph_or_named_problems(data: st.DataObject
         app_view(graph)
 
 
-@settings(max_examples=100)
+@settings(UNHURRIED, max_examples=100)
 @given(st.data())
 def test_packages_with_slips_give_a_graph_or_named_problems(data: st.DataObject) -> None:
     package = mutate(data, graphs.code_package())
