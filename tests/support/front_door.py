@@ -14,6 +14,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,9 @@ from typing import Any, TypeVar
 
 import boto3
 import botocore.session
-from belvedere import awsmodel
 from botocore.config import Config
 
+from belvedere import awsmodel
 from services.runner import SERVICES
 from tests.support.cloud import REGION, RunningCloud, running_cloud
 
@@ -47,7 +48,9 @@ class Door:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.cloud.runtime.ports.gateway}"
 
-    def client(self, service: str, *, token: str | None = None, keys: tuple[str, str] | None = None, **config: Any) -> Any:
+    def client(
+        self, service: str, *, token: str | None = None, keys: tuple[str, str] | None = None, **config: Any
+    ) -> Any:
         """A boto3 client. `keys`: others than the administrator's; `config`: of botocore's Config."""
         session = botocore.session.Session()
         session.set_config_variable("data_path", str(awsmodel.model_folder()))
@@ -79,32 +82,22 @@ def front_door(data: Path, services: Sequence[str] = SERVICES) -> Iterator[Door]
 
     async def run() -> None:
         stop = asyncio.Event()
-        state["loop"], state["stop"] = asyncio.get_running_loop(), stop
         async with running_cloud(data, services) as cloud:
-            state["cloud"] = cloud
+            state.update(loop=asyncio.get_running_loop(), stop=stop, cloud=cloud)
             ready.set()
             await stop.wait()
 
-    def thread() -> None:
+    with ThreadPoolExecutor(1, "front door") as pool:
+        running = pool.submit(asyncio.run, run())
+        running.add_done_callback(lambda _: ready.set())
         try:
-            asyncio.run(run())
-        except BaseException as error:
-            state["error"] = error
+            if not ready.wait(START_TIMEOUT_S):
+                raise TimeoutError(f"the cloud was not up within {START_TIMEOUT_S:g} s")
+            if "cloud" not in state:
+                running.result()
+            admin = json.loads((data / "admin.json").read_text())
+            yield Door(state["cloud"], state["loop"], admin["access_key_id"], admin["secret_access_key"])
         finally:
-            ready.set()
-
-    worker = threading.Thread(target=thread, name="front door")
-    worker.start()
-    try:
-        if not ready.wait(START_TIMEOUT_S):
-            raise TimeoutError(f"the cloud was not up within {START_TIMEOUT_S:g} s")
-        if "error" in state:
-            raise state["error"]
-        admin = json.loads((data / "admin.json").read_text())
-        yield Door(state["cloud"], state["loop"], admin["access_key_id"], admin["secret_access_key"])
-    finally:
-        if "stop" in state and worker.is_alive():
-            state["loop"].call_soon_threadsafe(state["stop"].set)
-        worker.join(STOP_TIMEOUT_S)
-    if "error" in state:
-        raise state["error"]
+            if "stop" in state and not running.done():
+                state["loop"].call_soon_threadsafe(state["stop"].set)
+        running.result(STOP_TIMEOUT_S)

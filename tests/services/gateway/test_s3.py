@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 import uuid
@@ -19,7 +21,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from tests.services.gateway.s3_tls import certificate, tls_in_front
-from tests.services.gateway.wire import raw, send
+from tests.services.gateway.wire import headers_for, raw, send
 from tests.support.cloud import REGION
 from tests.support.front_door import Door
 
@@ -235,7 +237,7 @@ def test_bodies_in_chunks_with_a_trailer_as_boto3_sends_them_over_tls(door: Door
 
 def test_an_upload_that_may_not_be_is_refused_before_its_body_is_sent(door: Door) -> None:
     head = f"PUT /{BUCKET}/k HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\nExpect: 100-continue\r\n\r\n"
-    answer = raw(door, head.encode())
+    answer = raw(door, head.encode(), until=b"}")
     assert answer.startswith(b"HTTP/1.1 403 ") and b"100 Continue" not in answer
     assert b"connection: close" in answer.lower()
 
@@ -284,3 +286,18 @@ def test_bad_requests_get_s3s_own_errors(door: Door, path: str, code: str) -> No
     answer = send(door, "GET", path, service="s3")
     assert 400 <= answer.status < 500 and answer.xml["Code"] == code
     assert answer.xml["RequestId"] == answer.headers["x-amzn-requestid"]
+
+
+def test_a_client_that_goes_away_in_the_middle_leaves_nothing(door: Door, s3: Any, front: str) -> None:
+    path, body = f"/{BUCKET}/{front}", b"x" * 1_000_000
+    headers = headers_for(door, "s3", "PUT", path, body, {"Content-Length": str(len(body))})
+    head = f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1:{door.cloud.runtime.ports.gateway}\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "\r\n"
+    with socket.create_connection(("127.0.0.1", door.cloud.runtime.ports.gateway), 20) as connection:
+        connection.sendall(head.encode() + body[:500_000])
+    incoming = door.cloud.runtime.paths.blobs / "incoming"
+    until = time.monotonic() + 10
+    while incoming.exists() and any(incoming.iterdir()) and time.monotonic() < until:
+        threading.Event().wait(0.02)
+    assert not incoming.exists() or not any(incoming.iterdir())
+    assert code_of(lambda: s3.get_object(Bucket=BUCKET, Key=front)) == "NoSuchKey"

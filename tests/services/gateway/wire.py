@@ -75,11 +75,13 @@ def send(
     return answer
 
 
-def raw(door: Door, data: bytes) -> bytes:
-    """Bytes out, bytes in until the server closes."""
+def raw(door: Door, data: bytes, until: bytes | None = None) -> bytes:
+    """Bytes out, bytes in until the server closes, or until its answer ends with `until`."""
     with socket.create_connection(("127.0.0.1", door.cloud.runtime.ports.gateway), TIMEOUT_S) as connection:
         connection.sendall(data)
         received = b""
         while chunk := connection.recv(65536):
             received += chunk
+            if until is not None and received.endswith(until):
+                break
     return received
