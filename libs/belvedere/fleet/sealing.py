@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, PublicKey, SealedBox
 
-from belvedere.chassis.secret import Secret
+from belvedere.secret import Secret
 from belvedere.fleet.errors import SealError
 
 KEY_BYTES = 32
