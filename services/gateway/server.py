@@ -229,7 +229,9 @@ class _Connection(RequestHandler):
     ) -> web.StreamResponse:
         request_id = new_request_id()
         if not isinstance(exc, ClientGone | ConnectionError):
-            log.warning("broken request", request_id=request_id, status=status, source=request.remote, error=str(exc))
+            # Only the error's kind: its text repeats headers, which may hold what must not be logged.
+            kind = type(exc).__name__
+            log.warning("broken request", request_id=request_id, status=status, source=request.remote, error=kind)
         if request.writer.output_size > 0:
             raise ConnectionError("a part of the answer has gone out already")
         headers: dict[str, Any] = {"x-amzn-RequestId": request_id}
