@@ -152,8 +152,9 @@ class CloudPaths(_Paths):
 
     def prepare(self) -> None:
         """Makes the folders."""
-        self._make(self.data, self.nats, self.db, self.blobs, self.logs)
-        self._make(self.secrets, private=True)
+        self._make(self.data)
+        # All of it is private: databases and streams hold what people wrote in logs, blobs hold their models.
+        self._make(self.secrets, self.nats, self.db, self.blobs, self.logs, private=True)
         run_dir(self.data)
 
 

@@ -6,7 +6,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const LEFT = 34;
 const BOTTOM = 20;
 const TOP = 8;
-const GAP_PERIODS = 3;   // more empty periods than this break the curve
+const GAP_STEPS = 4;   // a longer silence, in usual distances between two points, breaks the curve
 
 function draw(tag, attributes, parent) {
   const element = document.createElementNS(SVG, tag);
@@ -62,7 +62,7 @@ export class Chart {
       const label = draw("text", { x: LEFT + part * (width - LEFT - 6), y: height - 3, "text-anchor": anchor }, svg);
       label.textContent = clock(start_ms + part * (end_ms - start_ms)).slice(0, 5);
     }
-    for (const piece of pieces(points, period_s * 1000 * GAP_PERIODS)) {
+    for (const piece of pieces(points, usual(points, period_s * 1000) * GAP_STEPS)) {
       const line = piece.map((p) => `${x(p.timestamp_ms).toFixed(1)},${y(p.average).toFixed(1)}`);
       const base = y(0).toFixed(1);
       draw("path", { class: "area", d: `M${x(piece[0].timestamp_ms)},${base}L${line.join("L")}L${x(piece.at(-1).timestamp_ms)},${base}Z` }, svg);
@@ -81,6 +81,12 @@ export class Chart {
     }
     this.box.append(svg);
   }
+}
+
+/** The distance between two points that is usual here: an application may measure more rarely than the graph could show. */
+function usual(points, least_ms) {
+  const steps = points.slice(1).map((point, n) => point.timestamp_ms - points[n].timestamp_ms).sort((a, b) => a - b);
+  return Math.max(least_ms, steps[Math.floor(steps.length / 2)] ?? 0);
 }
 
 function pieces(points, gap_ms) {
