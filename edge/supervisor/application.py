@@ -26,7 +26,7 @@ from belvedere.chassis.secret import Secret
 from belvedere.fleet import Reason, ReasonCode
 from edge.supervisor import environment
 from edge.supervisor.control import AppStats, ControlServer, remove_socket_folder
-from edge.supervisor.errors import ArchiveRefused, SupervisorError
+from edge.supervisor.errors import ArchiveRefused, StartFailed, SupervisorError
 from edge.supervisor.logs import CONSOLE, AppLog, FolderTail, RateLimit
 from edge.supervisor.relay import Ask, CredentialsEndpoint, GatewayRelay, Served
 from edge.supervisor.rootfs import RootfsStore
@@ -198,6 +198,7 @@ class Application:
                 lambda text: self.log.note(spec.node, text),
             )
             running = await around.sandbox.start(sandbox_spec, self._on_line)
+            stack.push_async_callback(running.stop, 0)  # whatever happens below; nothing where it has ended
             for server, listener in self._servers(running, token):
                 await server.start(listener)
                 stack.push_async_callback(server.close)
@@ -312,11 +313,8 @@ class Application:
                 f"used {end.used_mb} MB of its {limit} MB: raise memory_mb or keep fewer frames and tensors",
             )
         if end.refused is not None:
-            entry = " ".join(environment.command_line(self.spec))
-            return (
-                ReasonCode.APP_START_FAILED,
-                f"`{entry}` can't be started ({end.refused}): check the descriptor's entry",
-            )
+            refusal = StartFailed(" ".join(environment.command_line(self.spec)), end.refused)
+            return refusal.code, str(refusal)
         if end.code == 0:
             return (
                 ReasonCode.APP_EXITED,

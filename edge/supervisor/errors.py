@@ -51,5 +51,5 @@ class StartFailed(SupervisorError):
     code = ReasonCode.APP_START_FAILED
 
     def __init__(self, entry: str, problem: str) -> None:
-        super().__init__(f"`{entry}` can't be started: {problem}. Check the entry in the package's descriptor")
+        super().__init__(f"`{entry}` can't be started ({problem}): check the entry in the package's descriptor")
         self.entry = entry

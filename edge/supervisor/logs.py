@@ -100,6 +100,7 @@ class FolderTail:
         self._on_note = on_note
         self._files: dict[tuple[int, int], _File] = {}
         self._too_many = False
+        self._unreadable = False
         self._budget = 0
         for _, status in self._scan():
             self._files[_key(status)] = _File(status.st_size)
@@ -108,7 +109,14 @@ class FolderTail:
         """Until cancelled."""
         while True:
             await asyncio.sleep(TAIL_INTERVAL_S)
-            self.hand_on(await asyncio.to_thread(self.read))
+            try:
+                self.hand_on(await asyncio.to_thread(self.read))
+            except OSError as error:
+                if not self._unreadable:
+                    self._on_note(f"the logs folder can't be read just now: {error}")
+                self._unreadable = True
+            else:
+                self._unreadable = False
 
     def hand_on(self, lines: list[str]) -> None:
         """Gives lines to `on_line`."""

@@ -1,7 +1,7 @@
 """The seam: what any sandbox does.
 
     sandbox = Bubblewrap(settings); await sandbox.prepare()          # raises SandboxUnavailable
-    running = await sandbox.start(spec, on_line)                     # raises StartFailed, SandboxUnavailable
+    running = await sandbox.start(spec, on_line)                     # raises SandboxUnavailable
     exit = await running.wait()      |      exit = await running.stop(grace_s)
 
 The contract: the process sees its own files, its own processes and its own loopback, and nothing else of the machine;

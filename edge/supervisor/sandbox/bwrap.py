@@ -193,6 +193,7 @@ class _Bubble(Running):
         self._spec = spec
         self._on_line = on_line
         self._complaint: str | None = None
+        self._heard = False
         self._stopping = False
         self._used_mb: int | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -233,8 +234,10 @@ class _Bubble(Running):
             self._line(name, line)
 
     def _line(self, name: str, line: str) -> None:
-        if name == "stderr" and line.startswith(_COMPLAINT):
+        # What bubblewrap says itself, it says before the application could say anything.
+        if not self._heard and name == "stderr" and line.startswith(_COMPLAINT):
             self._complaint = line.removeprefix(_COMPLAINT)
+        self._heard = True
         self._on_line(name, line)
 
     async def wait(self) -> Exit:

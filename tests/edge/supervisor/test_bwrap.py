@@ -12,6 +12,7 @@ from edge.supervisor.errors import SandboxUnavailable
 from edge.supervisor.sandbox import Sandbox, SandboxSpec
 from edge.supervisor.sandbox.bwrap import Bubblewrap
 from edge.supervisor.sandbox.hostbase import HostBase
+from edge.supervisor.spec import Limits
 from tests.edge.supervisor.contract import SandboxContract
 
 
@@ -77,6 +78,20 @@ class TestBubblewrap(SandboxContract):
         assert "/etc/hosts /etc/own /home/bin" in lines[0]
         assert lines[-1] == "127.0.0.1 localhost"
         assert end.code != 0 and "Read-only" in output.text("stderr")
+
+    async def test_a_share_of_the_cpu_is_so_many_cores(
+        self, sandbox: Sandbox, tmp_path: Path, search_path: str
+    ) -> None:
+        code = "import os; print(len(os.sched_getaffinity(0)))"
+        spec = self.spec(tmp_path, code, search_path, limits=Limits(cpu=0.5))
+        assert await self.answer(sandbox, spec) == 1
+
+    async def test_a_complaint_of_the_application_is_not_taken_for_bubblewraps(
+        self, sandbox: Sandbox, tmp_path: Path, search_path: str
+    ) -> None:
+        code = "import sys; print('begun', file=sys.stderr); sys.exit('bwrap: execvp nothing: No such file')"
+        end, _ = await self.run(sandbox, self.spec(tmp_path, code, search_path))
+        assert (end.code, end.refused) == (1, None)
 
     async def test_a_missing_program_is_named_with_what_to_install(self, tmp_path: Path) -> None:
         sandbox = Bubblewrap(HostBase(tmp_path / "base"), program=str(tmp_path / "bwrap"))
