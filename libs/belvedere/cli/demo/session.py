@@ -44,6 +44,9 @@ CAMERA_READY_TIMEOUT_S = 20.0
 VIDEO_TIMEOUT_S = 30.0
 METRIC_TIMEOUT_S = 20.0
 OVERVIEW_TIMEOUT_S = 5.0
+OVERVIEW_EVERY_S = 0.2
+FIRST_OUTPUT_TIMEOUT_S = 10.0
+"""Statuses come once a second: the display's may still be the one from before the frame."""
 STOP_GRACE_S = 4.0
 """Everything is asked to stop at once, and has this long."""
 SUMMARY_TIMEOUT_S = 1.0
@@ -215,11 +218,14 @@ class Demo:
         return device_id
 
     async def _deploy_seconds(self, deployment: Deployment) -> float:
-        row = row_of(await self._overview(), "display", "outputs", deployment.instance_id)
-        first_ms = row.get("first_output_at_ms")
-        if not first_ms:
-            raise CliError("the application runs, but its first annotated frame was not seen by the display")
-        return (int(first_ms) - deployment.created_at_ms) / 1000
+        """CreateApplicationInstance → the first frame that the application gave the display."""
+        deadline = time.monotonic() + FIRST_OUTPUT_TIMEOUT_S
+        while time.monotonic() < deadline:
+            row = row_of(await self._overview(), "display", "outputs", deployment.instance_id)
+            if first_ms := row.get("first_output_at_ms"):
+                return (int(first_ms) - deployment.created_at_ms) / 1000
+            await asyncio.sleep(OVERVIEW_EVERY_S)
+        raise CliError("the application runs, but its first annotated frame was not seen by the display")
 
     @contextlib.asynccontextmanager
     async def _viewer(self, device_id: str, deployment: Deployment) -> AsyncIterator[Viewer]:
