@@ -117,6 +117,8 @@ class _Link:
 
     def __init__(self, path: str, name: str, timeout_s: float) -> None:
         self._path = path
+        # A forked child has the socket, too, and must make its own connection.
+        self._owner = os.getpid()
         # Guards everything below, the socket's sending side included; waiting threads wait on it.
         self._changed = threading.Condition()
         self._ended: str | None = None
@@ -168,6 +170,8 @@ class _Link:
 
     def has_ended(self) -> bool:
         """The server has gone, or says so now. Also hears what came while nobody waited."""
+        if self._owner != os.getpid():
+            return True
         with self._changed:
             if not self._listening and self._ended is None:
                 self._hear()

@@ -104,8 +104,10 @@ class PeerServer:
                 self._drop(peer, "%s has stopped" % self.name)
         self._selector.close()
         sockets.unlink_own(self.path, self._listener)
-        os.close(self._wake_in)
-        os.close(self._wake_out)
+        with self._lock:
+            os.close(self._wake_in)
+            os.close(self._wake_out)
+            self._wake_in = -1
 
     # --- Hooks -------------------------------------------------------------------------------------------------------
 
@@ -132,8 +134,9 @@ class PeerServer:
 
     def _wake(self) -> None:
         """Make the thread take a turn."""
-        with contextlib.suppress(BlockingIOError):  # The pipe is full of wake-ups already.
-            os.write(self._wake_in, b"w")
+        with self._lock, contextlib.suppress(BlockingIOError):  # The pipe is full of wake-ups already.
+            if self._wake_in >= 0:
+                os.write(self._wake_in, b"w")
 
     def _send(self, peer: Peer, packet: bytes, descriptor: int | None = None) -> bool:
         """Now or never: a peer that does not read its few messages is disconnected. The lock is held."""
@@ -207,10 +210,12 @@ class PeerServer:
         try:
             for _ in range(MESSAGES_PER_TURN):
                 received = sockets.receive(peer.connection)
-                if received is None or peer.closed:
+                if received is None:
                     return
                 message = Message(*received)
                 try:
+                    if peer.closed:
+                        return
                     self._heard(peer, message)
                 finally:
                     message.close()

@@ -103,7 +103,9 @@ class _Connection:
     def __init__(self, path: str, name: str, connect_timeout_s: float) -> None:
         # Re-entrant: a forgotten frame's __del__ may run in the midst of anything.
         self.lock = threading.RLock()
-        self.gone = False
+        # A forked child has the socket, too; a release of its copy of a frame would take the slot from the parent.
+        self._owner = os.getpid()
+        self._gone = False
         self.pressed: set[int] = set()
         self.socket = sockets.connect(path, connect_timeout_s)
         try:
@@ -134,6 +136,10 @@ class _Connection:
             if descriptor is not None:
                 os.close(descriptor)
 
+    @property
+    def gone(self) -> bool:
+        return self._gone or self._owner != os.getpid()
+
     def send(self, packet: bytes) -> None:
         with self.lock:
             if self.gone:
@@ -155,7 +161,7 @@ class _Connection:
 
     def close(self) -> None:
         with self.lock:
-            self.gone = True
+            self._gone = True
             self.socket.close()
 
 
@@ -184,6 +190,16 @@ class FrameReader:
     def gone(self) -> bool:
         """The writer has ended, as far as we have noticed: `reconnect()`."""
         return self._connection.gone
+
+    @property
+    def last_sequence(self) -> int:
+        """Of the frame taken last; 0 before the first, and after `reconnect` to another ring."""
+        return self._last_sequence
+
+    def newest(self) -> int:
+        """The highest sequence in the ring at this moment, without asking the writer; 0 where nothing is published."""
+        ring = self._connection.ring
+        return max(layout.sequence_of(ring.header(slot)) for slot in range(ring.slots))
 
     @property
     def pressed(self) -> frozenset[int]:

@@ -116,7 +116,8 @@ class _Reader(Peer):
         super().__init__(connection)
         self.wants = False
         self.wants_bgr = False
-        self.wanted_at = 0.0
+        self.blocked_since = 0.0
+        """Since when it waits only because others hold the slots; 0 while it does not."""
         self.last_sequence = 0
         self.delivered = 0
         self.skipped = 0
@@ -260,7 +261,10 @@ class FrameWriter(PeerServer):
         info = self._infos[slot] if slot is not None else None
         if slot is None or info is None or info.sequence <= reader.last_sequence:
             return True
-        if len(reader.held) >= HELD_MAX or not self._table.may_give(slot):
+        if len(reader.held) >= HELD_MAX:
+            return True
+        if not self._table.may_give(slot):
+            reader.blocked_since = reader.blocked_since or time.monotonic()
             return True
         if reader.wants_bgr and not info.has_bgr and self._make_bgr is not None and info.format != PixelFormat.TENSORS:
             return False
@@ -273,6 +277,7 @@ class FrameWriter(PeerServer):
         self._table.give(slot)
         reader.held[slot] = (info.sequence, time.monotonic())
         reader.wants = False
+        reader.blocked_since = 0.0
         reader.last_sequence = info.sequence
         reader.delivered += 1
         reader.skipped += skipped
@@ -318,8 +323,6 @@ class FrameWriter(PeerServer):
             if last_sequence > self._sequence:
                 raise WireError("it asks for a frame after %d, the newest is %d" % (last_sequence, self._sequence))
             reader.last_sequence = max(reader.last_sequence, last_sequence)
-            if not reader.wants:
-                reader.wanted_at = time.monotonic()
             reader.wants, reader.wants_bgr = True, bgr
         elif message.kind == wire.RELEASE:
             slot, sequence = wire.parse_slot(message.body)
@@ -373,15 +376,11 @@ class FrameWriter(PeerServer):
                 log.warning("%s: reader %r keeps slots that others need: disconnected", self.name, reader.name)
                 self._evicted += 1
                 self._drop(reader, "slots asked for were not given back")
-        starved = [reader for reader in self._readers() if self._is_starved(reader, now)]
+        starved = [
+            reader for reader in self._readers() if reader.blocked_since and now - reader.blocked_since > STARVED_S
+        ]
         if starved:
             self._press(starved, now)
-
-    def _is_starved(self, reader: _Reader, now: float) -> bool:
-        slot = self._table.newest
-        if slot is None or not reader.wants or now - reader.wanted_at < STARVED_S or len(reader.held) >= HELD_MAX:
-            return False
-        return not self._table.may_give(slot)
 
     def _press(self, starved: list[_Reader], now: float) -> None:
         """Ask the reader that holds the most, for longest, for its oldest slot; one at a time."""

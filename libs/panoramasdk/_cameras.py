@@ -28,6 +28,9 @@ POLL_S = 1.0
 CACHED_MAX_AGE_S = 10.0
 """A camera's previous frame stands in for a new one until it is this old: a camera that is paused, stalled or gone
 delivers nothing after that."""
+GATHER_S = 0.02
+"""How long a batch waits for cameras that have a new frame already, once it has one; the answer takes less than 1 ms, plus the
+making of BGR."""
 BGR_UNUSED_FRAMES = 30
 """After so many frames whose image nobody looked at, the cameras are not asked for BGR any more, until somebody
 does.
@@ -84,45 +87,68 @@ class Cameras:
         deadline = None if timeout_s is None else time.monotonic() + max(0.0, timeout_s)
         with self._turn:
             self._settle_older()
+            self._forget_overtaken()
             self._waiting(time.time())
             try:
-                while not self._listen(deadline):
-                    if timeout_s is not None and deadline is not None and time.monotonic() >= deadline:
-                        raise TimeoutException("no new frame at input %r within %.3f s" % (self._port, timeout_s))
-                return self._batch()
+                return self._wait(timeout_s, deadline)
             finally:
                 self._waiting(None)
+
+    def _wait(self, timeout_s: float | None, deadline: float | None) -> list[media]:
+        gathered_by = None
+        while True:
+            self._welcome()
+            for feed in self._feeds:
+                self._ask(feed)
+                self._take(feed)
+            now = time.monotonic()
+            if any(feed.fresh for feed in self._feeds):
+                gathered_by = until = gathered_by or now + GATHER_S
+                if now >= gathered_by or not any(self._is_due(feed) for feed in self._feeds):
+                    return self._batch()
+            elif timeout_s is not None and deadline is not None and now >= deadline:
+                raise TimeoutException("no new frame at input %r within %.3f s" % (self._port, timeout_s))
+            else:
+                until = now + POLL_S if deadline is None else min(deadline, now + POLL_S)
+            self._poll(until)
+
+    def _forget_overtaken(self) -> None:
+        """A frame that came while the application was busy is not news when there is a newer one: ask for that."""
+        self._welcome()
+        for feed in self._feeds:
+            self._take(feed)
+            if feed.fresh and feed.reader is not None and feed.reader.newest() > feed.reader.last_sequence:
+                feed.fresh = False
+
+    @staticmethod
+    def _is_due(feed: _Feed) -> bool:
+        """It has a frame for us that is only on its way."""
+        return not feed.fresh and feed.reader is not None and feed.reader.newest() > feed.reader.last_sequence
 
     def image_used(self) -> None:
         """The application looks at pixels: from the next request on BGR is made for it."""
         self._bgr_unused = 0
 
-    def _listen(self, deadline: float | None) -> bool:
-        """Wait for something to happen. True when a new frame is there."""
-        self._welcome()
+    def _poll(self, until: float) -> None:
+        """Sleep until a camera has something to say, or one has come."""
         poller = select.poll()
         poller.register(self._wake_out, select.POLLIN)
         for feed in self._feeds:
-            if self._ask(feed):
-                return True
-            if feed.reader is not None:
-                poller.register(feed.reader.fileno(), select.POLLIN)
-        left = POLL_S if deadline is None else min(POLL_S, max(0.0, deadline - time.monotonic()))
-        poller.poll(int(left * 1000 + 0.999))
+            if feed.reader is not None and not feed.fresh:
+                try:
+                    poller.register(feed.reader.fileno(), select.POLLIN)
+                except RingGone:
+                    self._lose(feed)
+        poller.poll(max(0, int((until - time.monotonic()) * 1000 + 0.999)))
         self._drain_wake()
-        self._welcome()
-        for feed in self._feeds:
-            self._take(feed)
-        return any(feed.fresh for feed in self._feeds)
 
-    def _ask(self, feed: _Feed) -> bool:
-        """Request a frame of this camera. True when one is there already."""
+    def _ask(self, feed: _Feed) -> None:
+        """Request a frame of this camera, if there is not a new one already."""
         if feed.reader is not None and not feed.fresh:
             try:
                 feed.reader.request(bgr=self._bgr_unused < BGR_UNUSED_FRAMES)
             except (RingGone, OSError):
                 self._lose(feed)
-        return feed.fresh
 
     def _take(self, feed: _Feed) -> None:
         """What this camera has for us, without waiting."""

@@ -173,6 +173,29 @@ def test_a_stopped_reader_does_not_slow_the_others(tmp_path):
         assert camera.reader("stopped").delivered == 1
 
 
+def test_a_forked_child_cannot_give_back_what_its_parent_holds(tmp_path):
+    with (
+        NumberCamera(tmp_path / "s") as camera,
+        Interpreter("from framelink import FrameReader; import os, sys") as other,
+    ):
+        other.do("reader = FrameReader(path, 'parent')", path=camera.writer.path)
+        camera.publish()
+        other.do("frame = reader.get(5, bgr=False)")
+        # The child ends the ordinary way: everything it has is torn down.
+        other.do(
+            "child = os.fork()\n"
+            "if child == 0:\n"
+            "    frame.release()\n"
+            "    del frame\n"
+            "    os._exit(0)\n"
+            "os.waitpid(child, 0)"
+        )
+        camera.publish()
+        assert other.ask("reader.get(5, bgr=False).info.sequence") == 2
+        assert other.ask("frame.held and frame.still_valid()")
+        assert camera.reader("parent").held >= 1 and camera.writer.stats().malformed == 0
+
+
 WRITER = """
 import time
 from framelink import FrameWriter, PixelFormat, slot_bytes_for

@@ -71,6 +71,20 @@ def test_a_camera_without_a_new_frame_contributes_its_previous_one(two):
         assert app.ask(SEEN) == [["door_node", False, 2], ["yard_node", True, 1]]
 
 
+def test_a_busy_application_gets_the_newest_frame_of_every_camera(two):
+    with two.application() as app:
+        for number in range(1, 4):
+            first, second = ("door", "yard") if number % 2 else ("yard", "door")
+            two.cameras[first].publish(bgr=True)
+            app.ask("len(node.inputs.video_in.get(10))")
+            # While it works: the camera that it still waits for delivers, and then both go on.
+            for _ in range(10):
+                two.cameras[second].publish(bgr=True)
+                two.cameras[first].publish(bgr=True)
+            newest = {camera: two.cameras[camera].writer.stats().frames_written for camera in two.cameras}
+            assert app.ask(SEEN) == [["door_node", False, newest["door"]], ["yard_node", False, newest["yard"]]]
+
+
 def test_a_cached_frame_has_the_cameras_pixels_and_not_what_was_drawn(two):
     with two.application() as app:
         two.cameras["door"].publish(bgr=True)
@@ -153,6 +167,22 @@ def test_a_camera_that_comes_later_is_found_while_get_waits(tmp_path):
             eventually(lambda: camera.reader(around.spec["instance_id"]), "the connecting")
             camera.publish(bgr=True)
             assert app.answer() == [["door_node", False, 1]]
+
+
+def test_a_camera_that_is_still_for_long_contributes_nothing(two):
+    with two.application() as app:
+        app.do("from panoramasdk import _cameras; _cameras.CACHED_MAX_AGE_S = 0.2")
+        two.cameras["door"].publish(bgr=True)
+        app.ask(SEEN)
+
+        def seen():
+            two.cameras["yard"].publish(bgr=True)
+            return [stream for stream, _, _ in app.ask(SEEN)]
+
+        assert seen() == ["door_node", "yard_node"]
+        eventually(lambda: seen() == ["yard_node"], "the forgetting")
+        two.cameras["door"].publish(bgr=True)
+        assert app.ask(SEEN)[0] == ["door_node", False, 2]
 
 
 def test_slots_are_given_back_while_the_application_is_busy_when_another_reader_needs_them(tmp_path):
