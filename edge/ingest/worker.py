@@ -35,7 +35,7 @@ log = logs.get_logger(__name__)
 STATUS_EVERY_S = 1.0
 # For the camera's thread to close its connection in order; a read that hangs in the kernel's hands is left to the end
 # of the process. Well below STOP_GRACE_S.
-STOP_TIMEOUT_S = 1.5
+STOP_TIMEOUT_S = 0.3
 
 REASON_CODES = {
     "refused": ReasonCode.CAMERA_UNAUTHORIZED,

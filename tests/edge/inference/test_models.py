@@ -22,7 +22,7 @@ from tests.support.models import slow_onnx, tiny_onnx
 SETTINGS = Settings(queue_per_client=3, load_wait_s=0.6)
 WAIT_S = 20.0
 X = np.array([[1.0, 2.0, 3.0]], np.float32)
-SLOW_LAYERS, SLOW_SIDE = 150, 512
+SLOW_LAYERS, SLOW_SIDE = 60, 512
 
 
 class Inference:
@@ -163,7 +163,7 @@ def test_a_slow_model_does_not_hold_up_another(inference: Inference) -> None:
             done += 1
         for thread in threads:
             thread.join()
-    assert done > 10
+    assert done > 3
     assert [list(answer) for answer in answers] == [["y"]] * 3
 
 
