@@ -111,7 +111,7 @@ def test_the_picture_shows_boxes_where_a_detector_of_ones_own_finds_people(demo:
     model = ensure_detector(REPOSITORY / ".cache", lambda _: None)
     shares = []
     for image in _frames(demo.video, SEEN_FRAMES)[::4]:
-        shares += [share_of_red_border(image, box) for box in boxes_of_people(model, image, threshold=0.8)]
+        shares += [share_of_red_border(image, box) for box in boxes_of_people(model, image, threshold=0.5)]
     assert shares, "nobody was found in the picture"
     assert float(np.median(shares)) > 0.5
 

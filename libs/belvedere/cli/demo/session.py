@@ -141,7 +141,7 @@ class Demo:
             if options.seconds is None:
                 print("  Ctrl-C ends it.\n", flush=True)
             before, since = await self._counters(second), datetime.now(UTC)
-            seen, seconds = await asyncio.to_thread(frames_over, viewer, options.seconds or float("inf"), self._stopped)
+            seen, seconds = await asyncio.to_thread(frames_over, viewer, options.seconds, self._stopped)
             overview = await self._overview()
         figures = await self._figures(account, second, overview, before, since, seen, seconds, cold_s, warm_s)
         return self._finish(figures)

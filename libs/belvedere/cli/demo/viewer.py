@@ -56,8 +56,8 @@ class Viewer:
                     return
 
 
-def frames_over(viewer: Viewer, seconds: float, stopped: threading.Event) -> tuple[int, float]:
-    """Frames that arrive within `seconds`, or until `stopped`: (frames, seconds it really took)."""
+def frames_over(viewer: Viewer, seconds: float | None, stopped: threading.Event) -> tuple[int, float]:
+    """Frames that arrive within `seconds` (None: however long), or until `stopped`: (frames, seconds it really took)."""
     before, begin = viewer.frames, time.monotonic()
     stopped.wait(seconds)
     return viewer.frames - before, time.monotonic() - begin
