@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -213,6 +214,32 @@ async def test_the_page_plays_the_annotated_video_and_shows_states_logs_and_metr
 
 
 @pytest.mark.debian
+async def test_a_page_opened_before_the_video_plays_it_and_goes_on_after_the_display_was_away(
+    console: Console, tmp_path: Path
+) -> None:
+    device = await Device.provision(console.cloud, "lobby")
+    viewer_key = (await device.enrol())["viewer_key"]
+    instance = await deploy(console.cloud, device)
+    wanted = Wanted.from_json({"outputs": [output(instance, "counter")], "viewer_key": viewer_key})
+    step, advance = asyncio.Event(), threading.Event()
+    watching = asyncio.create_task(
+        asyncio.to_thread(watch, await console.link(), step, asyncio.get_running_loop(), advance)
+    )
+    await step.wait()
+    for _ in range(2):  # the second time the display has been away
+        step.clear()
+        async with running(tmp_path / "edge") as shown:
+            await shown.display.apply(wanted)
+            with Showing(shown.paths, CAMERA, instance):
+                await report(console.cloud, device, shown, instance, DeviceReportedStatus.RUNNING, Health.RUNNING, None)
+                advance.set()
+                await asyncio.wait({watching, asyncio.ensure_future(step.wait())}, return_when="FIRST_COMPLETED")
+                if watching.done():
+                    break
+    await watching
+
+
+@pytest.mark.debian
 async def test_the_page_says_what_is_wrong_and_where(console: Console, tmp_path: Path) -> None:
     device = await Device.provision(console.cloud, "lobby")
     await device.enrol()
@@ -329,6 +356,27 @@ def look(link: str) -> dict[str, Any]:
             "picture": page.locator("#video").screenshot(),
             "problems": problems,
         }
+
+
+def watch(link: str, step: asyncio.Event, loop: asyncio.AbstractEventLoop, advance: threading.Event) -> None:
+    """Opens the page, then twice: waits for `advance`, sees the video play, says so through `step`."""
+    with live_page(link) as page:
+        page.wait_for_selector("#applications button", timeout=PAGE_TIMEOUT_MS)
+        loop.call_soon_threadsafe(step.set)
+        for first in (True, False):
+            assert advance.wait(PAGE_TIMEOUT_MS / 1000)
+            advance.clear()
+            page.wait_for_function(
+                "() => document.getElementById('video-state')?.textContent === '' "
+                "&& document.getElementById('video').currentTime > 0.5",
+                timeout=PAGE_TIMEOUT_MS,
+            )
+            loop.call_soon_threadsafe(step.set)
+            if first:
+                page.wait_for_function(
+                    "() => document.getElementById('video-state').textContent.includes('trying again')",
+                    timeout=PAGE_TIMEOUT_MS,
+                )
 
 
 def body_text(link: str, awaited: str) -> str:
