@@ -114,7 +114,9 @@ class Child:
         """Sends a signal; nothing happens where it has ended."""
         if self.running:
             with contextlib.suppress(ProcessLookupError):
-                self.process.send_signal(number)
+                # Not `process.send_signal`: it polls, and so takes the exit code of a process that has just ended away
+                # from asyncio, which then reports 255.
+                os.kill(self.process.pid, number)
 
     async def stop(self, grace_s: float = STOP_GRACE_S) -> int | None:
         """SIGTERM, and after `grace_s` SIGKILL. Returns the exit code, None where even SIGKILL did not end it in
