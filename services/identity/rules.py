@@ -22,7 +22,7 @@ ADMINISTRATOR = "admin"
 APPLICATION_ROLE = "BelvedereApplication"
 MAX_ACCESS_KEYS = 2  # AWS's limit: one in use, one to change over to
 SESSION_MIN_S, SESSION_MAX_S, SESSION_DEFAULT_S = 900, 43200, 3600
-SESSION_NAME = re.compile(r"^[\w+=,.@-]{2,64}$")
+SESSION_NAME = re.compile(r"[A-Za-z0-9_+=,.@-]{2,64}")
 VERSIONS = ("2012-10-17", "2008-10-17")
 STATEMENT_PARTS = {"Sid", "Effect", "Action", "Resource"}
 
@@ -164,7 +164,7 @@ def parse_principal(text: str) -> tuple[str, str, str]:
 def check_session(name: str, duration_s: int) -> int:
     """The duration to use, 0 meaning the default. Raises Invalid as STS does."""
     fields = []
-    if not SESSION_NAME.match(name):
+    if not SESSION_NAME.fullmatch(name):
         fields.append(("RoleSessionName", "2 to 64 characters: letters, digits and _+=,.@-"))
     duration_s = duration_s or SESSION_DEFAULT_S
     if not SESSION_MIN_S <= duration_s <= SESSION_MAX_S:

@@ -17,8 +17,8 @@ from belvedere.bus import jwt
 from belvedere.bus.jwt import Kind
 from belvedere.chassis.errors import Invalid
 
-NAME = re.compile(r"^[a-zA-Z0-9\-_]{1,255}$")
-SERIAL = re.compile(r"^[0-9]{1,20}$")
+NAME = re.compile(r"[a-zA-Z0-9\-_]{1,255}")
+SERIAL = re.compile(r"[0-9]{1,20}")
 DESCRIPTION_MAX = 255
 SOFTWARE_MAX = 255
 SEAL_KEY_BYTES = 32
@@ -73,7 +73,7 @@ def connection_status(state: DeviceState) -> str:
 def check_new(name: str, description: str) -> None:
     """Raises Invalid for what ProvisionDevice does not take."""
     fields = []
-    if not NAME.match(name):
+    if not NAME.fullmatch(name):
         fields.append(("Name", "1 to 255 letters, digits, - and _"))
     fields += _description(description)
     if fields:
@@ -160,7 +160,7 @@ def parse_enrol(body: Any) -> EnrolRequest:
     if len(seal_key) != SEAL_KEY_BYTES:
         raise Refused(RefusalCode.INVALID_REQUEST, "seal_public_key: base64 of 32 bytes is expected")
     serial, software = text("serial_number", False), text("software_version", False)
-    if serial and not SERIAL.match(serial):
+    if serial and not SERIAL.fullmatch(serial):
         raise Refused(RefusalCode.INVALID_REQUEST, "serial_number: 1 to 20 digits are expected")
     if len(software) > SOFTWARE_MAX:
         raise Refused(RefusalCode.INVALID_REQUEST, f"software_version: at most {SOFTWARE_MAX} characters")
@@ -231,13 +231,13 @@ def check_signature(signed: SignedBy, public_key: str, method: str, path: str, n
         raise Refused(RefusalCode.UNAUTHENTICATED, "the signature is not that of an enrolled device")
 
 
-_RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
+_RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
 
 
 def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
     """(start, end excluded) of a Range header; None for the whole. One range only; others are ignored, as RFC 9110
     allows. Raises Refused(RANGE_INVALID) where nothing of it exists."""
-    match = _RANGE.match(header or "")
+    match = _RANGE.fullmatch(header or "")
     if match is None or match.groups() == ("", ""):
         return None
     first, last = match.groups()

@@ -28,7 +28,7 @@ READ_BYTES = 256 * 1024
 INCOMING = "incoming"
 INCOMING_MAX_AGE = timedelta(days=1)  # what a killed writer left; none that lives takes this long
 
-_DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class BlobStore:
 
 
 def _key(digest: str) -> str:
-    if not _DIGEST.match(digest):
+    if not _DIGEST.fullmatch(digest):
         raise BadDigest(f"{digest[:100]!r} is no digest: sha256: and 64 hexadecimal digits are expected")
     value = digest.removeprefix("sha256:")
     return f"sha256/{value[:2]}/{value}"

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -155,6 +155,7 @@ class Bus:
         self._up = asyncio.Event()
         self._subscriptions: set[Subscription] = set()
         self._on_connected: list[Callable[[], Awaitable[None]]] = []
+        self._on_lost: set[Callable[[], None]] = set()
         self._closing = False
         self._last_error: BusError | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -203,6 +204,15 @@ class Bus:
     def on_connected(self, callback: Callable[[], Awaitable[None]]) -> None:
         """Calls back after every connect from now on, the subscriptions being in place."""
         self._on_connected.append(callback)
+
+    @contextlib.contextmanager
+    def on_lost(self, callback: Callable[[], None]) -> Iterator[None]:
+        """Inside the block, calls back at once when the connection is lost: what was asked of the server is forgotten."""
+        self._on_lost.add(callback)
+        try:
+            yield
+        finally:
+            self._on_lost.discard(callback)
 
     async def wait_connected(self, timeout_s: float) -> None:
         """Returns once connected; Refused or Disconnected after `timeout_s`, saying why the last attempt failed."""
@@ -314,6 +324,8 @@ class Bus:
             self._up.clear()
             self._client = None
             self.stats.disconnects += 1
+            for lost_callback in list(self._on_lost):
+                lost_callback()
             self._last_error = _explain(client.last_error or Disconnected("the server closed the connection"))
             log.warning("connection lost", bus=self.name, reason=str(self._last_error))
 
@@ -376,6 +388,8 @@ class Bus:
     async def _current(self, timeout_s: float) -> Client:
         if self._closing:
             raise Disconnected("this bus is closed")
+        if self._client is not None and self._client.is_closed:
+            self._up.clear()  # closed a moment ago: the keeper is about to notice
         if not self._up.is_set():
             try:
                 async with asyncio.timeout(timeout_s):

@@ -16,7 +16,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from belvedere.bus.connection import Bus, Message
-from belvedere.bus.errors import BusError, NoResponders, RequestTimeout, StreamError, StreamNotFound, WrongRevision
+from belvedere.bus.errors import (
+    BusError,
+    Disconnected,
+    NoResponders,
+    RequestTimeout,
+    StreamError,
+    StreamNotFound,
+    WrongRevision,
+)
 
 API_TIMEOUT_S = 5.0
 FETCH_EXPIRES_S = 30.0  # how long one pull stays open at the server
@@ -185,38 +193,49 @@ async def consume(
 async def _pull(bus: Bus, stream: str, consumer: str, batch: int) -> AsyncIterator[StoredMessage]:
     """Pulls until the consumer is gone (returns) or the connection is (raises)."""
     while True:
-        arrived: asyncio.Queue[Message] = asyncio.Queue()  # bounded by `batch` and the heartbeats of one pull
+        arrived: asyncio.Queue[Message | None] = asyncio.Queue()  # bounded by `batch` and the heartbeats of one pull
         inbox = f"_INBOX.{secrets.token_hex(16)}"
 
-        async def put(message: Message, into: asyncio.Queue[Message] = arrived) -> None:
+        async def put(message: Message, into: asyncio.Queue[Message | None] = arrived) -> None:
             into.put_nowait(message)
+
+        def lost(into: asyncio.Queue[Message | None] = arrived) -> None:
+            into.put_nowait(None)
 
         subscription = await bus.subscribe(inbox, put)
         try:
-            pull = {"batch": batch, "expires": int(FETCH_EXPIRES_S * 1e9), "idle_heartbeat": int(HEARTBEAT_S * 1e9)}
-            await bus.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}", pull, reply=inbox)
-            left = batch
-            while left:
-                try:
-                    async with asyncio.timeout(HEARTBEAT_S * 3):
-                        message = await arrived.get()
-                except TimeoutError:
-                    raise RequestTimeout(f"the pull on {stream} went silent") from None
-                status = message.status
-                if status is None:
-                    left -= 1
-                    yield _stored(message)
-                elif status == 100:
-                    continue
-                elif status == 408:
-                    break  # the pull ran out, as asked
-                elif status == 503:
-                    raise NoResponders(f"consumer {consumer} of {stream} is not there")
-                else:
-                    return  # 404, 409: deleted, or moved: make it again
+            with bus.on_lost(lost):
+                pull = {"batch": batch, "expires": int(FETCH_EXPIRES_S * 1e9), "idle_heartbeat": int(HEARTBEAT_S * 1e9)}
+                await bus.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}", pull, reply=inbox)
+                left = batch
+                while left:
+                    message = await _next(arrived, stream)
+                    status = message.status
+                    if status is None:
+                        left -= 1
+                        yield _stored(message)
+                    elif status == 100:
+                        continue
+                    elif status == 408:
+                        break  # the pull ran out, as asked
+                    elif status == 503:
+                        raise NoResponders(f"consumer {consumer} of {stream} is not there")
+                    else:
+                        return  # 404, 409: deleted, or moved: make it again
         finally:
             with contextlib.suppress(BusError):  # the connection is gone, and the inbox with it
                 await subscription.stop()
+
+
+async def _next(arrived: asyncio.Queue[Message | None], stream: str) -> Message:
+    try:
+        async with asyncio.timeout(HEARTBEAT_S * 3):
+            message = await arrived.get()
+    except TimeoutError:
+        raise RequestTimeout(f"the pull on {stream} went silent") from None
+    if message is None:
+        raise Disconnected(f"the connection was lost while pulling from {stream}")
+    return message
 
 
 def _stored(message: Message) -> StoredMessage:

@@ -111,6 +111,7 @@ async def use_credentials(folder: Path, credentials: Path) -> None:
     Raises ServerFailed, with the old configuration still in place, if the server would not take the new one or is not
     running.
     """
+    _check_credentials(credentials)
     values = json.loads((folder / _VALUES).read_text())
     values["credentials"] = str(credentials.absolute())
     text = render(
@@ -135,6 +136,16 @@ async def use_credentials(folder: Path, credentials: Path) -> None:
         os.kill(pid, signal.SIGHUP)
     except ProcessLookupError as error:
         raise ServerFailed("the leaf is not running; it takes the new credentials when it starts") from error
+
+
+def _check_credentials(path: Path) -> None:
+    """nats-server's own check does not open the file, and a link that cannot read it is gone until the next reload."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise ServerFailed(f"the credentials file cannot be read: {error}") from error
+    if "BEGIN NATS USER JWT" not in text or "BEGIN USER NKEY SEED" not in text:
+        raise ServerFailed(f"{path} is no credentials file")
 
 
 def _pid(folder: Path) -> int:

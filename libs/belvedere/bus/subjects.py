@@ -37,12 +37,12 @@ SYS_CLAIMS_DELETE = "$SYS.REQ.CLAIMS.DELETE"
 SYS_SERVER_PING = "$SYS.REQ.SERVER.PING"
 SYS_ACCOUNT_CONNECTIONS_ALL = "$SYS.ACCOUNT.*.SERVER.CONNS"
 
-_TOKEN = re.compile(r"^[A-Za-z0-9_-]+$")
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def token(value: str) -> str:
     """`value` if it can stand as one part of a subject; ValueError where it would change what the subject means."""
-    if not _TOKEN.match(value):
+    if not _TOKEN.fullmatch(value):
         raise ValueError(f"{value!r} cannot be a part of a subject: letters, digits, - and _ only")
     return value
 

@@ -1,0 +1,159 @@
+"""A bus that never gives up: real nats-server, restarts, revocations, slow and failing handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from belvedere.bus import jwt
+from belvedere.bus.connection import Bus, Credentials, Message
+from belvedere.bus.errors import Disconnected, InvalidDocument, NoResponders, Refused, RequestTimeout
+from belvedere.bus.jwt import Kind
+from belvedere.bus.server import free_port
+from belvedere.chassis.secret import Secret
+from tests.support.hub import RunningHub, running_hub
+
+
+async def test_a_request_is_answered(hub: RunningHub) -> None:
+    async def double(message: Message) -> None:
+        await message.respond({"twice": message.json()["n"] * 2}, headers={"X-Who": "me"})
+
+    await hub.bus.subscribe("test.double", double)
+    answer = await (await hub.connect()).request("test.double", {"n": 21})
+    assert answer.json() == {"twice": 42} and answer.headers["X-Who"] == "me"
+
+
+async def test_a_request_that_nobody_listens_to_fails_at_once(hub: RunningHub) -> None:
+    started = time.monotonic()
+    with pytest.raises(NoResponders, match=r"test\.nobody"):
+        await hub.bus.request("test.nobody", timeout_s=5)
+    with pytest.raises(NoResponders):
+        await hub.bus.request("test.nobody", timeout_s=5, reply="rsp.device-a.1")
+    assert time.monotonic() - started < 2
+
+
+async def test_a_request_that_nobody_answers_times_out(hub: RunningHub) -> None:
+    async def ignore(_: Message) -> None:
+        return
+
+    await hub.bus.subscribe("test.silent", ignore)
+    with pytest.raises(RequestTimeout, match=r"0\.2 s"):
+        await hub.bus.request("test.silent", timeout_s=0.2)
+
+
+async def test_one_member_of_a_queue_group_gets_each_message(hub: RunningHub) -> None:
+    got: list[int] = []
+    done = asyncio.Event()
+
+    async def take(_: Message) -> None:
+        got.append(1)
+        if len(got) == 20:
+            done.set()
+
+    for _ in range(3):
+        await (await hub.connect()).subscribe("test.work", take, queue="workers")
+    for _ in range(20):
+        await hub.bus.publish("test.work", b"x")
+    await asyncio.wait_for(done.wait(), 5)
+    await hub.bus.flush()
+    assert len(got) == 20
+
+
+async def test_a_handler_that_fails_is_counted_and_gets_the_next_message(hub: RunningHub) -> None:
+    good = asyncio.Event()
+
+    async def handle(message: Message) -> None:
+        message.json()
+        good.set()
+
+    await hub.bus.subscribe("test.json", handle)
+    await hub.bus.publish("test.json", b"{")
+    await hub.bus.publish("test.json", b"{}")
+    await asyncio.wait_for(good.wait(), 5)
+    assert hub.bus.stats.handler_errors == 1
+    with pytest.raises(InvalidDocument):
+        Message("s", b"{").json()
+
+
+async def test_a_stopped_subscription_hears_nothing_more(hub: RunningHub) -> None:
+    got: list[bytes] = []
+
+    async def take(message: Message) -> None:
+        got.append(message.data)
+
+    subscription = await hub.bus.subscribe("test.stop", take)
+    await subscription.stop()
+    with pytest.raises(NoResponders):
+        await hub.bus.request("test.stop", b"x")
+    assert got == []
+
+
+async def test_subscriptions_live_on_through_a_hub_that_is_killed_and_comes_back(tmp_path: Path) -> None:
+    client_port, leaf_port = free_port(), free_port()
+    got: list[bytes] = []
+    arrived, reconnected = asyncio.Event(), asyncio.Event()
+
+    async def take(message: Message) -> None:
+        got.append(message.data)
+        arrived.set()
+
+    async with running_hub(tmp_path, client_port=client_port, leaf_port=leaf_port) as first:
+        bus = await Bus.connect(first.hub.url, first.hub.services_credentials(), "survivor")
+        await bus.subscribe("test.live", take)
+
+        async def again() -> None:
+            reconnected.set()
+
+        bus.on_connected(again)
+        lost = asyncio.Event()
+        with bus.on_lost(lost.set):
+            first.hub.server._child.signal(signal.SIGKILL)
+            await asyncio.wait_for(lost.wait(), 5)
+        with pytest.raises(Disconnected, match="not connected"):
+            await bus.publish("test.live", b"lost", timeout_s=0.2)
+    async with running_hub(tmp_path, client_port=client_port, leaf_port=leaf_port) as second:
+        await asyncio.wait_for(reconnected.wait(), 10)
+        await second.bus.publish("test.live", b"found")
+        await asyncio.wait_for(arrived.wait(), 5)
+        assert got == [b"found"] and bus.stats.connects == 2 and bus.stats.disconnects == 1
+        await bus.close()
+
+
+async def test_what_is_published_during_a_short_loss_waits_for_the_connection(tmp_path: Path) -> None:
+    client_port, leaf_port = free_port(), free_port()
+    async with running_hub(tmp_path, client_port=client_port, leaf_port=leaf_port) as first:
+        bus = await Bus.connect(first.hub.url, first.hub.services_credentials(), "waiting")
+    waiting = asyncio.create_task(bus.request("$JS.API.INFO", timeout_s=10))
+    async with running_hub(tmp_path, client_port=client_port, leaf_port=leaf_port):
+        assert (await waiting).json()["type"].endswith("account_info_response")
+        await bus.close()
+
+
+async def test_unknown_credentials_are_refused_with_words(hub: RunningHub) -> None:
+    stranger = jwt.new_key(Kind.USER)
+    for credentials in (Credentials.of_key(stranger), Credentials.of_key(stranger, "a.b.c")):
+        with pytest.raises(Refused, match="refuses these credentials"):
+            await Bus.connect(hub.hub.url, credentials, "stranger", timeout_s=0.5)
+
+
+async def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
+    url = f"nats://127.0.0.1:{free_port()}"
+    with pytest.raises(Disconnected, match=url):
+        await Bus.connect(url, Credentials.of_key(jwt.new_key(Kind.USER)), "lost", timeout_s=0.3)
+
+
+async def test_a_closed_bus_says_so(hub: RunningHub) -> None:
+    bus = await hub.connect()
+    await bus.close()
+    with pytest.raises(Disconnected, match="closed"):
+        await bus.publish("test.x")
+
+
+def test_credentials_show_no_seed() -> None:
+    key = jwt.new_key(Kind.USER)
+    assert key.seed.reveal() not in repr(Credentials.of_key(key)) + repr(key)
+    assert Credentials(Secret(key.seed.reveal())).public_key == key.public
