@@ -286,7 +286,7 @@ class _Link:
         """Take in all messages that are there."""
         while self._ended is None:
             try:
-                received = sockets.receive(self._socket)
+                received = sockets.receive(self._socket, calls_wire.LARGEST_MESSAGE)
                 if received is None:
                     return
                 packet, descriptor = received

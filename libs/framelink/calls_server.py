@@ -124,6 +124,8 @@ class _Client(Peer):
 class CallServer(PeerServer):
     """Listens at `path`; gives each well-formed call to `handler`, on its own thread. Raises AddressTaken."""
 
+    _largest_message = calls_wire.LARGEST_MESSAGE
+
     def __init__(
         self,
         path: str | os.PathLike[str],

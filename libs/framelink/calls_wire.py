@@ -21,6 +21,8 @@ CODES = ("UNKNOWN_MODEL", "LOADING", "INVALID_INPUT", "FAILED", "OVERLOADED", "T
 
 MAX_MODEL_BYTES = 512
 MAX_REASON_BYTES = 4096
+LARGEST_MESSAGE = 8192
+"""Of a call's messages: tensors travel in buffers."""
 
 _READY = struct.Struct("<IIQ")  # calls at a time, zero, bytes of one request
 _CALL = struct.Struct("<QIIq")  # id, buffer, zero, deadline; then the model's id

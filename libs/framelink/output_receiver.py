@@ -17,6 +17,8 @@ Must not know: how pictures are drawn or encoded.
 
 from __future__ import annotations
 
+import collections
+import logging
 import os
 import socket
 import threading
@@ -34,6 +36,8 @@ from framelink.reader import Frame, FrameReader
 
 if TYPE_CHECKING:
     from framelink.layout import Array, Bytes
+
+log = logging.getLogger("framelink")
 
 MAX_IN_FLIGHT = 64
 """Pictures of one sender that are not done: eight cameras, two each, with room."""
@@ -136,8 +140,11 @@ class OutputReceiver(PeerServer):
     """Listens at `path`; gives each picture to `handler`, on its own thread. Raises AddressTaken.
 
     `rings(camera_id)` gives a FrameReader connected to that camera, or None; it is called on the receiver's thread
-    and must not wait. `left(instance_id, node)`, if given, tells that a sender's connection has ended.
+    and must not wait. `left(instance_id, node)`, if given, tells on the same thread that a sender's connection has
+    ended. What they raise is logged, and costs at most the one connection.
     """
+
+    _largest_message = wire.MAX_MESSAGE
 
     def __init__(
         self,
@@ -154,6 +161,7 @@ class OutputReceiver(PeerServer):
         self._on_left = left
         self._limits = calls_wire.Limits(MAX_IN_FLIGHT, MAX_SENDER_BYTES)
         self._received = self._unresolved = 0
+        self._departed: collections.deque[_Sender] = collections.deque()
         super().__init__(path, name, max_senders)
         self._start()
 
@@ -175,8 +183,19 @@ class OutputReceiver(PeerServer):
         if isinstance(peer, _Sender):
             peer.buffers.close()
             peer.open.clear()
-            if peer.introduced and self._on_left is not None:
-                self._on_left(peer.instance_id, peer.node)
+            if peer.introduced:
+                self._departed.append(peer)
+                self._wake()
+
+    def _turn(self) -> None:
+        """Tell of senders that have gone; not in `_left`, where the lock is held."""
+        while self._departed:
+            sender = self._departed.popleft()
+            if self._on_left is not None:
+                try:
+                    self._on_left(sender.instance_id, sender.node)
+                except Exception:
+                    log.exception("%s: the leaving of %r could not be handled", self.name, sender.name)
 
     def _heard(self, peer: Peer, message: Message) -> None:
         if not isinstance(peer, _Sender):

@@ -216,7 +216,7 @@ class OutputSender:
             self._connect()
         try:
             while self._socket is not None:
-                packet = sockets.receive_plain(self._socket)
+                packet = sockets.receive_plain(self._socket, wire.SMALL_MESSAGE)
                 if packet is None:
                     return
                 self._obey(*wire.parse(packet))

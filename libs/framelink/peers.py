@@ -71,6 +71,9 @@ class PeerServer:
     may run in the midst of anything. Raises AddressTaken.
     """
 
+    _largest_message = wire.SMALL_MESSAGE
+    """From a peer; what is longer is out of order."""
+
     def __init__(self, path: str | os.PathLike[str], name: str, max_peers: int) -> None:
         self.path = os.fspath(path)
         self.name = name
@@ -209,7 +212,7 @@ class PeerServer:
             return
         try:
             for _ in range(MESSAGES_PER_TURN):
-                received = sockets.receive(peer.connection)
+                received = sockets.receive(peer.connection, self._largest_message)
                 if received is None:
                     return
                 message = Message(*received)
@@ -232,6 +235,11 @@ class PeerServer:
             log.warning("%s: the connection to %r failed: %s", self.name, peer.name, error)
             with self._lock:
                 self._drop(peer, "")
+        except Exception:
+            # A fault of ours or of our owner's handler ends one connection, not the service for all.
+            log.exception("%s: a message of %r could not be handled", self.name, peer.name)
+            with self._lock:
+                self._drop(peer, "an internal error of %s" % self.name)
 
     def _look_after_waits(self, now: float) -> None:
         if self._deaf:

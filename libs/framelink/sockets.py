@@ -107,12 +107,12 @@ def send(
             raise
 
 
-def receive(connection: socket.socket) -> tuple[bytes, int | None] | None:
+def receive(connection: socket.socket, limit: int = MAX_MESSAGE) -> tuple[bytes, int | None] | None:
     """One message and the descriptor that came with it, if any; None if there is none yet.
 
     RingGone at the end of the connection. WireError for a message that is too long or brings more than one descriptor.
     """
-    received = _receive_some(connection)
+    received = _receive_some(connection, limit)
     if received is None:
         return None
     packet, ancillary, flags = received
@@ -132,9 +132,9 @@ def receive(connection: socket.socket) -> tuple[bytes, int | None] | None:
     return packet, descriptor
 
 
-def receive_plain(connection: socket.socket) -> bytes | None:
+def receive_plain(connection: socket.socket, limit: int = MAX_MESSAGE) -> bytes | None:
     """As `receive`, where no descriptor is due: one that comes all the same is closed."""
-    received = receive(connection)
+    received = receive(connection, limit)
     if received is None:
         return None
     packet, descriptor = received
@@ -143,11 +143,11 @@ def receive_plain(connection: socket.socket) -> bytes | None:
     return packet
 
 
-def _receive_some(connection: socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]], int] | None:
+def _receive_some(connection: socket.socket, limit: int) -> tuple[bytes, list[tuple[int, int, bytes]], int] | None:
     for last in (False, True):
         try:
             packet, ancillary, flags, _ = connection.recvmsg(
-                MAX_MESSAGE, socket.CMSG_LEN(4), socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+                limit, socket.CMSG_LEN(4), socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
             )
             return packet, ancillary, flags
         except BlockingIOError:

@@ -196,6 +196,24 @@ def test_pixels_that_are_none_are_refused(scene):
     assert done == [1]
 
 
+def test_a_handler_that_raises_costs_one_connection_and_not_the_receiver(tmp_path):
+    seen = []
+
+    def handler(output):
+        seen.append(output.instance_id)
+        if len(seen) == 1:
+            raise KeyError("the handler's own fault")
+        output.done()
+
+    picture = PixelPicture("s", np.zeros((8, 8, 3), np.uint8), 0)
+    with OutputReceiver(str(tmp_path / "d"), handler, lambda camera_id: None):
+        with OutputSender(str(tmp_path / "d"), "i", "out") as sender:
+            eventually(lambda: sender.put(picture), "the connection")
+            eventually(lambda: (sender.collect(), not sender.stats().connected)[1], "the disconnection")
+            eventually(lambda: sender.put(picture), "the next connection")
+            eventually(lambda: len(seen) == 2, "the second picture")
+
+
 class HostileSender:
     """Speaks the protocol by hand."""
 

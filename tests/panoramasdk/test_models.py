@@ -26,9 +26,8 @@ def app(around):
         yield app
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
+def test_a_call_gives_a_tuple_of_arrays_however_its_arguments_are_given(around, app):
+    for arguments in (
         f"{{'images': {IMAGE}}}, 'detector'",
         f"'detector', {{'images': {IMAGE}}}",
         f"input={{'images': {IMAGE}}}, name='detector'",
@@ -36,28 +35,23 @@ def app(around):
         f"{{'images': {IMAGE}}}, 'detector', time_out=10.0",
         f"{IMAGE}, 'detector'",
         f"{{'another name': {IMAGE}}}, 'detector'",
-    ],
-)
-def test_a_call_gives_a_tuple_of_arrays(around, app, arguments):
-    app.do(f"outputs = node.call({arguments})")
-    assert app.ask("type(outputs).__name__, len(outputs), float(outputs[0][0]), outputs[1].tolist()") == [
-        "tuple",
-        2,
-        48,
-        [1.0],
-    ]
-    model, inputs = around.requests[-1]
-    assert model == "abc-FP32" and list(inputs) == ["images"]
+    ):
+        app.do(f"outputs = node.call({arguments})")
+        assert app.ask("type(outputs).__name__, len(outputs)") == ["tuple", 2]
+        assert app.ask("float(outputs[0][0]), outputs[1].tolist()") == [48, [1.0]]
+        model, inputs = around.requests[-1]
+        assert model == "abc-FP32" and list(inputs) == ["images"]
 
 
-@pytest.mark.parametrize(
-    "given",
-    ["numpy.ones((3, 4, 4), numpy.uint8)", "numpy.ones((1, 3, 4, 4))", "numpy.ones((3, 4, 4), numpy.float16)[:, ::-1]"],
-)
-def test_inputs_are_cast_and_a_missing_batch_is_added(around, app, given):
-    app.do(f"node.call({{'images': {given}}}, 'detector')")
-    images = around.requests[-1][1]["images"]
-    assert images.shape == (1, 3, 4, 4) and images.dtype == np.float32
+def test_inputs_are_cast_and_a_missing_batch_is_added(around, app):
+    for given in (
+        "numpy.ones((3, 4, 4), numpy.uint8)",
+        "numpy.ones((1, 3, 4, 4))",
+        "numpy.ones((3, 4, 4), numpy.float16)[:, ::-1]",
+    ):
+        app.do(f"node.call({{'images': {given}}}, 'detector')")
+        images = around.requests[-1][1]["images"]
+        assert images.shape == (1, 3, 4, 4) and images.dtype == np.float32
 
 
 def test_models_with_several_inputs_take_them_by_name(around, app):

@@ -120,8 +120,11 @@ def test_a_process_that_is_no_application_is_told_so(tmp_path, content, words):
         file.write_text(content)
     with pytest.raises(NodeError, match=words):
         _spec.load(str(file))
-    with Interpreter("import panoramasdk", BELVEDERE_APP=str(file)) as app:
-        with pytest.raises(Raised) as caught:
+
+
+def test_a_node_outside_of_belvedere_is_refused(tmp_path):
+    with Interpreter("import panoramasdk", BELVEDERE_APP=str(tmp_path / "none.json")) as app:
+        with pytest.raises(Raised, match="Belvedere has started") as caught:
             app.do("panoramasdk.node()")
         assert caught.value.kind == "NodeError"
 

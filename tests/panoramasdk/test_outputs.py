@@ -67,36 +67,33 @@ def test_an_image_of_another_size_may_be_set(around, app):
         assert caught.value.kind == "ValueError"
 
 
-@pytest.mark.parametrize("given", ["medias", "tuple(medias)", "medias[0]"])
-def test_put_takes_a_list_a_tuple_or_one_media(around, app, given):
-    app.do(f"medias = {given}")
-    assert _put(app, around).stream_id == "door_node"
+def test_put_takes_a_list_a_tuple_or_one_media(around, app):
+    for given in ("medias", "tuple(medias)", "medias[0]"):
+        app.do(f"medias = {given}")
+        output = _put(app, around)
+        assert output.stream_id == "door_node"
+        output.done()
 
 
-@pytest.mark.parametrize(
-    ("given", "kind"),
-    [("[]", "ValueError"), ("()", "ValueError"), ("None", "TypeError"), ("'x'", "TypeError"), ("[None]", "TypeError")],
-)
-def test_put_refuses_what_is_no_media(app, given, kind):
-    with pytest.raises(Raised) as caught:
-        app.do(f"node.outputs.video_out.put({given})")
-    assert caught.value.kind == kind
+def test_put_refuses_what_is_no_media(app):
+    refused = {"[]": "ValueError", "()": "ValueError", "None": "TypeError", "'x'": "TypeError", "[None]": "TypeError"}
+    for given, kind in refused.items():
+        with pytest.raises(Raised) as caught:
+            app.do(f"node.outputs.video_out.put({given})")
+        assert caught.value.kind == kind
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
+def test_coordinates_outside_of_the_picture_are_refused(app):
+    for call in (
         "add_rect(0, 0, 1.01, 1)",
         "add_rect(-0.1, 0, 1, 1)",
         "add_rect(0, float('nan'), 1, 1)",
         "add_label('x', 2, 0)",
         "add_label('x', 0, numpy.float32(-1))",
-    ],
-)
-def test_coordinates_outside_of_the_picture_are_refused(app, call):
-    with pytest.raises(Raised, match=r"0\.\.1") as caught:
-        app.do(f"medias[0].{call}")
-    assert caught.value.kind == "ValueError"
+    ):
+        with pytest.raises(Raised, match=r"0\.\.1") as caught:
+            app.do(f"medias[0].{call}")
+        assert caught.value.kind == "ValueError"
 
 
 def test_a_frame_that_is_kept_for_long_goes_as_own_pixels(around, app):
