@@ -1,7 +1,7 @@
 """The only way out of a sandbox: its loopback's port leads, byte for byte, to the gateway. And the credentials
 endpoint beside it.
 
-Both accept on sockets that live in the sandbox's network namespace (sandbox/loopback.py); whatever an application
+Both accept on sockets that live in the sandbox's network namespace (sandbox/gate.py); whatever an application
 asks for, it reaches the gateway and nothing else. Must not know what is said: the gateway checks who speaks.
 """
 

@@ -1,7 +1,7 @@
 """Sandboxes by bubblewrap: user namespaces, so no root and no daemon. The embedded default.
 
 A start: bubblewrap makes the namespaces and says so; while it waits, limits are set and the listening sockets are
-made in its network namespace; then it is let go. Memory has no limit in the kernel here, so a watch kills what uses
+made in its network namespace; then it is let go (gate.py). Memory has no limit in the kernel here, so a watch kills what uses
 too much (edge.supervisor.limits).
 """
 
@@ -23,14 +23,14 @@ from pathlib import Path
 from edge.supervisor.errors import SandboxUnavailable
 from edge.supervisor.limits import bound, children, cores, watch_memory
 from edge.supervisor.lines import LineSplitter
-from edge.supervisor.sandbox import layout, loopback
+from edge.supervisor.sandbox import gate, layout
 from edge.supervisor.sandbox.base import Exit, OnLine, Running, Sandbox, SandboxSpec
 from edge.supervisor.sandbox.hostbase import HostBase
 
 MAKE_TIMEOUT_S = 10.0
 """For bubblewrap to make its namespaces: 3 ms on an idle machine. Then SandboxUnavailable."""
 HELPER_TIMEOUT_S = 10.0
-"""For the listening sockets: 20 ms on an idle machine."""
+"""For the listening sockets and the first sign of the application: 20 ms on an idle machine."""
 KILL_TIMEOUT_S = 5.0
 """For the last process of a killed sandbox to be gone."""
 DEV_SHM_MB = 64
@@ -116,13 +116,15 @@ class Bubblewrap(Sandbox):
             os.write(args_fd, b"".join(os.fsencode(argument) + b"\0" for argument in arguments))
             os.lseek(args_fd, 0, os.SEEK_SET)
             status = ("--json-status-fd", str(status_write), "--block-fd", str(go_read))
+            # With the writing end in its own hands it never takes the supervisor's death for leave to go.
+            own_end = ("--sync-fd", str(go_write))
             process = await asyncio.create_subprocess_exec(
-                *(str(self._program), "--args", str(args_fd), *status, "--", *spec.argv),
+                *(str(self._program), "--args", str(args_fd), *status, *own_end, "--", *spec.argv),
                 env=dict(spec.environment),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                pass_fds=(args_fd, status_write, go_read),
+                pass_fds=(args_fd, status_write, go_read, go_write),
                 start_new_session=True,
             )
             theirs.close()
@@ -137,9 +139,8 @@ class Bubblewrap(Sandbox):
                     bound(init, spec.limits)
                     if (chosen := cores(spec.limits, self._started)) is not None:
                         os.sched_setaffinity(init, chosen)
-                    running.listeners = await _listeners(init, spec.ports)
                     running.watch(self._memory_check_s)
-                    os.write(go_write, b"\n")
+                    running.listeners = await _through_the_gate(init, go_write, spec.ports)
             except BaseException:
                 running.kill()
                 await running.wait()
@@ -287,26 +288,53 @@ async def _child_pid(fd: int) -> int | None:
     return int(json.loads(text)["child-pid"])
 
 
-async def _listeners(init: int, ports: Sequence[int]) -> dict[int, socket.socket]:
-    if not ports:
-        return {}
+async def _through_the_gate(init: int, go_fd: int, ports: Sequence[int]) -> dict[int, socket.socket]:
+    """Makes the listening sockets and lets the sandbox go."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         helper = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", loopback.__file__, str(init), *map(str, ports)),
-            stdin=asyncio.subprocess.DEVNULL,
+            *(sys.executable, "-I", "-S", gate.__file__, str(init), str(go_fd), *map(str, ports)),
+            stdin=asyncio.subprocess.PIPE,
             stdout=theirs.fileno(),
             stderr=asyncio.subprocess.PIPE,
+            pass_fds=(go_fd,),
+            start_new_session=True,
         )
+        theirs.close()
+        assert helper.stdin is not None and helper.stderr is not None
+        listeners: dict[int, socket.socket] = {}
         try:
             async with asyncio.timeout(HELPER_TIMEOUT_S):
-                _, errors = await helper.communicate()
-        except TimeoutError:
+                await _readable(ours)
+                data, fds, _, _ = socket.recv_fds(ours, 64, len(ports))
+                listeners = {port: socket.socket(fileno=fd) for port, fd in zip(ports, fds, strict=bool(data))}
+                if data:
+                    helper.stdin.write(b"\n")
+                errors = await helper.stderr.read()
+                await helper.wait()
+        except BaseException as error:
+            for listener in listeners.values():
+                listener.close()
             helper.kill()
             await helper.wait()
-            raise SandboxUnavailable(f"no way out of the sandbox was made within {HELPER_TIMEOUT_S:.0f} s") from None
+            if isinstance(error, TimeoutError):
+                raise SandboxUnavailable(f"no sandbox could be begun within {HELPER_TIMEOUT_S:.0f} s") from None
+            raise
+        finally:
+            helper.stdin.close()
         if helper.returncode != 0:
+            for listener in listeners.values():
+                listener.close()
             reason = errors.decode(errors="replace").strip().rpartition("\n")[2]
             raise SandboxUnavailable(f"no way out of the sandbox could be made: {reason}")
-        _, fds, _, _ = socket.recv_fds(ours, 64, len(ports))
-    return {port: socket.socket(fileno=fd) for port, fd in zip(ports, fds, strict=True)}
+    return listeners
+
+
+async def _readable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(sock, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(sock)

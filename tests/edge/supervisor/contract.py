@@ -251,6 +251,17 @@ class SandboxContract:
         assert no_new_privileges == "1"
         assert set(failures.values()) == {-1}
 
+    async def test_it_inherits_no_descriptor_but_its_output(
+        self, sandbox: Sandbox, tmp_path: Path, search_path: str
+    ) -> None:
+        code = """
+            import json, os
+            names = [(fd, os.readlink(f"/proc/self/fd/{fd}")) for fd in os.listdir("/proc/self/fd") if int(fd) < 3]
+            others = [fd for fd in range(3, 1024) if os.path.exists(f"/proc/self/fd/{fd}")]
+            print(json.dumps([dict(names)["0"], others]))
+        """
+        assert await self.answer(sandbox, self.spec(tmp_path, code, search_path)) == ["/dev/null", []]
+
     async def test_resource_limits_hold(self, sandbox: Sandbox, tmp_path: Path, search_path: str) -> None:
         code = """
             import json, resource

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import shutil
 import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
+import psutil
 import pytest
 
 from edge.supervisor.errors import SandboxUnavailable
@@ -13,7 +18,7 @@ from edge.supervisor.sandbox import Sandbox, SandboxSpec
 from edge.supervisor.sandbox.bwrap import Bubblewrap
 from edge.supervisor.sandbox.hostbase import HostBase
 from edge.supervisor.spec import Limits
-from tests.edge.supervisor.contract import SandboxContract
+from tests.edge.supervisor.contract import END_S, SandboxContract
 
 
 class TestBubblewrap(SandboxContract):
@@ -46,6 +51,52 @@ class TestBubblewrap(SandboxContract):
 
             asyncio.run(main())
         """
+
+    async def test_it_does_not_begin_when_its_supervisor_is_killed_while_it_is_made(
+        self, tmp_path: Path, search_path: str
+    ) -> None:
+        begun = tmp_path / "storage" / "begun"
+        begun.parent.mkdir()
+        self.spec(tmp_path, "open('/opt/storage/begun', 'w')", search_path)
+        script = f"""
+            import asyncio, os
+            from pathlib import Path
+            from edge.supervisor.sandbox import Bind, SandboxSpec, bwrap
+            from edge.supervisor.sandbox.hostbase import HostBase
+
+            async def killed(*arguments):
+                print(arguments[0], flush=True)
+                await gate(*arguments)
+
+            async def dies(sock):
+                os.kill(os.getpid(), 9)
+
+            async def main():
+                here = Path({str(tmp_path)!r})
+                binds = (Bind(here / "storage", "/opt/storage", writable=True),)
+                environment = {{"PATH": {search_path!r}}}
+                spec = SandboxSpec("x", here / "rootfs", ("python3", "/panorama/app.py"), environment, binds)
+                await bwrap.Bubblewrap(HostBase(here / "base")).start(spec, print)
+
+            gate, bwrap._through_the_gate, bwrap._readable = bwrap._through_the_gate, killed, dies
+            asyncio.run(main())
+        """
+        path = tmp_path / "supervisor.py"
+        path.write_text(textwrap.dedent(script))
+        root = Path(__file__).resolve().parents[3]
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, str(path)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": f"{root}:{root / 'libs'}"},
+        )
+        assert done.returncode == -9, done.stderr
+        first = int(done.stdout)
+        if psutil.pid_exists(first):
+            _, alive = await asyncio.to_thread(psutil.wait_procs, [psutil.Process(first)], END_S)
+            assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
+        assert not begun.exists()
 
     async def test_a_bare_application_finds_numpy_opencv_and_boto3_on_the_appliances_own_base(
         self, sandbox: Sandbox, tmp_path: Path, search_path: str
