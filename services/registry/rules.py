@@ -24,6 +24,7 @@ SOFTWARE_MAX = 255
 SEAL_KEY_BYTES = 32
 SIGNATURE_SKEW_S = 300
 SIGNATURE_SCHEME = "Belvedere-Device"
+REBOOTING = "REBOOTING"
 NOT_AVAILABLE = "NOT_AVAILABLE"
 """What CurrentSoftware says until the device has said it."""
 
@@ -46,12 +47,15 @@ class DeviceState:
     provisioning: Provisioning
     connected: bool
     lease_expires: datetime | None
+    rebooting: bool = False
 
 
 def aggregated_status(state: DeviceState, now: datetime) -> str:
     """DeviceAggregatedStatus of the API, without its prefix."""
     if state.provisioning is not Provisioning.SUCCEEDED:
         return state.provisioning.value
+    if state.rebooting:
+        return REBOOTING
     if state.connected:
         return "ONLINE"
     if state.lease_expires is not None and state.lease_expires <= now:

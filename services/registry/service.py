@@ -238,11 +238,12 @@ def create(runtime: Runtime) -> Service:
     enrolment = Enrolment(database, issuer, settings, addresses, viewer_key, runtime.clock)
     presence = Presence(database, runtime.bus, issuer, enrolment, settings, runtime.clock)
     handlers = RegistryHandlers(database, runtime.bus, issuer, presence, addresses, viewer_key, settings, runtime.clock)
+    jobs = events.Jobs(database, runtime.bus, runtime.clock)
     port = DevicePort(enrolment, runtime.blobs, cloud.host, ports.devices, hub.tls.server_context)
     return Service(
         name="registry",
         servicers=[(registry_pb2_grpc.add_RegistryServiceServicer_to_server, handlers, "belvedere.v1.RegistryService")],
-        tasks=[presence.listen, presence.watch_silence, presence.watch_reports, port.run],
+        tasks=[presence.listen, presence.watch_silence, presence.watch_reports, jobs.follow, port.run],
         ready=[presence.prepare, port.listening],
         close=[issuer.close],
         migrations=Path(__file__).parent / "migrations",

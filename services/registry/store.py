@@ -12,6 +12,7 @@ from sqlmodel import Field, SQLModel, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from belvedere.chassis.database import UtcDateTime
+from services.registry import rules
 from services.registry.rules import DeviceState, Provisioning
 
 
@@ -49,6 +50,8 @@ class DeviceRow(Row, table=True):
     networking: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     """`fleet.ReportedNetworking`, as JSON."""
     networking_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    latest_job: dict[str, str] | None = Field(default=None, sa_type=JSON)
+    """What device_jobs last said of the newest job: jobId, jobType, imageVersion, status."""
     video: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
     """`fleet.ReportedVideo`, as JSON."""
 
@@ -60,7 +63,8 @@ class DeviceRow(Row, table=True):
     @property
     def state(self) -> DeviceState:
         """What its status follows from."""
-        return DeviceState(Provisioning(self.provisioning), self.connected, self.lease_expires)
+        rebooting = self.latest_job is not None and self.latest_job.get("status") == rules.REBOOTING
+        return DeviceState(Provisioning(self.provisioning), self.connected, self.lease_expires, rebooting)
 
 
 async def in_account(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from google.protobuf.json_format import ParseDict
@@ -56,6 +57,8 @@ def describe(row: DeviceRow, now: datetime) -> pb.DescribeDeviceResponse:
     )
     if row.lease_expires is not None:
         answer.lease_expiration_time.CopyFrom(timestamp(row.lease_expires))
+    if row.latest_job is not None:
+        answer.latest_device_job.CopyFrom(_job(row.latest_job))
     if row.serial_number:
         answer.serial_number = row.serial_number
     if row.networking_configuration is not None:
@@ -83,7 +86,20 @@ def item(row: DeviceRow, now: datetime) -> pb.Device:
     )
     if row.lease_expires is not None:
         device.lease_expiration_time.CopyFrom(timestamp(row.lease_expires))
+    if row.latest_job is not None:
+        device.latest_device_job.CopyFrom(_job(row.latest_job))
     return device
+
+
+def _job(job: Mapping[str, str]) -> pb.LatestDeviceJob:
+    latest = pb.LatestDeviceJob()
+    if kind := job.get("jobType"):
+        latest.job_type = common_pb2.JobType.Value(f"JOB_TYPE_{kind}")
+    if status := job.get("status"):
+        latest.status = common_pb2.UpdateProgress.Value(f"UPDATE_PROGRESS_{status}")
+    if version := job.get("imageVersion"):
+        latest.image_version = version
+    return latest
 
 
 def _networking(reported: ReportedNetworking, at: datetime) -> pb.NetworkStatus:

@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.Column("connection_changed", UtcDateTime(), nullable=True),
         sa.Column("networking", sa.JSON(), nullable=True),
         sa.Column("networking_at", UtcDateTime(), nullable=True),
+        sa.Column("latest_job", sa.JSON(), nullable=True),
         sa.Column("video", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("device_id"),
         sa.UniqueConstraint("account", "region", "name"),

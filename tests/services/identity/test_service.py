@@ -22,8 +22,10 @@ from belvedere.chassis.errors import Denied, Invalid, NotFound, QuotaExceeded
 from belvedere.fleet import DesiredState, Target, TargetApplication
 from belvedere.v1 import identity_pb2 as pb
 from belvedere.v1.identity_pb2_grpc import IdentityServiceStub
+from services.identity import store
 from services.identity.store import AuditRow
 from tests.support.cloud import ACCOUNT, ADMIN, REGION, RunningCloud, running_cloud
+from tests.support.database import assert_migrations_match
 
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/BelvedereApplication"
 
@@ -220,3 +222,7 @@ async def test_only_the_device_whose_target_names_the_instance_gets_its_credenti
     assert "to run on device-a" in (await ask(cloud, "device-a", "stopped"))["error"]
     assert "has no role" in (await ask(cloud, "device-a", "no-role"))["error"]
     assert "There is no role" in (await ask(cloud, "device-a", "bad-role"))["error"]
+
+
+async def test_the_migrations_make_the_tables(tmp_path: Path) -> None:
+    await assert_migrations_match(tmp_path, Path(store.__file__).parent / "migrations", store.Row)

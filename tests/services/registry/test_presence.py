@@ -16,12 +16,15 @@ from belvedere.bus import subjects
 from belvedere.bus.connection import Bus
 from belvedere.bus.errors import BusError
 from belvedere.bus.event import Event
-from belvedere.bus.jetstream import consume
+from belvedere.bus.jetstream import consume, publish_stored
 from belvedere.bus.kv import KeyValue, get_target, put_reported
 from belvedere.fleet import NetworkConnection, Reported, ReportedInterface, ReportedNetworking, ReportedVideo
+from belvedere.v1 import common_pb2
 from belvedere.v1 import registry_pb2 as pb
 from belvedere.v1.registry_pb2_grpc import RegistryServiceStub
-from tests.support.cloud import RunningCloud, running_cloud
+from services.registry import store
+from tests.support.cloud import ACCOUNT, REGION, RunningCloud, running_cloud
+from tests.support.database import assert_migrations_match
 from tests.support.device import TestDevice, provision
 
 ONLINE, OFFLINE = pb.DEVICE_AGGREGATED_STATUS_ONLINE, pb.DEVICE_AGGREGATED_STATUS_OFFLINE
@@ -195,3 +198,30 @@ async def test_after_a_restart_of_the_cloud_everything_is_as_it_was(tmp_path: Pa
             await becomes(device, ONLINE)
             assert await get_target(bus) == (b'{"a": 1}', 1)
         assert (await waiting.enrol())["viewer_key"] != viewer_key
+
+
+async def test_the_newest_job_is_part_of_the_devices_description(cloud: RunningCloud) -> None:
+    device = await provision(cloud, "one")
+
+    async def say(happened: str, job_id: str, kind: str, status: str, image: str | None = None) -> None:
+        data = {"jobId": job_id, "deviceId": device.device_id, "jobType": kind, "imageVersion": image, "status": status}
+        event = Event(f"device_jobs.job.{happened}", "/belvedere/device_jobs", job_id, ACCOUNT, REGION, data)
+        await publish_stored(cloud.runtime.bus, event.nats_subject, event.to_json(), msg_id=event.id)
+
+    await cloud.runtime.bus.publish("belvedere.events.device_jobs.job.created", b"{")
+    await say("created", "job-1", "OTA", "PENDING", "2.0.0")
+    await say("created", "job-2", "REBOOT", "PENDING")
+    await say("changed", "job-1", "OTA", "COMPLETED", "2.0.0")
+    await say("changed", "job-2", "NONSENSE", "PENDING")
+    await say("changed", "job-2", "REBOOT", "COMPLETED")
+
+    async def told() -> bool:
+        return (await device.describe()).latest_device_job.status == common_pb2.UPDATE_PROGRESS_COMPLETED
+
+    await until(told)
+    latest = (await device.describe()).latest_device_job
+    assert latest.job_type == common_pb2.JOB_TYPE_REBOOT and not latest.HasField("image_version")
+
+
+async def test_the_migrations_make_the_tables(tmp_path: Path) -> None:
+    await assert_migrations_match(tmp_path, Path(store.__file__).parent / "migrations", store.Row)
