@@ -22,9 +22,10 @@ import av
 import boto3
 import numpy as np
 import pytest
-from belvedere.footage import ensure_detector
+from playwright.sync_api import expect
 
 from belvedere.cli.cloud import CloudAccess
+from belvedere.footage import ensure_detector
 from tests.support.people import boxes_of_people, share_of_red_border
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
@@ -34,6 +35,7 @@ LIVE_TIMEOUT_S = 180.0
 OFFLINE_TIMEOUT_S = 40.0
 PICTURE_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
+BROWSER_TIMEOUT_S = 30.0
 SEEN_FRAMES = 40
 
 
@@ -120,13 +122,21 @@ def test_a_browser_plays_the_live_page(demo: RunningDemo, tmp_path: Path) -> Non
     from tests.support.browser import live_page
 
     with live_page(demo.page) as page:
-        page.wait_for_function(
-            "document.querySelector('video') && document.querySelector('video').currentTime > 1", timeout=30_000
-        )
-        before = page.evaluate("document.querySelector('video').currentTime")
-        page.wait_for_function(f"document.querySelector('video').currentTime > {before} + 1", timeout=15_000)
+        # It may load itself again when it learns of a new video's address: "playing" is told by an empty state.
+        expect(page.locator("#status")).not_to_be_empty(timeout=BROWSER_TIMEOUT_S * 1000)
+        expect(page.locator("#video-state")).to_be_empty(timeout=BROWSER_TIMEOUT_S * 1000)
+
+        # Asked from outside the page: its content security policy rightly allows no evaluated code inside.
+        def shown_s() -> float:
+            return float(page.evaluate("document.querySelector('#video').currentTime"))
+
+        _until("the video plays", BROWSER_TIMEOUT_S, lambda: shown_s() > 1)
+        before = shown_s()
+        _until("the video goes on", BROWSER_TIMEOUT_S, lambda: shown_s() > before + 1)
+        _until("lines of the log are shown", BROWSER_TIMEOUT_S, lambda: page.inner_text("#lines").strip() != "")
+        _until("the graph has a curve", BROWSER_TIMEOUT_S, lambda: page.locator("#chart .curve").count() > 0)
         picture = tmp_path / "video.png"
-        page.locator("video").screenshot(path=str(picture))
+        page.locator("#video").screenshot(path=str(picture))
         text = page.inner_text("body")
     with av.open(str(picture)) as image:
         shown = next(image.decode(video=0)).to_ndarray(format="rgb24").astype(int)
