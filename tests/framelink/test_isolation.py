@@ -174,10 +174,7 @@ def test_a_stopped_reader_does_not_slow_the_others(tmp_path):
 
 
 def test_a_forked_child_cannot_give_back_what_its_parent_holds(tmp_path):
-    with (
-        NumberCamera(tmp_path / "s") as camera,
-        Interpreter("from framelink import FrameReader; import os, sys") as other,
-    ):
+    with NumberCamera(tmp_path / "s") as camera, Interpreter("from framelink import FrameReader; import os") as other:
         other.do("reader = FrameReader(path, 'parent')", path=camera.writer.path)
         camera.publish()
         other.do("frame = reader.get(5, bgr=False)")
