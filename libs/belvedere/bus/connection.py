@@ -14,11 +14,11 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import nats.aio.client
 import nats.errors
@@ -43,6 +43,7 @@ PENDING_MESSAGES = 65_536  # per subscription; beyond it messages are dropped an
 PENDING_BYTES = 64 * 1024 * 1024
 
 log = structlog.get_logger("belvedere.bus")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,7 @@ class Bus:
         """Returns once the server has read everything sent so far."""
         client = await self._current(timeout_s)
         try:
-            await client.flush(timeout=max(1, int(timeout_s)))
+            await _cancellable(client.flush(timeout=max(1, int(timeout_s))))
         except (nats.errors.Error, OSError) as error:
             raise Disconnected(f"cannot flush: {error}") from error
 
@@ -258,8 +259,10 @@ class Bus:
         client = await self._current(timeout_s)
         try:
             if reply is None:
-                raw = await client.request(
-                    subject, payload(data), timeout=timeout_s, headers=dict(headers) if headers else None
+                raw = await _cancellable(
+                    client.request(
+                        subject, payload(data), timeout=timeout_s, headers=dict(headers) if headers else None
+                    )
                 )
             else:
                 raw = await self._request_on(client, reply, subject, payload(data), timeout_s, headers)
@@ -282,7 +285,7 @@ class Bus:
         if client is not None and self.connected:
             try:
                 await subscription._attach(client)
-                await client.flush()
+                await _cancellable(client.flush())
             except (nats.errors.Error, OSError):
                 log.debug("the connection went while subscribing; the next one subscribes", subject=subject)
         return subscription
@@ -367,10 +370,10 @@ class Bus:
             options["user_credentials"] = RawCredentials(jwt.creds_text(self._credentials.user_jwt, key))
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
-                await client.connect(**options)
+                await _cancellable(client.connect(**options))
                 for subscription in list(self._subscriptions):
                     await subscription._attach(client)
-                await client.flush()
+                await _cancellable(client.flush())
         except (nats.errors.Error, OSError, TimeoutError) as error:
             await _close(client)
             raise _explain(client.last_error or error) from error
@@ -415,7 +418,7 @@ class Bus:
         inbox = await client.subscribe(reply, max_msgs=1)
         try:
             await client.publish(subject, data, reply=reply, headers=dict(headers) if headers else None)
-            return await inbox.next_msg(timeout=timeout_s)
+            return await _cancellable(inbox.next_msg(timeout=timeout_s))
         finally:
             with contextlib.suppress(nats.errors.Error):  # used up by its one message, or the connection is gone
                 await inbox.unsubscribe()
@@ -426,6 +429,20 @@ def payload(data: bytes | Mapping[str, Any]) -> bytes:
     if isinstance(data, bytes | bytearray | memoryview):
         return bytes(data)
     return json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+async def _cancellable(work: Coroutine[Any, Any, T]) -> T:
+    """`work`, without its losing a cancellation.
+
+    nats-py waits with `asyncio.wait_for`, which up to Python 3.11 returns normally, the cancellation forgotten, when the
+    answer comes in the same turn of the loop: a task told to end would go on for ever.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    result = await work
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
+    return result
 
 
 def _explain(error: Exception) -> BusError:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from nats.aio.msg import Msg
 
 from belvedere.bus import jwt
 from belvedere.bus.connection import Bus, Credentials, Message
@@ -157,3 +158,29 @@ def test_credentials_show_no_seed() -> None:
     key = jwt.new_key(Kind.USER)
     assert key.seed.reveal() not in repr(Credentials.of_key(key)) + repr(key)
     assert Credentials(Secret(key.seed.reveal())).public_key == key.public
+
+
+async def test_a_cancellation_that_meets_an_answer_is_not_lost(hub: RunningHub) -> None:
+    # asyncio.wait_for of Python 3.11 forgets a cancellation that comes in the same turn as its result.
+    asked: list[asyncio.Task[Message]] = []
+
+    async def answer(message: Message) -> None:
+        await message.respond(b"x")
+
+    await hub.bus.subscribe("test.race", answer)
+    client = hub.bus._client
+    assert client is not None
+    original = client._request_sub_callback
+
+    async def cancel_with_the_answer(raw: Msg) -> None:
+        await original(raw)
+        asked[0].cancel()
+
+    client._request_sub_callback = cancel_with_the_answer
+    await client._init_request_sub()
+    other = await hub.connect()
+    await other.subscribe("test.other", answer)
+    asked.append(asyncio.create_task(hub.bus.request("test.other")))
+    with pytest.raises(asyncio.CancelledError):
+        await asked[0]
+    assert asked[0].cancelled()
