@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -22,7 +23,7 @@ from belvedere.chassis.settings import load
 from belvedere.chassis.stop import stop_on_signals, within
 from belvedere.rtsp import RtspServer
 from belvedere.viewer import VIEWER_USER, viewer_rtsp_password
-from framelink import Output, OutputReceiver
+from framelink import OutputReceiver
 
 from .addresses import PortMemory, assign_paths
 from .encoder import EncoderOptions
@@ -55,18 +56,13 @@ class Display:
         self._rings = Rings(paths.camera_socket)
         self._web = WebServer(settings.host, settings.http_port, self._videos)
         self._rtsp = RtspServer(settings.host, settings.rtsp_port, users={})
-        self._receiver: OutputReceiver | None = None
-        self.strangers = 0
-        """Pictures of instances that are not to be shown."""
+        self._receivers: dict[str, OutputReceiver] = {}
 
     async def start(self) -> None:
         """Listens. Raises OSError, ListenFailed or framelink's AddressTaken."""
         memory = PortMemory(self._paths.device / PORTS_FILE)
         await memory.listen("rtsp", self._settings.rtsp_port, self._start_rtsp)
         await memory.listen("http", self._settings.http_port, self._start_web)
-        socket_path = self._paths.display_socket
-        socket_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._receiver = OutputReceiver(socket_path, self._receive, self._rings, name="display")
         log.info("display listens", host=self._settings.host, rtsp_port=self._rtsp.port, http_port=self._web.port)
 
     async def _start_rtsp(self, port: int) -> int:
@@ -89,13 +85,19 @@ class Display:
             outputs.setdefault(output.instance_id, output)
         for instance_id in [known for known in self._videos if known not in outputs]:
             video = self._videos.pop(instance_id)
+            await self._close_receiver(instance_id)
+            # Only now: at an end of this process the folder stays, since sandboxes have it mounted.
+            with contextlib.suppress(FileNotFoundError):
+                self._paths.display_socket(instance_id).parent.rmdir()
             await self._rtsp.remove(self._rtsp_paths.pop(instance_id))
             await video.close()
         for output in outputs.values():
             if output.instance_id not in self._videos:
-                self._videos[output.instance_id] = Video(
+                video = Video(
                     output.instance_id, output.node, output.application, self._options, self._settings.stale_s
                 )
+                self._videos[output.instance_id] = video
+                self._receivers[output.instance_id] = self._open_receiver(video)
         await self._move_paths({output.instance_id: output.application for output in outputs.values()})
         await self._rings.apply({camera for output in wanted.outputs for camera in output.cameras})
         log.info("outputs applied", instances=sorted(outputs))
@@ -111,14 +113,14 @@ class Display:
                 self._rtsp.add(path, VideoSource(self._videos[instance_id]))
                 self._rtsp_paths[instance_id] = path
 
-    def _receive(self, output: Output) -> None:
-        """On the receiver's thread."""
-        video = self._videos.get(output.instance_id)
-        if video is None:
-            self.strangers += 1
-            output.done()
-        else:
-            video.receive(output)
+    def _open_receiver(self, video: Video) -> OutputReceiver:
+        """The socket of one application. What comes in there is its picture, whatever instance it says it is."""
+        path = self._paths.display_socket(video.instance_id)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return OutputReceiver(path, video.receive, self._rings, name=f"display {video.instance_id[-8:]}")
+
+    async def _close_receiver(self, instance_id: str) -> None:
+        await asyncio.to_thread(self._receivers.pop(instance_id).close)
 
     def status(self) -> list[dict[str, Any]]:
         """The rows of `display.status`."""
@@ -142,8 +144,8 @@ class Display:
         }
 
     async def close(self) -> None:
-        if self._receiver is not None:
-            await asyncio.to_thread(self._receiver.close)
+        for instance_id in list(self._receivers):
+            await self._close_receiver(instance_id)
         await self._rings.close()
         await asyncio.gather(*(video.close() for video in self._videos.values()))
         await asyncio.gather(self._web.stop(), self._rtsp.stop())

@@ -232,7 +232,7 @@ class Application:
         folders = {
             f"{SOCKET_ROOT}/app": folder,
             f"{SOCKET_ROOT}/inference": paths.inference_socket.parent,
-            f"{SOCKET_ROOT}/display": paths.display_socket.parent,
+            f"{SOCKET_ROOT}/display": paths.display_socket(self.spec.instance_id).parent,
             **{f"{SOCKET_ROOT}/cameras/{name}": paths.camera_socket(name).parent for name in spec.camera_ids},
         }
         own = {LOGS_TARGET: paths.app_logs(spec.instance_id), STORAGE_TARGET: paths.storage(spec.instance_id)}

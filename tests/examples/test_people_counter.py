@@ -38,6 +38,7 @@ from tests.support.waiting import until
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "people-counter"
 ACCOUNT = "123456789012"
+INSTANCE = "applicationInstance-people"
 WIDTH, HEIGHT = 320, 240
 BOXES = [[0.1, 0.2, 0.5, 0.4], [0.2, 0.5, 1.0, 0.75], [0.0, 0.0, 0.3, 0.3]]
 SCORES = [0.9, 0.65, 0.55]
@@ -76,7 +77,7 @@ def app_spec(graph: ResolvedGraph, archive: Path) -> dict[str, Any]:
         value = {"streams": streams} if streams else {"value": port.value}
         inputs[port.name] = {"type": str(port.type), **value}
     return {
-        "instance_id": "applicationInstance-people",
+        "instance_id": INSTANCE,
         "name": "people-counter",
         "node": view.node.name,
         "rootfs": str(archive),
@@ -201,14 +202,14 @@ async def test_people_are_marked_counted_and_reported(tmp_path: Path, gateway: t
 
         await bus.subscribe("edge.agent.credentials", credentials)
         with contextlib.ExitStack() as stack:
-            for socket in (paths.inference_socket, paths.display_socket):
+            for socket in (paths.inference_socket, paths.display_socket(INSTANCE)):
                 socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             stack.enter_context(camera(paths.camera_socket(camera_id)))
             stack.enter_context(CallServer(paths.inference_socket, detector, name="inference"))
             ring = await asyncio.to_thread(FrameReader, paths.camera_socket(camera_id), "display")
             stack.callback(ring.close)
             rings = {camera_id: ring}
-            stack.enter_context(OutputReceiver(paths.display_socket, screen, rings.get))
+            stack.enter_context(OutputReceiver(paths.display_socket(INSTANCE), screen, rings.get))
 
             await ask(data, "supervisor", "apply", {"applications": [app_spec(graph, archive)]})
             status = await supervisor.status(lambda status: status["applications"][0]["state"] == "running")
@@ -219,7 +220,7 @@ async def test_people_are_marked_counted_and_reported(tmp_path: Path, gateway: t
     app = status["applications"][0]
     assert app["frames_taken"] >= 1 and app["frames_put"] >= 1
     instance_id, stream_id, rects, labels = screen.pictures[-1]
-    assert (instance_id, stream_id) == ("applicationInstance-people", "exterior_south")
+    assert (instance_id, stream_id) == (INSTANCE, "exterior_south")
     # The detector says top, left, bottom, right; boxes are left, top, right, bottom.
     assert np.allclose(rects, [[0.2, 0.1, 0.4, 0.5], [0.5, 0.2, 0.75, 1.0]], atol=1e-6)
     assert [text for text, _, _ in labels] == ["People: 2"]
@@ -227,7 +228,7 @@ async def test_people_are_marked_counted_and_reported(tmp_path: Path, gateway: t
     assert model_id == graph.models[0].model_id
     assert (tensor.shape, tensor.dtype) == ((1, 300, 300, 3), np.uint8)
     assert tuple(tensor[0, 150, 150]) == (128, 0, 255), "RGB, from a BGR picture"
-    log = (paths.app_logs("applicationInstance-people") / "app.log").read_text()
+    log = (paths.app_logs(INSTANCE) / "app.log").read_text()
     assert "counting people with a threshold of 0.60" in log
     sent = [
         request.headers.get("X-Amz-Target", request.path) + request.headers["Authorization"] for request in requests

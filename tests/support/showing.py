@@ -58,7 +58,7 @@ class Showing:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._writer = FrameWriter(path, camera_id, slots=8, slot_bytes=slot_bytes_for(width, height))
         self._reader = FrameReader(path, "app")
-        self._sender = OutputSender(paths.display_socket, instance_id, node)
+        self._sender = OutputSender(paths.display_socket(instance_id), instance_id, node)
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=work) for work in (self._film, self._show)]
 

@@ -19,7 +19,7 @@ SOCKET_PATH_MAX = 107
 """`sockaddr_un.sun_path` has 108 bytes, the last is NUL."""
 NAME_MAX = 48
 """Longest folder name below run/: "applicationInstance-" and 26 characters, with a little room."""
-BELOW_RUN_MAX = len("/apps/") + NAME_MAX + len("/control.sock")
+BELOW_RUN_MAX = len("/display/") + NAME_MAX + len("/outputs.sock")
 """Longest path that this module makes below run/."""
 
 
@@ -213,10 +213,9 @@ class EdgePaths(_Paths):
         """framelink calls to the models."""
         return self.run / "inference" / "calls.sock"
 
-    @property
-    def display_socket(self) -> Path:
-        """framelink outputs to the display."""
-        return self.run / "display" / "outputs.sock"
+    def display_socket(self, instance_id: str) -> Path:
+        """framelink outputs of one application to the display: a socket each, so that none can show as another."""
+        return self.run / "display" / short_name(instance_id) / "outputs.sock"
 
     def app_run(self, instance_id: str) -> Path:
         """The folder of an application's control.sock and relay.sock."""

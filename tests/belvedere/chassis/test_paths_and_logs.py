@@ -22,7 +22,7 @@ def test_sockets_stay_within_the_limit_however_long_the_data_folder_is(tmp_path:
     sockets = [
         paths.camera_socket("a-camera-with-a-name-" + "x" * 100),
         paths.app_run("applicationInstance-" + "a" * 26) / "control.sock",
-        paths.display_socket,
+        paths.display_socket("applicationInstance-" + "a" * 26),
     ]
     assert all(len(str(socket)) <= SOCKET_PATH_MAX for socket in sockets)
     assert paths.camera_socket("x" * 100) != paths.camera_socket("x" * 101)

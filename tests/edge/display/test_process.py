@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import socket
+import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -15,10 +18,12 @@ from belvedere.chassis.paths import EdgePaths
 from belvedere.viewer import viewer_rtsp_password
 from edge.display.addresses import assign_paths
 from edge.display.wanted import Wanted, WantedInvalid
-from tests.edge.display.conftest import CAMERA, INSTANCE, KEY, output, running
+from framelink import OutputSender, PixelPicture
+from tests.edge.display.conftest import CAMERA, INSTANCE, KEY, Shown, output, running
 from tests.edge.display.test_rtsp_output import red, watch
 from tests.support.edge_bus import edge_bus, edge_process
 from tests.support.showing import Showing
+from tests.support.waiting import until
 
 
 async def test_the_process_shows_survives_its_worker_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,3 +119,14 @@ def test_the_viewer_key_is_never_printed() -> None:
     wanted = Wanted.from_json({"outputs": [], "viewer_key": base64.b64encode(KEY).decode()})
     assert base64.b64encode(KEY).decode() not in repr(wanted)
     assert repr(KEY) not in repr(wanted)
+
+
+async def test_an_application_cannot_show_as_another_though_it_says_it_is(shown: Shown) -> None:
+    other = INSTANCE[:-1] + "b"
+    await shown.apply(output(INSTANCE), output(other, "other"))
+    pixels = np.zeros((36, 64, 3), np.uint8)
+    with contextlib.closing(OutputSender(shown.paths.display_socket(other), INSTANCE, "people")) as liar:
+        # Dropped until the sender has connected, as any application's first pictures may be.
+        await until(lambda: liar.put(PixelPicture("front", pixels, time.monotonic_ns())))
+        await until(lambda: shown.row(other)["frames_received"] > 0)
+    assert shown.row(INSTANCE)["frames_received"] == 0
