@@ -26,6 +26,10 @@ class NotEnrolled(AgentError):
     """The data folder belongs to no device yet; start once with a bundle."""
 
 
+class LeaseRefused(AgentError):
+    """The lease could not be renewed: refused, or nobody there to ask."""
+
+
 class AssetError(AgentError):
     """An asset could not be fetched, or what came is not what its digest says."""
 

@@ -8,7 +8,9 @@ the streams can hold, the oldest go, and are counted.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from belvedere.bus import subjects
@@ -16,6 +18,7 @@ from belvedere.bus.connection import Bus
 from belvedere.bus.errors import BusError
 from belvedere.bus.jetstream import StoredMessage, consume, ensure_stream, publish_stored, stream_info
 from belvedere.chassis.logs import get_logger
+from edge.agent.device import write_private
 
 log = get_logger(__name__)
 
@@ -49,6 +52,14 @@ async def ensure_local_streams(bus: Bus) -> None:
         await ensure_stream(bus, configuration)
 
 
+def message_ids(file: Path) -> str:
+    """The front of this appliance's message ids, made once. Random: ids are shared by all who write to a stream of the
+    hub, and who could guess another's could make its messages look like duplicates."""
+    if not file.exists():
+        write_private(file, secrets.token_hex(16).encode())
+    return file.read_text()
+
+
 @dataclass
 class ForwardStats:
     """Counters of one forwarder."""
@@ -63,11 +74,11 @@ class Forwarder:
     """Moves one local stream to one subject of the hub."""
 
     def __init__(
-        self, bus: Bus, device_id: str, stream: str, subject: str, *, window: int, link_up: asyncio.Event
+        self, bus: Bus, id_prefix: str, stream: str, subject: str, *, window: int, link_up: asyncio.Event
     ) -> None:
         self.stats = ForwardStats()
         self._bus = bus
-        self._device_id = device_id
+        self._id_prefix = id_prefix
         self._stream = stream
         self._subject = subject
         self._slots = asyncio.Semaphore(window)
@@ -97,7 +108,7 @@ class Forwarder:
         self._last = max(self._last, message.sequence)
 
     async def _send(self, message: StoredMessage, created: str) -> None:
-        msg_id = f"{self._device_id}-{created}-{message.sequence}"
+        msg_id = f"{self._id_prefix}-{created}-{message.sequence}"
         try:
             await publish_stored(self._bus, self._subject, message.data, msg_id=msg_id, timeout_s=PUBLISH_TIMEOUT_S)
             await message.ack()

@@ -1,4 +1,4 @@
-"""The agent's side of the link to the cloud: the target comes down, reports, heartbeats and renewals go up.
+"""The agent's side of the link to the cloud: the target comes down, reports, heartbeats go up.
 
 Everything goes through the leaf; whether that is up shows in whether the target can be read. Must not know what the
 target says.
@@ -7,28 +7,20 @@ target says.
 from __future__ import annotations
 
 import asyncio
-import base64
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
-
-from belvedere.bus.kv import get_target, put_reported
 
 from belvedere.bus import subjects
 from belvedere.bus.connection import Bus, Message
 from belvedere.bus.errors import BusError
+from belvedere.bus.kv import get_target, put_reported
 from belvedere.chassis.logs import get_logger
 from belvedere.fleet import DocumentError, Reported, Target
-from edge.agent.device import DeviceConfig, DeviceKeys, write_private
-from edge.agent.enrol import credentials_file
 
 log = get_logger(__name__)
 
 LINK_TIMEOUT_S = 3.0
 CREDENTIALS_TIMEOUT_S = 5.0
-LEASE_RETRY_S = 30.0
 
 OnTarget = Callable[[Target], Awaitable[None]]
 
@@ -36,19 +28,18 @@ OnTarget = Callable[[Target], Awaitable[None]]
 class Link:
     """What the agent says to the cloud side and hears from it."""
 
-    def __init__(self, bus: Bus, config: DeviceConfig, keys: DeviceKeys, folder: Path, *, check_s: float) -> None:
+    def __init__(self, bus: Bus, device_id: str, *, check_s: float) -> None:
         self.up = asyncio.Event()
-        self.config = config
+        """Set while the cloud side can be reached."""
+        self.device_id = device_id
         self._bus = bus
-        self._keys = keys
-        self._folder = folder
         self._check_s = check_s
         self._changed = asyncio.Event()
         self._seen = 0
 
     async def run(self, on_target: OnTarget) -> None:
         """Reads the target at start, at every change, after every reconnect, and each `check_s` in between."""
-        await self._bus.subscribe(subjects.dev_target(self.config.device_id), self._announced)
+        await self._bus.subscribe(subjects.dev_target(self.device_id), self._announced)
         while True:
             self._changed.clear()
             await self._check(on_target)
@@ -63,7 +54,7 @@ class Link:
 
     async def _check(self, on_target: OnTarget) -> None:
         try:
-            await self._bus.publish(subjects.up_heartbeat(self.config.device_id))
+            await self._bus.publish(subjects.up_heartbeat(self.device_id))
             found = await get_target(self._bus, timeout_s=LINK_TIMEOUT_S)
         except BusError as error:
             if self.up.is_set():
@@ -92,42 +83,12 @@ class Link:
 
     async def credentials(self, instance_id: str) -> dict[str, object]:
         """Role credentials for an application. Raises BusError; an answer with `error` is the cloud side's refusal."""
-        subject = subjects.up_credentials(self.config.device_id)
+        subject = subjects.up_credentials(self.device_id)
         answer = await self._bus.request(subject, {"instance_id": instance_id}, timeout_s=CREDENTIALS_TIMEOUT_S)
         body: dict[str, object] = answer.json()
         return body
-
-    async def keep_lease(self, fraction: float, on_renewed: Callable[[Path], Awaitable[None]]) -> None:
-        """Renews the lease after `fraction` of it, for ever; `on_renewed` gets the new credentials file."""
-        while True:
-            expires = datetime.fromisoformat(self.config.lease_expires)
-            left_s = (expires - datetime.now(UTC)).total_seconds()
-            await asyncio.sleep(max(left_s * fraction, 0.0))
-            await self.up.wait()
-            try:
-                answer = (await self._bus.request(subjects.up_lease(self.config.device_id), {})).json()
-                if "error" in answer:
-                    log.error("the lease was not renewed", reason=answer["error"])
-                    await asyncio.sleep(LEASE_RETRY_S)
-                    continue
-            except BusError as error:
-                log.warning("the lease could not be renewed yet", reason=str(error))
-                await asyncio.sleep(LEASE_RETRY_S)
-                continue
-            generation = self.config.creds_generation + 1
-            file = self._folder / f"device.{generation}.creds"
-            write_private(file, credentials_file(answer["user_jwt"], self._keys))
-            self.config = replace(self.config, lease_expires=answer["lease_expires"], creds_generation=generation)
-            self.config.save(self._folder)
-            log.info("lease renewed", lease_expires=self.config.lease_expires)
-            await on_renewed(file)
 
 
 def now_ms() -> int:
     """Unix milliseconds."""
     return time.time_ns() // 1_000_000
-
-
-def decoded_key(config: DeviceConfig) -> bytes:
-    """The viewer key."""
-    return base64.b64decode(config.viewer_key)

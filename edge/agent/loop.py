@@ -55,7 +55,7 @@ class Loop:
     def __init__(
         self, link: Link, executors: Executors, jobs: Jobs, state_file: Path, settings: AgentSettings, software: str
     ) -> None:
-        self.target = Target(device_id=link.config.device_id)
+        self.target = Target(device_id=link.device_id)
         self.statuses = Statuses()
         self._current = Current()
         self._failures: dict[str, Reason] = {}

@@ -23,8 +23,9 @@ from belvedere.chassis.settings import load
 from edge.agent.assets import AssetStore
 from edge.agent.device import CA, DeviceConfig, DeviceKeys
 from edge.agent.executors import Executors
-from edge.agent.forward import Forwarder, ensure_local_streams
+from edge.agent.forward import Forwarder, ensure_local_streams, message_ids
 from edge.agent.jobs import Jobs
+from edge.agent.lease import Lease
 from edge.agent.link import Link
 from edge.agent.loop import KINDS, Loop
 from edge.agent.settings import AgentSettings
@@ -46,7 +47,8 @@ class Agent:
         self._settings = settings
         self._config = DeviceConfig.load(folder)
         keys = DeviceKeys.load_or_make(folder)
-        self._link = Link(me.bus, self._config, keys, folder, check_s=settings.link_check_s)
+        self._link = Link(me.bus, self._config.device_id, check_s=settings.link_check_s)
+        self._lease = Lease(me.bus, self._config, keys, folder)
         assets = AssetStore(
             me.paths.assets,
             limit_bytes=settings.asset_cache_mb << 20,
@@ -61,7 +63,7 @@ class Agent:
         self._forwarders = [
             Forwarder(
                 me.bus,
-                self._config.device_id,
+                message_ids(folder / "forward.id"),
                 stream,
                 subject(self._config.device_id),
                 window=settings.log_window,
@@ -85,7 +87,9 @@ class Agent:
         me.tasks.start("loop", self._loop.run())
         me.tasks.start("reports", self._loop.run_reports())
         me.tasks.start("link", self._link.run(self._loop.take_target))
-        me.tasks.start("lease", self._link.keep_lease(self._settings.lease_renewal_fraction, self._renew_leaf))
+        me.tasks.start(
+            "lease", self._lease.keep(self._settings.lease_renewal_fraction, self._link.up, self._renew_leaf)
+        )
         me.tasks.start("device-active", self._device_active())
         for forwarder in self._forwarders:
             me.tasks.start("forwarder", forwarder.run())
