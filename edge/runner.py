@@ -24,6 +24,8 @@ log = get_logger(__name__)
 
 REBOOT_EXIT_CODE = 75
 """With this code the agent asks for the whole appliance to start anew."""
+REFUSED = 2
+"""With this code the preparation ends when it has said, in one line, why there is no identity."""
 RESTART_MIN_S = 0.2
 RESTART_MAX_S = 10.0
 HEALTHY_AFTER_S = 30.0
@@ -57,13 +59,14 @@ class Program:
 
 
 async def run(data: Path, bundle: Path | None) -> int:
-    """Runs the appliance until a signal, or until the agent asks for a reboot. Raises ApplianceError."""
+    """Runs the appliance until a signal, or until the agent asks for a reboot; the exit status. Raises ApplianceError."""
     paths = EdgePaths(data)
     paths.prepare()
     stop = asyncio.Event()
     stop_on_signals(stop)
     with _only_one(paths.data):
-        await _prepare(paths, bundle)
+        if await _prepare(paths, bundle) == REFUSED:
+            return REFUSED
         programs = [Program("nats-server", (binary(), "-c", str(paths.nats / "leaf.conf")))]
         programs += [
             Program(name, (sys.executable, "-m", f"edge.{name}", "--data", str(paths.data))) for name in PROCESSES
@@ -126,7 +129,8 @@ class Watch:
             await asyncio.gather(*(child.stop(grace[child.name]) for child in children))
 
 
-async def _prepare(paths: EdgePaths, bundle: Path | None) -> None:
+async def _prepare(paths: EdgePaths, bundle: Path | None) -> int:
+    """0 or REFUSED; raises ApplianceError."""
     argv = [sys.executable, "-m", "edge.agent", "prepare", "--data", str(paths.data)]
     if bundle is not None:
         argv += ["--bundle", str(bundle)]
@@ -139,8 +143,9 @@ async def _prepare(paths: EdgePaths, bundle: Path | None) -> None:
         raise ApplianceError(
             f"enrolment took longer than {PREPARE_TIMEOUT_S:.0f} s; is the cloud side reachable?"
         ) from None
-    if code != 0:
-        raise ApplianceError("the appliance has no identity (see the line above)")
+    if code not in (0, REFUSED):
+        raise ApplianceError(f"the appliance's identity could not be prepared (status {code}; see the lines above)")
+    return code
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ why the application behind it takes no frames.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from belvedere.fleet import (
@@ -159,9 +159,12 @@ def _nodes(app: TargetApplication, graph: ResolvedGraph, statuses: Statuses) -> 
             nodes.append(_node(camera.name, row, working=CAMERA_WORKING, codes=CAMERA_CODES))
     for model in graph.models:
         row = statuses.models.get(model.model_id)
-        nodes.append(_node(model.name, row, working="ready", codes={"failed": ReasonCode.MODEL_INVALID}))
+        nodes.append(_node(model.name, row, working="ready", codes={"failed": ReasonCode.MODEL_INVALID}, place="model"))
     row = statuses.applications.get(app.instance_id)
-    nodes += [_node(code.name, row, working="running", codes={"failed": ReasonCode.APP_EXITED}) for code in graph.code]
+    nodes += [
+        _node(code.name, row, working="running", codes={"failed": ReasonCode.APP_EXITED}, place="code")
+        for code in graph.code
+    ]
     working = statuses.outputs.get(app.instance_id) is not None
     nodes += [
         ReportedNode(display.name, NodeStatus.RUNNING if working else NodeStatus.NOT_AVAILABLE)
@@ -170,10 +173,15 @@ def _nodes(app: TargetApplication, graph: ResolvedGraph, statuses: Statuses) -> 
     return tuple(nodes)
 
 
-def _node(name: str, row: Mapping[str, Any] | None, *, working: str, codes: Mapping[str, ReasonCode]) -> ReportedNode:
+def _node(
+    name: str, row: Mapping[str, Any] | None, *, working: str, codes: Mapping[str, ReasonCode], place: str = ""
+) -> ReportedNode:
+    """`place`: what the node is, for messages that come without saying which one they are about."""
     if row is None:
         return ReportedNode(name, NodeStatus.NOT_AVAILABLE)
     reason = _reason(row, codes, name)
+    if reason is not None and place:
+        reason = replace(reason, message=f"{place} `{name}`: {reason.message}")
     if row["state"] == working:
         return ReportedNode(name, NodeStatus.RUNNING)
     if reason is not None:

@@ -310,7 +310,7 @@ class Application:
             limit = self.spec.limits.memory_mb
             return (
                 ReasonCode.APP_OUT_OF_MEMORY,
-                f"used {end.used_mb} MB of its {limit} MB: raise memory_mb or keep fewer frames and tensors",
+                f"used {end.used_mb} MB of its {limit} MB: raise memory_mb (BELVEDERE_SUPERVISOR_MEMORY_MB) or keep fewer frames and tensors",
             )
         if end.refused is not None:
             refusal = StartFailed(" ".join(environment.command_line(self.spec)), end.refused)

@@ -22,7 +22,7 @@ from edge.supervisor.sandbox.bwrap import Bubblewrap
 from edge.supervisor.sandbox.hostbase import HostBase
 from edge.supervisor.sandbox.layout import is_bare
 from edge.supervisor.settings import Settings
-from edge.supervisor.spec import AppSpec, read_apply
+from edge.supervisor.spec import AppSpec, Limits, read_apply
 
 log = get_logger(__name__)
 
@@ -36,13 +36,14 @@ class Supervisor:
     def __init__(self, around: Surroundings, publish: Callable[[Mapping[str, Any]], None]) -> None:
         self._around = around
         self._publish = publish
+        self._limits = Limits(memory_mb=around.settings.memory_mb)
         self._applications: dict[str, Application] = {}
         self._ending: dict[asyncio.Task[None], Application] = {}
         self._swept = False
 
     async def apply(self, body: Mapping[str, Any]) -> None:
         """Makes the wanted set so: idempotent, at once; starting and stopping go on behind. Raises SpecInvalid."""
-        wanted = {spec.instance_id: spec for spec in read_apply(body)}
+        wanted = {spec.instance_id: spec for spec in read_apply(body, self._limits)}
         ending: dict[str, asyncio.Task[None]] = {}
         for instance_id, application in list(self._applications.items()):
             if wanted.get(instance_id) != application.spec:

@@ -18,6 +18,9 @@ class Settings:
     shutdown_grace_s: float = 1.5
     """The same when the whole appliance stops, which has less time."""
 
+    memory_mb: int = 2048
+    """What an application may use of memory where its description sets no limit."""
+
     no_output_s: float = 30.0
     """An application that has not taken and shown its first frames after this long is reported as such. It goes on:
     the first load of a large model may take longer.

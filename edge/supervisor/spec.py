@@ -137,15 +137,18 @@ class AppSpec(Record):
         return canonical_json(plain)
 
 
-def read_apply(body: Mapping[str, Any]) -> tuple[AppSpec, ...]:
-    """The body of supervisor.apply. Raises SpecInvalid."""
+def read_apply(body: Mapping[str, Any], limits: Limits | None = None) -> tuple[AppSpec, ...]:
+    """The body of supervisor.apply; `limits` for applications that come without. Raises SpecInvalid."""
+    absent = {"limits": (limits or Limits()).to_plain()}
     applications = body.get("applications")
     if not isinstance(applications, list):
         raise SpecInvalid("applications", "must be a list")
     specs: dict[str, AppSpec] = {}
     for number, value in enumerate(applications):
         try:
-            spec = AppSpec.from_plain(value, f"applications[{number}]")
+            spec = AppSpec.from_plain(
+                {**absent, **value} if isinstance(value, dict) else value, f"applications[{number}]"
+            )
         except RecordError as error:
             raise SpecInvalid(error.place, error.problem) from error
         if spec.instance_id in specs:

@@ -93,6 +93,7 @@ class Deployer:
     async def _deploy(self, row: InstanceRow) -> None:
         key = await self._seal_key(row.device_id)
         if key is None:
+            await self._say_waiting(row.instance_id)
             return
         graph = ResolvedGraph.from_json(row.graph)
         try:
@@ -164,6 +165,13 @@ class Deployer:
                 state = replace(fresh.state, status=Status.REMOVAL_REQUESTED, target_version=version)
             fresh.take(state, self._clock())
             outbox.add(session, self._event(fresh))
+
+    async def _say_waiting(self, instance_id: str) -> None:
+        async with self._database.session() as session, session.begin():
+            row = await session.get_one(InstanceRow, instance_id)
+            if row.status == Status.DEPLOYMENT_PENDING and row.status_description != rules.NOT_ENROLLED:
+                row.take(replace(row.state, description=rules.NOT_ENROLLED), self._clock())
+                outbox.add(session, self._event(row))
 
     async def _fail(self, instance_id: str, description: str) -> None:
         async with self._database.session() as session, session.begin():

@@ -18,6 +18,10 @@ PAYLOAD_LIMIT = 51200
 """Longest manifest and overrides document of the API."""
 DEPLOYED = "Application deployed successfully."
 REMOVED = "Application removed successfully."
+NOT_ENROLLED = (
+    "Waits for its device, which is not enrolled yet: start the appliance with the bundle from ProvisionDevice, "
+    "or provision the device again."
+)
 CONTEXT_NAME = "DEFAULT"
 """The one runtime context there is."""
 _NAME = re.compile(r"[a-zA-Z0-9\-_]{1,255}")

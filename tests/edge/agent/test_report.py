@@ -104,7 +104,7 @@ def test_a_model_file_that_is_no_model_is_the_reason_of_a_launch_error() -> None
     (app,) = reported(statuses(model=failed, app={**RUNNING, "state": "starting"}))
     assert (app.state, app.reason) == (
         DeviceReportedStatus.LAUNCH_ERROR,
-        Reason(ReasonCode.MODEL_INVALID, "not a model", "detector"),
+        Reason(ReasonCode.MODEL_INVALID, "model `detector`: not a model", "detector"),
     )
 
 
@@ -117,7 +117,7 @@ def test_an_application_that_dies_before_it_ever_delivered_is_a_launch_error() -
     }
     (app,) = reported(statuses(app=dead))
     assert (app.state, app.health, app.restarts) == (DeviceReportedStatus.LAUNCH_ERROR, Health.ERROR, 3)
-    assert app.reason is not None and app.reason.message == "ImportError: no module x"
+    assert app.reason is not None and app.reason.message == "code `code_node`: ImportError: no module x"
 
 
 def test_an_application_that_dies_after_it_delivered_keeps_its_deployment() -> None:

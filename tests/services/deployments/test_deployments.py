@@ -199,10 +199,12 @@ async def test_a_reason_reaches_the_status_and_recovery_clears_it(cloud: Running
 async def test_an_application_waits_for_its_devices_enrolment(cloud: RunningCloud) -> None:
     device = await Device.provision(cloud, "later")
     instance_id = await deploy(cloud, device.device_id)
-    assert await status(cloud, instance_id) == "DEPLOYMENT_PENDING"
+    waiting = await describe(cloud, instance_id)
+    assert waiting.status == pb.APPLICATION_INSTANCE_STATUS_DEPLOYMENT_PENDING
+    assert "not enrolled yet" in waiting.status_description
     assert (await device.target()).applications == ()
     await device.enrol()
-    await until(cloud, instance_id, "DEPLOYMENT_REQUESTED")
+    assert not (await until(cloud, instance_id, "DEPLOYMENT_REQUESTED")).status_description
     assert (await device.target()).applications[0].instance_id == instance_id
 
 
