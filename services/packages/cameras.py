@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 from belvedere.chassis import outbox
@@ -36,7 +37,7 @@ class CameraHandlers(VersionHandlers):
         rules.check_names(name=name, version=version)
         if request.template_type != pb.TEMPLATE_TYPE_RTSP_CAMERA_STREAM:
             raise Invalid("TemplateType must be RTSP_CAMERA_STREAM.", fields=[("TemplateType", "RTSP_CAMERA_STREAM")])
-        tags = check_tags(_package_tags(request))
+        tags = check_tags(package_tags(request.job_tags))
         address = rules.camera_address(request.template_parameters)
         text = camera_document(
             name, version, request.node_description, interface=request.node_name, stream_url=address.stream_url
@@ -150,9 +151,10 @@ class CameraHandlers(VersionHandlers):
         return pb.SealCameraResponse(stream_url=camera.stream_url, sealed_credentials=sealed)
 
 
-def _package_tags(request: pb.CreateNodeFromTemplateJobRequest) -> dict[str, str]:
+def package_tags(job_tags: Iterable[common_pb2.JobResourceTags]) -> dict[str, str]:
+    """The tags of a job that are meant for the package it makes."""
     tags: dict[str, str] = {}
-    for item in request.job_tags:
+    for item in job_tags:
         if item.resource_type == common_pb2.JOB_RESOURCE_TYPE_PACKAGE:
             tags |= item.tags
     return tags

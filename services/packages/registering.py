@@ -6,6 +6,7 @@ Must not know the API: it gives a `Registration` to whoever asked.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from belvedere.blobs import BlobStore
 from belvedere.chassis.database import Database
 from belvedere.chassis.errors import Invalid
 from belvedere.graph import DocumentInvalid, ModelDescriptor, PackageDocument, parse_descriptor, parse_package
-from services.packages import rules
+from services.packages import rules, store
 from services.packages.store import ObjectRow
 
 
@@ -34,11 +35,35 @@ class Reader:
 
     def __init__(self, database: Database, blobs: BlobStore, limit_bytes: int) -> None:
         self._database = database
-        self._blobs = blobs
-        self._limit = limit_bytes
+        self.blobs = blobs
+        self.limit_bytes = limit_bytes
+
+    async def read(
+        self,
+        account: str,
+        region: str,
+        package: str,
+        version: str,
+        patch: str,
+        *,
+        staged: Mapping[str, ObjectRow] | None = None,
+    ) -> Registration:
+        """The package version, checked: document, descriptors, and that every asset is stored.
+
+        `staged`: objects by key that are about to be stored and are taken as if they were.
+        """
+        return await _Reading(self._database, self.blobs, self.limit_bytes, staged or {}).read(
+            account, region, package, version, patch
+        )
+
+
+class _Reading:
+    """One reading of one version."""
+
+    def __init__(self, database: Database, blobs: BlobStore, limit_bytes: int, staged: Mapping[str, ObjectRow]) -> None:
+        self._database, self._blobs, self._limit, self._staged = database, blobs, limit_bytes, staged
 
     async def read(self, account: str, region: str, package: str, version: str, patch: str) -> Registration:
-        """The package version, checked: document, descriptors, and that every asset is stored."""
         problems: list[str] = []
         key = rules.manifest_key(account, package, version, patch)
         raw = await self._document(account, region, key, problems)
@@ -120,8 +145,10 @@ class Reader:
             return None
 
     async def _stored(self, account: str, region: str, key: str) -> ObjectRow | None:
+        if key in self._staged:
+            return self._staged[key]
         async with self._database.session(read_only=True) as session:
-            return await session.get(ObjectRow, (account, region, rules.bucket_name(account, region), key))
+            return await store.find_object(session, account, region, rules.bucket_name(account, region), key)
 
 
 def without_credentials(text: str, camera: rules.CameraAddress | None) -> str:

@@ -19,6 +19,10 @@ SAVED_AS_SECRET = "SAVED_AS_SECRET"
 ALIAS = "packageName/"
 TEMPLATE_KEYS = ("StreamUrl", "Username", "Password")
 STREAM_SCHEMES = {"rtsp": 554, "rtsps": 322}
+RESERVED_KEYS = ".belvedere/"
+"""Keys below it are the front door's own: uploads in progress. They do not keep a bucket from being deleted."""
+_PACKAGE_BUCKET = re.compile(r"panorama-[0-9]{12}-.+")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _NAME = re.compile(r"[a-zA-Z0-9\-_]{1,128}")
 _VERSION = re.compile(r"[0-9]+\.[0-9]+")
 _PATCH = re.compile(r"[a-z0-9]{1,255}")
@@ -27,6 +31,18 @@ _PATCH = re.compile(r"[a-z0-9]{1,255}")
 def bucket_name(account: str, region: str) -> str:
     """The one bucket of an account and region. A plain name: clients turn an access point's ARN into a host name."""
     return f"panorama-{account}-{region}"
+
+
+def is_package_bucket(bucket: str) -> bool:
+    """Whether a name has the form of a package bucket, whosever: such names can't be taken."""
+    return _PACKAGE_BUCKET.fullmatch(bucket) is not None
+
+
+def check_bucket_name(bucket: str) -> None:
+    """Raises Invalid for a name that no bucket can have."""
+    if _BUCKET.fullmatch(bucket) is None or ".." in bucket:
+        text = "3 to 63 lower-case letters, digits, dots and hyphens"
+        raise Invalid(f"{bucket[:64]!r} can't be the name of a bucket: {text}.", fields=[("Bucket", text)])
 
 
 def package_prefix(account: str, package: str) -> str:

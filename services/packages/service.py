@@ -16,15 +16,15 @@ from belvedere.chassis.tags import add_tags, check_tags, remove_tags
 from belvedere.v1 import packages_pb2 as pb
 from belvedere.v1 import packages_pb2_grpc, storage_pb2_grpc
 from services.packages import events, rules, store, wire
-from services.packages.cameras import CameraHandlers
+from services.packages.imports import ImportHandlers
 from services.packages.settings import ENV, Settings
 from services.packages.storage import StorageHandlers
 from services.packages.store import PackageRow
 from services.packages.vault import Vault
 
 
-class PackagesHandlers(CameraHandlers, packages_pb2_grpc.PackagesServiceServicer):
-    """PackagesService: here packages and their tags; versions, nodes and cameras in its bases."""
+class PackagesHandlers(ImportHandlers, packages_pb2_grpc.PackagesServiceServicer):
+    """PackagesService: here packages and their tags; versions, nodes, cameras and imports in its bases."""
 
     async def CreatePackage(self, request: pb.CreatePackageRequest, context: Any) -> pb.CreatePackageResponse:
         who = caller()
@@ -79,7 +79,8 @@ class PackagesHandlers(CameraHandlers, packages_pb2_grpc.PackagesServiceServicer
         if versions:
             await self.check_unused(package)
         async with self.database.session() as session, session.begin():
-            await store.delete_package(session, package, rules.package_prefix(who.account, package.name) + "/")
+            bucket = rules.bucket_name(package.account, package.region)
+            await store.delete_package(session, package, bucket, rules.package_prefix(who.account, package.name) + "/")
         return pb.DeletePackageResponse()
 
     async def TagPackage(self, request: pb.TagPackageRequest, context: Any) -> pb.TagPackageResponse:
@@ -110,5 +111,6 @@ def create(runtime: Runtime) -> Service:
             (packages_pb2_grpc.add_PackagesServiceServicer_to_server, packages, "belvedere.v1.PackagesService"),
             (storage_pb2_grpc.add_StorageServiceServicer_to_server, storage, "belvedere.v1.StorageService"),
         ],
+        tasks=[packages.run_imports],
         migrations=Path(__file__).parent / "migrations",
     )

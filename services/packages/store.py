@@ -15,6 +15,8 @@ from belvedere.chassis.database import UtcDateTime
 
 REGISTERED = "REGISTER_COMPLETED"
 FAILED = "FAILED"
+PENDING = "PENDING"
+KEYS_AT_ONCE = 500
 
 
 class Row(SQLModel, registry=registry()):
@@ -108,6 +110,35 @@ class TemplateJobRow(Row, table=True):
     updated: datetime = Field(sa_type=UtcDateTime)
 
 
+class ImportJobRow(Row, table=True):
+    """The import of a package version from an archive."""
+
+    __tablename__ = "import_job"
+    __table_args__ = (UniqueConstraint("account", "region", "client_token"),)
+    job_id: str = Field(primary_key=True, max_length=64)
+    account: str = Field(max_length=12)
+    region: str = Field(max_length=64)
+    client_token: str = Field(max_length=64)
+    request: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    """CreatePackageImportJob's input in the proto's JSON form: the same token with another one is a conflict."""
+    status: str = Field(max_length=32)
+    status_message: str = Field(default="", sa_type=Text)
+    package_id: str = Field(default="", max_length=64)
+    patch: str = Field(default="", max_length=255)
+    created: datetime = Field(sa_type=UtcDateTime)
+    updated: datetime = Field(sa_type=UtcDateTime)
+
+
+class BucketRow(Row, table=True):
+    """A bucket that somebody made. That of packages has no row: it is there from the start."""
+
+    __tablename__ = "bucket"
+    name: str = Field(primary_key=True, max_length=255)
+    account: str = Field(max_length=12, index=True)
+    region: str = Field(max_length=64)
+    created: datetime = Field(sa_type=UtcDateTime)
+
+
 class ObjectRow(Row, table=True):
     """What stands at a key of a bucket."""
 
@@ -143,14 +174,15 @@ async def list_packages(
     return (await session.exec(query.order_by(col(PackageRow.name)).limit(limit))).all()
 
 
-async def delete_package(session: AsyncSession, package: PackageRow, prefix: str) -> None:
-    """Deletes a package with everything that belongs to it; `prefix` is that of its objects' keys."""
+async def delete_package(session: AsyncSession, package: PackageRow, bucket: str, prefix: str) -> None:
+    """Deletes a package with everything that belongs to it; `prefix` is that of its objects' keys in `bucket`."""
     for table in (CameraRow, NodeRow, VersionRow):
         await session.exec(delete(table).where(col(table.package_id) == package.package_id))
     await session.exec(
         delete(ObjectRow).where(
             col(ObjectRow.account) == package.account,
             col(ObjectRow.region) == package.region,
+            col(ObjectRow.bucket) == bucket,
             _has_prefix(prefix),
         )
     )
@@ -243,6 +275,75 @@ async def list_template_jobs(
         )
     query = query.order_by(col(TemplateJobRow.created).desc(), col(TemplateJobRow.job_id)).limit(limit)
     return (await session.exec(query)).all()
+
+
+async def find_import_job(session: AsyncSession, account: str, region: str, client_token: str) -> ImportJobRow | None:
+    """The job of a client token."""
+    query = select(ImportJobRow).where(ImportJobRow.account == account, ImportJobRow.region == region)
+    return (await session.exec(query.where(ImportJobRow.client_token == client_token))).first()
+
+
+async def list_import_jobs(
+    session: AsyncSession, account: str, region: str, after: dict[str, Any] | None, limit: int
+) -> Sequence[ImportJobRow]:
+    """Imports, the newest first."""
+    query = select(ImportJobRow).where(ImportJobRow.account == account, ImportJobRow.region == region)
+    if after:
+        created = datetime.fromisoformat(after["created"])
+        query = query.where(
+            or_(
+                col(ImportJobRow.created) < created,
+                (col(ImportJobRow.created) == created) & (col(ImportJobRow.job_id) > after["job_id"]),
+            )
+        )
+    query = query.order_by(col(ImportJobRow.created).desc(), col(ImportJobRow.job_id)).limit(limit)
+    return (await session.exec(query)).all()
+
+
+async def pending_import_jobs(session: AsyncSession) -> Sequence[ImportJobRow]:
+    """Of all accounts, the oldest first."""
+    query = select(ImportJobRow).where(ImportJobRow.status == PENDING)
+    return (await session.exec(query.order_by(col(ImportJobRow.created)))).all()
+
+
+async def find_object(session: AsyncSession, account: str, region: str, bucket: str, key: str) -> ObjectRow | None:
+    """What stands at a key."""
+    return await session.get(ObjectRow, (account, region, bucket, key))
+
+
+async def find_bucket(session: AsyncSession, account: str, region: str, name: str) -> BucketRow | None:
+    """A bucket that this account made in this region."""
+    row = await session.get(BucketRow, name)
+    return row if row is not None and (row.account, row.region) == (account, region) else None
+
+
+async def list_buckets(session: AsyncSession, account: str, region: str) -> Sequence[BucketRow]:
+    """Buckets by name."""
+    query = select(BucketRow).where(BucketRow.account == account, BucketRow.region == region)
+    return (await session.exec(query.order_by(col(BucketRow.name)))).all()
+
+
+async def empty_bucket(session: AsyncSession, account: str, region: str, bucket: str, but: str) -> bool:
+    """Removes the objects below the prefix `but`; False, and nothing is removed, where there are others."""
+    of_bucket = (
+        col(ObjectRow.account) == account, col(ObjectRow.region) == region, col(ObjectRow.bucket) == bucket
+    )  # fmt: skip
+    if (await session.exec(select(ObjectRow.key).where(*of_bucket, ~_has_prefix(but)).limit(1))).first() is not None:
+        return False
+    await session.exec(delete(ObjectRow).where(*of_bucket))
+    return True
+
+
+async def delete_objects(session: AsyncSession, account: str, region: str, bucket: str, keys: Sequence[str]) -> None:
+    """Removes keys; those that are not there do not matter."""
+    of_bucket = (
+        col(ObjectRow.account) == account, col(ObjectRow.region) == region, col(ObjectRow.bucket) == bucket
+    )  # fmt: skip
+    # SQLite takes so many values in one statement at most.
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        await session.exec(
+            delete(ObjectRow).where(*of_bucket, col(ObjectRow.key).in_(keys[start : start + KEYS_AT_ONCE]))
+        )
 
 
 async def list_objects(

@@ -10,7 +10,7 @@ from belvedere.chassis.ids import arn
 from belvedere.v1 import common_pb2
 from belvedere.v1 import packages_pb2 as pb
 from services.packages import rules
-from services.packages.store import REGISTERED, NodeRow, PackageRow, TemplateJobRow, VersionRow
+from services.packages.store import PENDING, REGISTERED, ImportJobRow, NodeRow, PackageRow, TemplateJobRow, VersionRow
 
 CATEGORY = {
     "business_logic": pb.NODE_CATEGORY_BUSINESS_LOGIC,
@@ -186,4 +186,54 @@ def job_item(row: TemplateJobRow) -> pb.NodeFromTemplateJob:
         status=JOB_STATUS[row.status],
         status_message=row.status_message,
         template_type=pb.TemplateType.Value(f"TEMPLATE_TYPE_{row.template_type}"),
+    )
+
+
+IMPORT_STATUS = {
+    PENDING: pb.PACKAGE_IMPORT_JOB_STATUS_PENDING,
+    "SUCCEEDED": pb.PACKAGE_IMPORT_JOB_STATUS_SUCCEEDED,
+    "FAILED": pb.PACKAGE_IMPORT_JOB_STATUS_FAILED,
+}
+
+
+def describe_import_job(
+    row: ImportJobRow, request: pb.CreatePackageImportJobRequest
+) -> pb.DescribePackageImportJobResponse:
+    """DescribePackageImportJob's answer; what the job made is empty until it has."""
+    output = pb.PackageImportJobOutput(output_s3_location=pb.OutPutS3Location())
+    if row.patch:
+        wanted = request.output_config.package_version_output_config
+        output.package_id, output.package_version, output.patch_version = (
+            row.package_id,
+            wanted.package_version,
+            row.patch,
+        )
+        output.output_s3_location.bucket_name = rules.bucket_name(row.account, row.region)
+        output.output_s3_location.object_key = rules.manifest_key(
+            row.account, wanted.package_name, wanted.package_version, row.patch
+        )
+    return pb.DescribePackageImportJobResponse(
+        client_token=row.client_token,
+        created_time=timestamp(row.created),
+        input_config=request.input_config,
+        job_id=row.job_id,
+        job_tags=request.job_tags,
+        job_type=request.job_type,
+        last_updated_time=timestamp(row.updated),
+        output=output,
+        output_config=request.output_config,
+        status=IMPORT_STATUS[row.status],
+        status_message=row.status_message,
+    )
+
+
+def import_job_item(row: ImportJobRow, request: pb.CreatePackageImportJobRequest) -> pb.PackageImportJob:
+    """An entry of ListPackageImportJobs."""
+    return pb.PackageImportJob(
+        created_time=timestamp(row.created),
+        job_id=row.job_id,
+        job_type=request.job_type,
+        last_updated_time=timestamp(row.updated),
+        status=IMPORT_STATUS[row.status],
+        status_message=row.status_message,
     )

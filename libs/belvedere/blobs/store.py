@@ -8,19 +8,23 @@ overwritten with other bytes.
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import secrets
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore
 
 from belvedere.blobs.errors import BadDigest, BlobError, BlobNotFound, DigestMismatch, StoreFailed
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 PART_BYTES = 5 * 1024 * 1024  # the smallest part that S3 takes
 PARTS_AT_ONCE = 2  # in memory while writing: PART_BYTES * (PARTS_AT_ONCE + 1)
@@ -168,6 +172,10 @@ class BlobStore:
             return False
         return True
 
+    async def reader(self, digest: str) -> io.BufferedReader:
+        """The blob as a file that can be read and sought in, for archives. It blocks: read it in a thread. BlobNotFound."""
+        return io.BufferedReader(_BlobFile(self._store, digest, await self.size(digest)), READ_BYTES)
+
     async def delete(self, digest: str) -> None:
         """Removes it; no error where there is none."""
         await self._remove(_key(digest))
@@ -179,6 +187,42 @@ class BlobStore:
             return
         except (BaseError, OSError) as error:
             raise _failed(f"cannot delete {key}", error) from error
+
+
+class _BlobFile(io.RawIOBase):
+    """A blob as a file; OSError where the store fails."""
+
+    def __init__(self, store: ObjectStore, digest: str, size: int) -> None:
+        self._store, self._digest, self._size, self._position = store, digest, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise OSError(f"cannot seek to {base + offset}")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer).cast("B")
+        end = min(self._position + len(view), self._size)
+        if end <= self._position:
+            return 0
+        try:
+            data = bytes(obstore.get_range(self._store, _key(self._digest), start=self._position, end=end))
+        except BaseError as error:
+            raise OSError(f"cannot read {self._digest}: {error}") from error
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
 
 
 def _key(digest: str) -> str:

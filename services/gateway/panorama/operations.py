@@ -48,6 +48,9 @@ OPERATIONS: Mapping[str, Target] = {
     "CreateNodeFromTemplateJob": Target("packages", ANY),
     "DescribeNodeFromTemplateJob": Target("packages", ANY),
     "ListNodeFromTemplateJobs": Target("packages", ANY),
+    "CreatePackageImportJob": Target("packages", ANY),
+    "DescribePackageImportJob": Target("packages", ANY),
+    "ListPackageImportJobs": Target("packages", ANY),
     "CreateApplicationInstance": Target("deployments", ANY),
     "DescribeApplicationInstance": Target("deployments", "applicationInstance/{ApplicationInstanceId}"),
     "DescribeApplicationInstanceDetails": Target("deployments", "applicationInstance/{ApplicationInstanceId}"),
@@ -60,6 +63,18 @@ OPERATIONS: Mapping[str, Target] = {
     "DescribeDeviceJob": Target("device_jobs", ANY),
     "ListDevicesJobs": Target("device_jobs", ANY),
 }
+
+
+def also_needed(operation: str, values: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(action, resource) that a caller must be allowed besides the operation itself: an import reads for its caller."""
+    if operation != "CreatePackageImportJob":
+        return None
+    config = values["InputConfig"].get("PackageVersionInputConfig")
+    if config is None:
+        return None
+    location = config["S3Location"]
+    return "s3:GetObject", f"arn:aws:s3:::{location['BucketName']}/{location['ObjectKey']}"
+
 
 MESSAGES: Mapping[str, Any] = {
     "registry": registry_pb2,

@@ -17,7 +17,7 @@ from belvedere.chassis.ids import arn
 from services.gateway.errors import GatewayError
 from services.gateway.message import Call, Reply
 from services.gateway.panorama import failures, tags
-from services.gateway.panorama.operations import ANY, MESSAGES, OPERATIONS, Peers
+from services.gateway.panorama.operations import ANY, MESSAGES, OPERATIONS, Peers, also_needed
 from services.gateway.panorama.router import Match, Router
 from services.gateway.panorama.translation import Translator
 from services.gateway.validation import Problems, from_text, read_members
@@ -54,6 +54,8 @@ class PanoramaService:
             raise failures.unknown_operation(f"{operation.name} is not served here.")
         await call.authorize(f"panorama:{operation.name}", self._resource(call, match))
         values = parse_input(operation, call, match.path_values)
+        if needed := also_needed(operation.name, values):
+            await call.authorize(*needed)
         try:
             output = await self._call(operation, values, call)
         except BelvedereError as error:

@@ -1,0 +1,160 @@
+"""What a package archive holds: a package version as the AWS tools lay it out, packed as tar (plain, gzip, bzip2, xz) or zip.
+
+    …/package.json   the package document. Where there are several (a whole application project), the one in
+                     packages/<account>-<name>-<version>/ is meant
+    its files        every assetUri and descriptorUri of the document, found by its name: beside package.json, in assets/ beside
+                     it, in assets/ at the top of the archive, or else the only file of that name
+
+Blocks: to be used in a thread. Must not know storage, the database or the API. Nothing is written to a path of an archive's.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+from typing import IO, Protocol
+
+DOCUMENT = "package.json"
+ENTRIES_MAX = 10_000
+"""Files in one archive."""
+UNPACKED_MAX_BYTES = 64 << 30
+"""All files of one archive together."""
+CHUNK_BYTES = 1 << 20
+
+
+class ArchiveInvalid(Exception):
+    """The archive can't be imported; the message says why."""
+
+
+class PackageArchive:
+    """One package in an open archive."""
+
+    def __init__(self, file: IO[bytes], account: str, name: str, version: str, document_max_bytes: int) -> None:
+        """Finds the package and its files. Raises ArchiveInvalid."""
+        with _readable():
+            self._archive: _Archive = _Zip(file) if zipfile.is_zipfile(file) else _Tar(file)
+            self._sizes = dict(self._archive.sizes())
+            path = _document(self._sizes, f"{account}-{name}-{version}")
+            if self._sizes[path] > document_max_bytes:
+                raise ArchiveInvalid(f"{path} has {self._sizes[path]} bytes, at most {document_max_bytes} are read")
+            with self._archive.open(path) as document:
+                self.document = document.read()
+        found = {uri: _find(self._sizes, path, uri) for uri in _uris(self.document)}
+        order = {entry: place for place, entry in enumerate(self._sizes)}
+        # In the archive's order: what is compressed as a whole is gone through once.
+        self._files = dict(sorted(((u, p) for u, p in found.items() if p), key=lambda item: order[item[1]]))
+
+    @property
+    def files(self) -> list[str]:
+        """The assetUris and descriptorUris whose files are there."""
+        return list(self._files)
+
+    def chunks(self, uri: str) -> Iterator[bytes]:
+        """The bytes of one of `files`, in pieces. Raises ArchiveInvalid."""
+        with _readable(), self._archive.open(self._files[uri]) as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+
+
+class _Archive(Protocol):
+    def sizes(self) -> Mapping[str, int]:
+        """Bytes of every regular file by its path in the archive, in order."""
+        ...
+
+    def open(self, path: str) -> IO[bytes]:
+        """A file of `sizes`."""
+        ...
+
+
+class _Tar:
+    def __init__(self, file: IO[bytes]) -> None:
+        file.seek(0)
+        self._archive = tarfile.open(fileobj=file, mode="r:*")  # noqa: SIM115 — reads `file`, holds nothing of its own
+        self._members: dict[str, tarfile.TarInfo] = {}
+        total = 0
+        for member in self._archive:
+            if member.isreg():
+                self._members[_tidy(member.name)] = member
+                total += member.size
+                _check(len(self._members), total)
+
+    def sizes(self) -> Mapping[str, int]:
+        return {path: member.size for path, member in self._members.items()}
+
+    def open(self, path: str) -> IO[bytes]:
+        file = self._archive.extractfile(self._members[path])
+        assert file is not None, "a regular file has bytes"
+        return file
+
+
+class _Zip:
+    def __init__(self, file: IO[bytes]) -> None:
+        self._archive = zipfile.ZipFile(file)
+        entries = [entry for entry in self._archive.infolist() if not entry.is_dir()]
+        _check(len(entries), sum(entry.file_size for entry in entries))
+        self._entries = {_tidy(entry.filename): entry for entry in entries}
+
+    def sizes(self) -> Mapping[str, int]:
+        return {path: entry.file_size for path, entry in self._entries.items()}
+
+    def open(self, path: str) -> IO[bytes]:
+        return self._archive.open(self._entries[path])
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """What the readers of archives raise, as ArchiveInvalid. RuntimeError: an encrypted zip."""
+    try:
+        yield
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError) as error:
+        raise ArchiveInvalid(f"it is no tar or zip archive that can be read: {error}") from error
+
+
+def _document(sizes: Mapping[str, int], folder: str) -> str:
+    documents = [path for path in sizes if PurePosixPath(path).name == DOCUMENT]
+    if not documents:
+        raise ArchiveInvalid(f"it holds no {DOCUMENT}")
+    if len(documents) == 1:
+        return documents[0]
+    named = [path for path in documents if PurePosixPath(path).parent.name == folder]
+    if len(named) == 1:
+        return named[0]
+    raise ArchiveInvalid(
+        f"it holds {len(documents)} files {DOCUMENT}, {len(named)} of them in a folder {folder}: exactly one is expected"
+    )
+
+
+def _uris(document: bytes) -> list[str]:
+    """What the document names. One that is wrong names nothing here: whoever registers it says what is wrong."""
+    try:
+        assets = json.loads(document)["nodePackage"].get("assets", [])
+        items = [item for asset in assets for item in asset["implementations"] if item["type"] != "system"]
+        uris = [item.get(key) for item in items for key in ("assetUri", "descriptorUri")]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return []
+    return [uri for uri in dict.fromkeys(uris) if isinstance(uri, str) and uri]
+
+
+def _find(sizes: Mapping[str, int], document: str, uri: str) -> str | None:
+    beside = PurePosixPath(document).parent
+    for folder in (beside, beside / "assets", PurePosixPath("assets")):
+        path = _tidy(str(folder / uri))
+        if path in sizes:
+            return path
+    same = [path for path in sizes if PurePosixPath(path).name == uri]
+    return same[0] if len(same) == 1 else None
+
+
+def _tidy(path: str) -> str:
+    return "/".join(part for part in path.split("/") if part not in ("", "."))
+
+
+def _check(count: int, size: int) -> None:
+    if count > ENTRIES_MAX or size > UNPACKED_MAX_BYTES:
+        raise ArchiveInvalid(f"it holds more than {ENTRIES_MAX} files or {UNPACKED_MAX_BYTES} bytes")
