@@ -1,37 +1,76 @@
-"""An RTSP 1.0 server for encoded video (RFC 2326, 3550, 6184, 7798): the simulated camera, and every application's
-video.
+"""RTSP 1.0 for encoded video (RFC 2326, 3550, 6184, 7798): a server, which is the simulated camera and every
+application's video, and a client, which reads cameras.
 
     async with RtspServer("127.0.0.1", 8554, users={"viewer": Secret("…")}) as server:
         server.add("front", FileSource("clip.mp4"))
+
+    with RtspClient("rtsp://camera/stream", "viewer", Secret("…")) as client:
+        client.open()
+        for unit in client.units(): ...
 
 Sources run only while somebody looks, once for all who do. It must not know what its pictures show or where they come
 from.
 """
 
 from ._auth import Scheme
+from ._client import ClientSettings, RtspClient
 from ._file import FileSource
 from ._mount import PathStats
 from ._nal import is_random_access, join_annexb, parameter_sets, split_annexb
+from ._receive import ReceivedUnit, ReceiverStats
 from ._server import RtspServer
 from ._source import AccessUnit, Codec, Source, StreamDescription
 from .camera import serve_camera
-from .errors import ListenFailed, PathTaken, RtspError, SourceError, SourceUnreadable, SourceUnsupported
+from .errors import (
+    AddressInvalid,
+    ClientClosed,
+    ClientError,
+    ListenFailed,
+    PathTaken,
+    ProtocolError,
+    RtspError,
+    ServerFailed,
+    ServerUnreachable,
+    SourceError,
+    SourceUnreadable,
+    SourceUnsupported,
+    StreamEnded,
+    StreamNotFound,
+    StreamRefused,
+    StreamStalled,
+    StreamUnsupported,
+)
 
 __all__ = [
     "AccessUnit",
+    "AddressInvalid",
+    "ClientClosed",
+    "ClientError",
+    "ClientSettings",
     "Codec",
     "FileSource",
     "ListenFailed",
     "PathStats",
     "PathTaken",
+    "ProtocolError",
+    "ReceivedUnit",
+    "ReceiverStats",
+    "RtspClient",
     "RtspError",
     "RtspServer",
     "Scheme",
+    "ServerFailed",
+    "ServerUnreachable",
     "Source",
     "SourceError",
     "SourceUnreadable",
     "SourceUnsupported",
     "StreamDescription",
+    "StreamEnded",
+    "StreamNotFound",
+    "StreamRefused",
+    "StreamStalled",
+    "StreamUnsupported",
     "is_random_access",
     "join_annexb",
     "parameter_sets",

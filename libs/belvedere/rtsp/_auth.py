@@ -23,8 +23,8 @@ Scheme = Literal["SHA-256", "MD5", "Basic"]
 
 NONCE_LIFETIME_S = 300.0
 REALM = "belvedere"
-_HASHES = {"SHA-256": hashlib.sha256, "MD5": hashlib.md5}
-_PARAMETER = re.compile(r'([a-zA-Z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+HASHES = {"SHA-256": hashlib.sha256, "MD5": hashlib.md5}
+PARAMETER = re.compile(r'([a-zA-Z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 
 
 class AuthenticationFailed(Exception):
@@ -90,17 +90,17 @@ class Authenticator:
         return user
 
     def _check_digest(self, method: str, uri: str, text: str) -> str:
-        found = _PARAMETER.findall(text)
+        found = PARAMETER.findall(text)
         given = {name.lower(): re.sub(r"\\(.)", r"\1", quoted) or bare for name, quoted, bare in found}
         algorithm = given.get("algorithm", "MD5").upper()
-        if algorithm not in self._schemes or algorithm not in _HASHES:
+        if algorithm not in self._schemes or algorithm not in HASHES:
             raise AuthenticationFailed(attempted=True)
         user, nonce = given.get("username", ""), given.get("nonce", "")
         expected = self._users.get(user)
         password = expected.reveal() if expected else secrets.token_hex(16)
 
         def digest(value: str) -> str:
-            return _HASHES[algorithm](value.encode()).hexdigest()
+            return HASHES[algorithm](value.encode()).hexdigest()
 
         secret = digest(f"{user}:{REALM}:{password}")
         asked = digest(f"{method}:{given.get('uri', '')}")

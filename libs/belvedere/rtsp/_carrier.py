@@ -94,7 +94,7 @@ class UdpCarrier(Carrier):
         OSError.
         """
         family = socket.AF_INET6 if ":" in local_host else socket.AF_INET
-        rtp, rtcp = _port_pair(family, local_host)
+        rtp, rtcp = port_pair(family, local_host)
         carrier = cls(client_ports, (rtp.getsockname()[1], rtcp.getsockname()[1]))
         loop = asyncio.get_running_loop()
         try:
@@ -144,7 +144,8 @@ class _Receiver(asyncio.DatagramProtocol):
             self._on_packet()
 
 
-def _port_pair(family: int, host: str) -> tuple[socket.socket, socket.socket]:
+def port_pair(family: int, host: str) -> tuple[socket.socket, socket.socket]:
+    """Bound UDP sockets, non-blocking: an even port and the next one. Raises OSError when there are none."""
     for _ in range(_PORT_PAIR_TRIES):
         first = _bound(family, host, 0)
         port = first.getsockname()[1]

@@ -98,8 +98,10 @@ class Connection:
                 self._changed.clear()
                 changed = asyncio.create_task(self._changed.wait())
                 watched = {reading, changed} | ({self._sender} if self._sender else set())
-                await asyncio.wait(watched, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-                changed.cancel()
+                try:
+                    await asyncio.wait(watched, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    changed.cancel()
         finally:
             reading.cancel()
             self._end_session()

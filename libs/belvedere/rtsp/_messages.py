@@ -87,6 +87,41 @@ class Request:
         return unquote(parts.path).strip("/")
 
 
+@dataclass(frozen=True, slots=True)
+class Response:
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    """Names in lower case, as often and in the order as they came."""
+    body: bytes = b""
+
+    def every(self, name: str) -> list[str]:
+        """The values of a header, which may be repeated; `name` in lower case."""
+        return [value for found, value in self.headers if found == name]
+
+    def first(self, name: str) -> str:
+        """A header's value; "" when it is missing."""
+        return next(iter(self.every(name)), "")
+
+
+def parse_head(head: bytes) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """The first line of a message and its headers: names in lower case, folded lines joined. `head` ends before the
+    empty line. Raises ValueError for lines that are no headers.
+    """
+    first, *lines = head.decode("utf-8", "replace").splitlines()
+    if len(lines) > MAX_HEADER_LINES:
+        raise ValueError("too many headers")
+    headers: list[tuple[str, str]] = []
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if line[:1] in " \t" and headers:
+            headers[-1] = (headers[-1][0], f"{headers[-1][1]} {line.strip()}")
+        elif colon:
+            headers.append((name.strip().lower(), value.strip()))
+        else:
+            raise ValueError("a header line has no colon")
+    return first, tuple(headers)
+
+
 async def read_message(reader: asyncio.StreamReader) -> Request | Interleaved | None:
     """The next request or interleaved frame, or None at the end of the connection. Raises MessageError.
 
@@ -167,6 +202,12 @@ def format_response(status: int, cseq: int | None, headers: Iterable[tuple[str, 
     if encoded:
         lines.append(f"Content-Length: {len(encoded)}")
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + encoded
+
+
+def format_request(method: str, uri: str, cseq: int, headers: Iterable[tuple[str, str]]) -> bytes:
+    """A request without a body."""
+    lines = [f"{method} {uri} RTSP/1.0", f"CSeq: {cseq}", *(f"{name}: {value}" for name, value in headers)]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
 def format_interleaved(channel: int, packets: Iterable[bytes]) -> bytes:

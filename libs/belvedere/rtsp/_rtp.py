@@ -1,6 +1,6 @@
-"""RTP headers and RTCP packets (RFC 3550): what a sender must write and the little it must read. Pure.
+"""RTP headers and RTCP packets (RFC 3550): what senders and receivers write; `_receive` reads them. Pure.
 
-A stream has one `RtpState` per session: its own source id, first sequence number and first time stamp, as §5.1 asks.
+A sender has one `RtpState` per session: its own source id, first sequence number and first time stamp, as §5.1 asks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ CLOCK_RATE = 90_000
 NTP_EPOCH_OFFSET_S = 2_208_988_800  # 1900-01-01 to 1970-01-01
 
 _HEADER = struct.Struct("!BBHII")
-_SENDER_REPORT, _SDES, _BYE = 200, 202, 203
+_SENDER_REPORT, _RECEIVER_REPORT, _SDES, _BYE = 200, 201, 202, 203
 _CNAME = 1
 
 
@@ -67,14 +67,49 @@ class RtpState:
             self.packets & 0xFFFFFFFF,
             self.octets & 0xFFFFFFFF,
         )
-        return report + self._sdes(cname)
+        return report + _sdes(self.ssrc, cname)
 
     def bye(self) -> bytes:
         """The stream has ended. RFC 3550 wants BYE in a compound packet; an empty receiver report stands first."""
-        return struct.pack("!BBHI", 0x80, 201, 1, self.ssrc) + struct.pack("!BBHI", 0x81, _BYE, 1, self.ssrc)
+        return struct.pack("!BBHI", 0x80, _RECEIVER_REPORT, 1, self.ssrc) + struct.pack(
+            "!BBHI", 0x81, _BYE, 1, self.ssrc
+        )
 
-    def _sdes(self, cname: str) -> bytes:
-        name = cname.encode()[:255]
-        chunk = struct.pack("!IBB", self.ssrc, _CNAME, len(name)) + name + b"\x00"
-        chunk += b"\x00" * (-len(chunk) % 4)
-        return struct.pack("!BBH", 0x81, _SDES, len(chunk) // 4) + chunk
+
+def receiver_report(
+    *,
+    own_ssrc: int,
+    ssrc: int,
+    fraction_lost: int,
+    lost: int,
+    highest_sequence: int,
+    jitter: int,
+    last_report: int,
+    delay: int,
+    cname: str,
+) -> bytes:
+    """RR and SDES as one compound packet (§6.4.2). `last_report`: the middle 32 bits of the last sender report's NTP
+    time; `delay`: since it came, in 1/65536 s; `jitter`: in units of the time stamp.
+    """
+    block = struct.pack(
+        "!IIIIII",
+        ssrc,
+        (fraction_lost & 0xFF) << 24 | min(lost, 0x7FFFFF),
+        highest_sequence & 0xFFFFFFFF,
+        jitter & 0xFFFFFFFF,
+        last_report & 0xFFFFFFFF,
+        delay & 0xFFFFFFFF,
+    )
+    return struct.pack("!BBHI", 0x81, _RECEIVER_REPORT, 7, own_ssrc) + block + _sdes(own_ssrc, cname)
+
+
+def empty_report(own_ssrc: int, cname: str) -> bytes:
+    """An RR about nothing, with SDES: what a receiver may say before the first packet."""
+    return struct.pack("!BBHI", 0x80, _RECEIVER_REPORT, 1, own_ssrc) + _sdes(own_ssrc, cname)
+
+
+def _sdes(ssrc: int, cname: str) -> bytes:
+    name = cname.encode()[:255]
+    chunk = struct.pack("!IBB", ssrc, _CNAME, len(name)) + name + b"\x00"
+    chunk += b"\x00" * (-len(chunk) % 4)
+    return struct.pack("!BBH", 0x81, _SDES, len(chunk) // 4) + chunk
