@@ -21,6 +21,8 @@ MEANINGS = {
     "leaf": "the link of appliances",
     "hub": "the message hub",
 }
+MOVABLE = ("gateway", "console")
+"""What a later `--port` moves."""
 
 
 class PortError(Exception):
@@ -28,8 +30,10 @@ class PortError(Exception):
 
 
 def choose(file: Path, port: int | None) -> Ports:
-    """The ports of this data folder: from `file`, else `port` (DEFAULT_PORT) and the four after it, else (0) free ones;
-    kept in `file`."""
+    """The ports of this data folder: from `file`, else `port` (DEFAULT_PORT) and the four after it, else (0) free ones.
+
+    Kept by `keep`, once they are known to be free: a first start that fails must not bind the next one to its ports.
+    """
     ports = _read(file)
     if ports is None:
         ports = _free_ports() if port == 0 else _consecutive(port or DEFAULT_PORT)
@@ -37,12 +41,12 @@ def choose(file: Path, port: int | None) -> Ports:
         ports = replace(ports, gateway=port, console=port + 1)
         if len(set(asdict(ports).values())) != len(MEANINGS):
             raise PortError(f"--port {port} meets another port of {file} ({ports}): give one further away.")
-    _write(file, ports)
     return ports
 
 
-def check_free(host: str, ports: Ports, wanted: Iterable[str]) -> None:
-    """Raises PortError naming the first of `wanted` (fields of Ports) that somebody else listens on."""
+def check_free(host: str, ports: Ports, wanted: Iterable[str], *, kept: bool) -> None:
+    """Raises PortError naming the first of `wanted` (fields of Ports) that somebody else listens on. `kept`: appliances
+    may know these ports already."""
     for name in wanted:
         port = getattr(ports, name)
         address = "127.0.0.1" if name == "hub" else host
@@ -53,10 +57,19 @@ def check_free(host: str, ports: Ports, wanted: Iterable[str]) -> None:
             try:
                 probe.bind((address, port))
             except OSError as error:
+                movable = not kept or name in MOVABLE
                 raise PortError(
                     f"port {port} on {address} ({MEANINGS[name]}) cannot be used: {os.strerror(error.errno or 0)}. "
-                    "Stop what listens there, or use another data folder with another --port."
+                    "Stop what listens there"
+                    + (", or give another --port." if movable else ": appliances of this data folder look for it.")
                 ) from error
+
+
+def keep(file: Path, ports: Ports) -> None:
+    """For the next start."""
+    fresh = file.with_name(file.name + ".new")
+    fresh.write_text(json.dumps(asdict(ports), indent=2) + "\n")
+    fresh.replace(file)
 
 
 def _consecutive(first: int) -> Ports:
@@ -85,9 +98,3 @@ def _read(file: Path) -> Ports | None:
         raise PortError(
             f"{file} is damaged ({error}): appliances look for the ports in it. Restore or remove it."
         ) from error
-
-
-def _write(file: Path, ports: Ports) -> None:
-    fresh = file.with_name(file.name + ".new")
-    fresh.write_text(json.dumps(asdict(ports), indent=2) + "\n")
-    fresh.replace(file)

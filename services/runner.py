@@ -165,7 +165,9 @@ class Cloud:
         try:
             chosen = ports.choose(self.paths.ports_file, self._port)
             own = [port for port, service in LISTENERS.items() if service in self._names]
-            ports.check_free(self.settings.host, chosen, [*own, "leaf", "hub"])
+            kept = self.paths.ports_file.exists()
+            ports.check_free(self.settings.host, chosen, [*own, "leaf", "hub"], kept=kept)
+            ports.keep(self.paths.ports_file, chosen)
         except ports.PortError as error:
             raise StartError(str(error)) from error
         return chosen

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -112,16 +113,26 @@ async def test_a_killed_runner_takes_its_hub_along_and_starts_again(tmp_path: Pa
 async def test_a_taken_port_is_named_with_what_it_is_for(tmp_path: Path) -> None:
     taken = socket.create_server(("127.0.0.1", 0))
     chosen = ports.choose(tmp_path / "ports.json", 0)
-    (tmp_path / "ports.json").write_text(
-        json.dumps(vars(chosen) | {"leaf": taken.getsockname()[1]})  # the link of appliances
-    )
+    ports.keep(tmp_path / "ports.json", replace(chosen, leaf=taken.getsockname()[1]))
     process = await start(tmp_path, "--only", "logs_metrics")
     _, errors = await process.communicate()
     assert process.returncode == 2
     assert f"port {taken.getsockname()[1]} on 127.0.0.1" in errors.decode()
     taken.close()
     assert "the link of appliances" in errors.decode()
+    assert "appliances of this data folder look for it" in errors.decode()
     assert "Traceback" not in errors.decode()
+
+
+async def test_a_first_start_that_found_a_port_taken_does_not_bind_the_next_one_to_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = await start(tmp_path, "--port", str(port), "--only", "logs_metrics,gateway,identity")
+        _, errors = await process.communicate()
+        assert process.returncode == 2
+        assert f"port {port} on 127.0.0.1 (the AWS front door)" in errors.decode()
+        assert "or give another --port" in errors.decode()
+    assert not (tmp_path / "ports.json").exists()
 
 
 async def test_a_data_folder_is_used_by_one_process_at_a_time(tmp_path: Path) -> None:
@@ -140,7 +151,7 @@ def test_services_are_started_in_their_order_and_unknown_ones_are_refused() -> N
 
 def test_ports_are_chosen_once_and_only_those_of_people_move(tmp_path: Path) -> None:
     file = tmp_path / "ports.json"
-    assert ports.choose(file, 9000) == ports.Ports(9000, 9001, 9002, 9003, 9004)
+    ports.keep(file, ports.choose(file, 9000))
     assert ports.choose(file, None) == ports.choose(file, 0) == ports.Ports(9000, 9001, 9002, 9003, 9004)
     assert ports.choose(file, 9100) == ports.Ports(9100, 9101, 9002, 9003, 9004)
     with pytest.raises(ports.PortError, match="another port"):
