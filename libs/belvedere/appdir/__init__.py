@@ -7,31 +7,56 @@ addressed by digest.
     for package in folder.packages():
         package.patch_version, package.files(folder.assets)      # what to register, what to upload
 
-Works on files only: knows no network, no account, no container engine.
+    build_code_asset(folder, package, say=print)         # with docker or buildah where the Dockerfile needs one
+
+Works on files, and starts a container engine where one is needed; knows no account and nothing of the cloud side.
 """
 
+from belvedere.appdir.building import AUTO, BARE, ENGINES, CodeBuild, build_code_asset, code_packages
 from belvedere.appdir.errors import (
     AppFolderError,
     AssetMissing,
+    BaseInvalid,
     DocumentInvalid,
+    EngineFailed,
+    EngineMissing,
     NeedsContainerBuild,
     NotAnAppFolder,
+    OverrideInvalid,
     PackageNotFound,
 )
-from belvedere.appdir.folder import AppFolder, AssetFile, Package
+from belvedere.appdir.folder import AppFolder, AssetFile, Package, read_document
+from belvedere.appdir.overrides import CameraNode, literal_type, overrides_document
 from belvedere.appdir.packaging import BuiltAsset, add_model_asset, build_container_asset
+from belvedere.appdir.starter import new_app, take_over
 
 __all__ = [
+    "AUTO",
+    "BARE",
+    "ENGINES",
     "AppFolder",
     "AppFolderError",
     "AssetFile",
     "AssetMissing",
+    "BaseInvalid",
     "BuiltAsset",
+    "CameraNode",
+    "CodeBuild",
     "DocumentInvalid",
+    "EngineFailed",
+    "EngineMissing",
     "NeedsContainerBuild",
     "NotAnAppFolder",
+    "OverrideInvalid",
     "Package",
     "PackageNotFound",
     "add_model_asset",
+    "build_code_asset",
     "build_container_asset",
+    "code_packages",
+    "literal_type",
+    "new_app",
+    "overrides_document",
+    "read_document",
+    "take_over",
 ]

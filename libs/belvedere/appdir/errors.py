@@ -5,11 +5,16 @@ AppFolderError
 ├─ PackageNotFound       no package of that name in `packages`
 ├─ DocumentInvalid       a JSON document can't be read, or lacks what packaging needs
 ├─ AssetMissing          a file that a package names is not in `assets`, or a file to package is not there
+├─ BaseInvalid           what should stand for AWS's base image is neither an image's name nor a root filesystem
+├─ OverrideInvalid       a choice for a node that the graph does not have, or a value that is not of its type
+├─ EngineFailed          a container engine did not do what it was asked
+├─ EngineMissing         the container engine that was asked for can't be used here
 └─ NeedsContainerBuild   the Dockerfile asks for more than copying `src`: only a container engine can make that archive
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -54,14 +59,65 @@ class AssetMissing(AppFolderError):
         self.path = path
 
 
-class NeedsContainerBuild(AppFolderError):
-    """The Dockerfile has an instruction that copying `src` does not cover."""
+class BaseInvalid(AppFolderError):
+    """It can't stand for AWS's base image."""
 
-    def __init__(self, dockerfile: Path, line: int, instruction: str) -> None:
+    def __init__(self, base: str, problem: str) -> None:
         super().__init__(
-            f"{dockerfile}:{line}: `{instruction}` needs a container engine. Without one, a package can be made whose "
-            "Dockerfile says only `FROM public.ecr.aws/panorama/panorama-application` and `COPY src /panorama`: "
-            "build this one with `panorama-cli build-container`, or move what it installs into src/"
+            f"`{base}` can't be the base: {problem}. A base is an image's name (docker.io/library/python:3.11-slim), a "
+            "root filesystem as a tar file, or a folder with one"
+        )
+        self.base = base
+
+
+class OverrideInvalid(AppFolderError):
+    """What was chosen for a node can't be."""
+
+    def __init__(self, node: str, problem: str) -> None:
+        super().__init__(f"override of {node}: {problem}" if node else problem)
+        self.node = node
+
+
+class EngineFailed(AppFolderError):
+    """Its exit status, and the last lines that it said."""
+
+    def __init__(self, engine: str, command: Sequence[str], status: int | None, lines: tuple[str, ...]) -> None:
+        said = "".join(f"\n    {line}" for line in lines if line)
+        how = "did not answer" if status is None else f"ended with status {status}"
+        super().__init__(f"{engine}: `{' '.join(command[:3])} …` {how}{':' if said else ''}{said}")
+        self.engine = engine
+        self.status = status
+        self.lines = lines
+
+    @property
+    def last_line(self) -> str:
+        """The last thing it said."""
+        return next((line.strip() for line in reversed(self.lines) if line.strip()), f"exit status {self.status}")
+
+
+class EngineMissing(AppFolderError):
+    """It is not installed, or does not answer."""
+
+    def __init__(self, engine: str, problem: str) -> None:
+        super().__init__(f"{problem}: {_INSTALL[engine]}")
+        self.engine = engine
+
+
+class NeedsContainerBuild(AppFolderError):
+    """The Dockerfile has an instruction that copying `src` does not cover, and no engine is here."""
+
+    def __init__(self, dockerfile: Path, line: int, instruction: str, engines: Sequence[str] = ()) -> None:
+        here = f"; {', and '.join(engines)}" if engines else ""
+        super().__init__(
+            f"{dockerfile}:{line}: `{instruction}` needs a container engine{here}. {_INSTALL['buildah']}; or move what "
+            "it installs into src/, and leave only `FROM public.ecr.aws/panorama/panorama-application` and "
+            "`COPY src /panorama` in the Dockerfile"
         )
         self.dockerfile = dockerfile
         self.line = line
+
+
+_INSTALL = {
+    "buildah": "install buildah (`sudo apt-get install buildah`; it needs no daemon, and no root to build)",
+    "docker": "install and start it, and make your user one who may use it",
+}
