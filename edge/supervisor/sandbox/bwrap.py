@@ -20,12 +20,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from belvedere.chassis.logs import get_logger
 from edge.supervisor.errors import SandboxUnavailable
 from edge.supervisor.limits import bound, children, cores, watch_memory
 from edge.supervisor.lines import LineSplitter
 from edge.supervisor.sandbox import gate, layout
 from edge.supervisor.sandbox.base import Exit, OnLine, Running, Sandbox, SandboxSpec
 from edge.supervisor.sandbox.hostbase import HostBase
+
+log = get_logger(__name__)
 
 MAKE_TIMEOUT_S = 10.0
 """For bubblewrap to make its namespaces: 3 ms on an idle machine. Then SandboxUnavailable."""
@@ -135,7 +138,7 @@ class Bubblewrap(Sandbox):
             try:
                 init = await _child_pid(status_read)
                 if init is not None:
-                    running.init = init
+                    running.adopt(init)
                     bound(init, spec.limits)
                     if (chosen := cores(spec.limits, self._started)) is not None:
                         os.sched_setaffinity(init, chosen)
@@ -189,6 +192,8 @@ class _Bubble(Running):
         self.init: int | None = None
         """The first process in the sandbox, bubblewrap's own; the application is its first child. None: it was never
         made."""
+        self._init_fd: int | None = None
+        """Its pidfd: a number alone may be another process's by the time that we look."""
         self._process = process
         self._status_fd = status_fd
         self._spec = spec
@@ -205,6 +210,12 @@ class _Bubble(Running):
         inside = children(self.init) if self.init is not None else []
         return inside[0] if inside else self._process.pid
 
+    def adopt(self, init: int) -> None:
+        """Takes note of the sandbox's first process."""
+        self.init = init
+        with contextlib.suppress(ProcessLookupError):  # it has ended and is gone already
+            self._init_fd = os.pidfd_open(init)
+
     def watch(self, every_s: float) -> None:
         """Begins to watch its memory."""
         self._watch = asyncio.create_task(self._watch_memory(every_s), name=f"memory of {self._spec.name}")
@@ -219,6 +230,10 @@ class _Bubble(Running):
         assert stdout is not None and stderr is not None
         await asyncio.gather(self._read("stdout", stdout), self._read("stderr", stderr))
         code = await self._process.wait()
+        if self._init_fd is not None:
+            # A killed bubblewrap ends before what it started. The first process of a namespace ends last of all in it.
+            await _gone(self._init_fd, self._spec.name)
+            os.close(self._init_fd)
         os.close(self._status_fd)
         if self._watch is not None:
             self._watch.cancel()
@@ -264,6 +279,19 @@ class _Bubble(Running):
         self.kill()
         async with asyncio.timeout(KILL_TIMEOUT_S):
             return await self.wait()
+
+
+async def _gone(pidfd: int, name: str) -> None:
+    """Returns once the process has ended, whoever's child it is now."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(pidfd, ended.set)
+    try:
+        async with asyncio.timeout(KILL_TIMEOUT_S):
+            await ended.wait()
+    except TimeoutError:
+        log.error("a process of a sandbox survives its end", sandbox=name, timeout_s=KILL_TIMEOUT_S)
+    finally:
+        loop.remove_reader(pidfd)
 
 
 async def _child_pid(fd: int) -> int | None:
