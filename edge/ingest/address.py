@@ -56,7 +56,7 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def reveal(self) -> str:
-        """The whole URL, with the credentials: for `av.open`, and for nothing else."""
+        """The whole URL, with the credentials: for the client that reads the camera, and for nothing else."""
         login = ""
         if self.username or self.password:
             login = f"{quote(self.username.reveal(), safe='')}:{quote(self.password.reveal(), safe='')}@"

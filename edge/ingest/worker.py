@@ -33,8 +33,8 @@ from edge.ingest.status import CameraStatus
 log = logs.get_logger(__name__)
 
 STATUS_EVERY_S = 1.0
-# For the camera's thread to close its connection in order; a read that hangs in the kernel's hands is left to the end
-# of the process. Well below STOP_GRACE_S.
+# For the camera's thread to finish its frame and say goodbye; one that does not is left to the end of the process. Well
+# below STOP_GRACE_S.
 STOP_TIMEOUT_S = 0.3
 
 REASON_CODES = {
@@ -127,6 +127,7 @@ class Worker:
         thread = threading.Thread(target=self._run_camera, args=(camera, address), name="camera", daemon=True)
         thread.start()
         self._publish_until_stop()
+        camera.close()
         thread.join(STOP_TIMEOUT_S)
         if thread.is_alive():
             log.warning("camera does not let go: ending without it", timeout_s=STOP_TIMEOUT_S)
@@ -184,5 +185,5 @@ def main() -> int:
 if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
-    # Past any thread that is still inside libavformat.
+    # Past any thread that is still inside the decoder.
     os._exit(code)

@@ -140,7 +140,7 @@ async def test_each_failure_has_its_state_and_says_what_to_do(tmp_path: Path, se
             "nobody": ("rtsp://127.0.0.1:1/x", "unreachable", "127.0.0.1:1 refuses connections"),
             "unknown": ("rtsp://camera.invalid/x", "unreachable", "the name camera.invalid is not known here"),
             "garbage": (garbage, "unreachable", "not with RTSP that can be understood"),
-            "closing": (closing, "unreachable", "not with RTSP that can be understood"),
+            "closing": (closing, "unreachable", "closed the connection before the stream began"),
             "silent": (silent, "unreachable", "no answer from 127.0.0.1"),
             "file": (str(mpeg4), "unsupported", "the stream URL must begin with rtsp:// or rtsps://"),
             "http": ("http://127.0.0.1/video", "unsupported", "the stream URL must begin with rtsp:// or rtsps://"),
