@@ -26,6 +26,7 @@ from belvedere.bus.errors import BusError
 from belvedere.bus.hub import Hub, HubConfig
 from belvedere.chassis import rpc, settings
 from belvedere.chassis.grpc_server import GrpcServer, ServerError
+from belvedere.chassis.local import LocalChannel, Methods, collect
 from belvedere.chassis.logs import get_logger
 from belvedere.chassis.outbox import Relay
 from belvedere.chassis.paths import CloudPaths, remove_run_dir
@@ -110,19 +111,21 @@ class Cloud:
         self._stack.callback(remove_run_dir, self.paths.data)
         ports = self._ports()
         hub, bus = await self._start_bus(ports)
+        methods: Methods = {}
         runtime = Runtime(
             data=self.paths.data,
             bus=bus,
             blobs=BlobStore.at(self.paths.blobs),
             hub=hub,
             ports=ports,
-            open_channel=lambda: rpc.open_channel(f"unix:{self.paths.grpc_socket}"),
+            open_channel=lambda: LocalChannel(methods, rpc.open_channel(f"unix:{self.paths.grpc_socket}")),
             cloud=self.settings,
             stop=self.stop,
         )
         self._runtime = runtime
         self._on_stop("databases", CLOSE_TIMEOUT_S, runtime.close)
         services = [_create(name, runtime) for name in self._names]
+        methods.update(collect(services))
         await _migrate(services, runtime)
 
         own = self._group("cloud")

@@ -50,11 +50,14 @@ from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from belvedere.chassis.inline_sqlite import InlineConnection, open_inline
 from belvedere.chassis.secret import Secret
 
 BUSY_TIMEOUT_S = 10.0
 """How long a SQLite transaction waits for the write lock."""
 POOL_SIZE = 5
+INLINE_BUSY_TIMEOUT_S = 1.0
+"""How long a reader waits, and the process with it: only while SQLite recovers a file after a crash."""
 READ_ONLY = "belvedere_read_only"
 
 
@@ -103,6 +106,7 @@ class Database:
     def __init__(self, name: str, url: Secret[str]) -> None:
         """`name`: the service's; on PostgreSQL its schema. `url`: `sqlite:///path` or `postgresql://…`."""
         self.name = name
+        self._inline: AsyncEngine | None = None
         self.outbox_filled = asyncio.Event()
         """Set after a commit that added events; the outbox relay waits for it."""
         parsed = make_url(url.reveal())
@@ -113,6 +117,8 @@ class Database:
                 parsed.set(drivername="sqlite+aiosqlite"), pool_size=POOL_SIZE, connect_args={"timeout": BUSY_TIMEOUT_S}
             )
             _prepare_sqlite(self.engine)
+            if parsed.database:
+                self._inline = _inline_readers(parsed.database)
         elif parsed.get_backend_name() == "postgresql":
             settings = {"server_settings": {"search_path": name}}
             self.engine = create_async_engine(
@@ -125,7 +131,7 @@ class Database:
             raise DatabaseError(
                 f"{parsed.drivername} is not supported: use sqlite:///path or postgresql://user:password@host/db"
             )
-        self._readers = self.engine.execution_options(**{READ_ONLY: True})
+        self._readers = self._inline or self.engine.execution_options(**{READ_ONLY: True})
 
     @classmethod
     def at(cls, path: Path, name: str) -> "Database":
@@ -161,6 +167,8 @@ class Database:
 
     async def close(self) -> None:
         """Closes all connections."""
+        if self._inline is not None:
+            await self._inline.dispose()
         await self.engine.dispose()
 
 
@@ -179,6 +187,17 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
 
     event.listen(engine.sync_engine, "connect", on_connect)
     event.listen(engine.sync_engine, "begin", on_begin)
+
+
+def _inline_readers(path: str) -> AsyncEngine:
+    """An engine for reads of a SQLite file: in WAL mode they wait for nobody, so they need no thread to wait in."""
+
+    async def connect() -> InlineConnection:
+        return await open_inline(path, INLINE_BUSY_TIMEOUT_S)
+
+    engine = create_async_engine("sqlite+aiosqlite:///" + path, pool_size=POOL_SIZE, async_creator=connect)
+    event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    return engine
 
 
 def _upgrade(connection: Connection, folder: Path) -> None:
