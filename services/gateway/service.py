@@ -35,7 +35,7 @@ def front_door(runtime: Runtime, settings: Settings) -> FrontDoor:
     channel = runtime.channel()
     services: Mapping[str, AwsService] = {
         "panorama": PanoramaService(awsmodel.panorama(), channel),
-        "s3": S3Service(channel, runtime.blobs),
+        "s3": S3Service(channel, runtime.blobs, runtime.cloud.host_names),
         "sts": sts.create(channel),
         "logs": logs.create(channel),
         "monitoring": cloudwatch.create(channel, runtime.clock),

@@ -1,4 +1,4 @@
-"""Buckets, as little of them as clients need: each account and region has one, which is there from the start.
+"""Buckets: made, listed and deleted. The one that holds an account's packages in a region is there from the start.
 
 Knows StorageService's index only.
 """
@@ -9,12 +9,11 @@ from services.gateway import xml
 from services.gateway.errors import AwsError
 from services.gateway.message import Call, Reply, read_all
 from services.gateway.s3 import failures
-from services.gateway.s3.names import package_bucket
-from services.gateway.s3.objects import NAMESPACE, Index, check_body_hash
+from services.gateway.s3.index import Index
+from services.gateway.s3.objects import check_body_hash
+from services.gateway.s3.replies import document, iso_time
 
 CREATE_BODY_MAX = 64 << 10
-EPOCH = "1970-01-01T00:00:00.000Z"
-"""When the bucket was made: it always was."""
 
 
 class Buckets:
@@ -24,33 +23,47 @@ class Buckets:
         self._index = index
 
     async def create(self, call: Call, bucket: str) -> Reply:
-        """CreateBucket: for scripts that make sure of the bucket. Another one is not made."""
-        check_body_hash(call, await read_all(call, CREATE_BODY_MAX))
-        if bucket != package_bucket(call.who.account, call.who.region):
-            raise failures.not_implemented(f"CreateBucket of buckets other than {_own(call)}")
-        message = "Your previous request to create the named bucket succeeded and you already own it."
-        raise AwsError("BucketAlreadyOwnedByYou", message, 409, {"BucketName": bucket})
+        """CreateBucket, in the region that the client signed for."""
+        body = await read_all(call, CREATE_BODY_MAX)
+        check_body_hash(call, body)
+        wanted = _location(body) or "us-east-1"
+        # us-east-1 is what S3 takes for no location at all; there is one place here, whatever its region is called.
+        if wanted not in (call.who.region, "us-east-1"):
+            message = f"The {wanted} location constraint is incompatible for the region this request was sent to."
+            raise AwsError("IllegalLocationConstraintException", message)
+        await self._index.create_bucket(bucket)
+        return Reply(200, {"Location": f"/{bucket}"})
 
     async def head(self, call: Call, bucket: str) -> Reply:
         """HeadBucket."""
         await self._index.require(bucket)
         return Reply(200, {"x-amz-bucket-region": call.who.region})
 
+    async def delete(self, call: Call, bucket: str) -> Reply:
+        """DeleteBucket."""
+        await self._index.delete_bucket(bucket)
+        return Reply(204)
+
     async def location(self, call: Call, bucket: str) -> Reply:
         """GetBucketLocation; us-east-1 is told as nothing, as S3 does."""
         await self._index.require(bucket)
-        region = "" if call.who.region == "us-east-1" else call.who.region
-        body = xml.document("LocationConstraint", NAMESPACE, region)
-        return Reply(200, {"Content-Type": "application/xml"}, body)
+        return document("LocationConstraint", "" if call.who.region == "us-east-1" else call.who.region)
 
     async def list(self, call: Call) -> Reply:
         """ListBuckets."""
         owner = [("ID", call.who.account), ("DisplayName", call.who.account)]
-        bucket = [("Name", _own(call)), ("CreationDate", EPOCH)]
-        content: list[tuple[str, xml.Content]] = [("Owner", owner), ("Buckets", [("Bucket", bucket)])]
-        body = xml.document("ListAllMyBucketsResult", NAMESPACE, content)
-        return Reply(200, {"Content-Type": "application/xml"}, body)
+        # A bucket without a time was always there: that is 1970 for S3's clients.
+        buckets: list[tuple[str, xml.Content]] = [
+            ("Bucket", [("Name", bucket.name), ("CreationDate", iso_time(bucket.created_time))])
+            for bucket in await self._index.buckets()
+        ]
+        return document("ListAllMyBucketsResult", [("Owner", owner), ("Buckets", buckets)])
 
 
-def _own(call: Call) -> str:
-    return package_bucket(call.who.account, call.who.region)
+def _location(body: bytes) -> str:
+    if not body.strip():
+        return ""
+    try:
+        return xml.parse(body).findtext("LocationConstraint") or ""
+    except xml.MalformedXml as error:
+        raise failures.malformed_xml() from error

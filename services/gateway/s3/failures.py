@@ -40,6 +40,15 @@ def no_such_upload(upload_id: str) -> AwsError:
     )
 
 
+def malformed_xml() -> AwsError:
+    return AwsError("MalformedXML", "The XML you provided was not well-formed or did not validate.")
+
+
+def precondition_failed(condition: str) -> AwsError:
+    message = "At least one of the pre-conditions you specified did not hold"
+    return AwsError("PreconditionFailed", message, 412, {"Condition": condition})
+
+
 def not_implemented(operation: str) -> AwsError:
     return AwsError("NotImplemented", f"{operation} is not served here.", 501)
 

@@ -11,6 +11,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 from belvedere.v1 import storage_pb2
@@ -18,9 +19,12 @@ from services.gateway import xml
 from services.gateway.errors import AwsError
 from services.gateway.message import Call, Reply, read_all
 from services.gateway.payload import Upload, declared_hash
-from services.gateway.s3 import failures
+from services.gateway.s3 import conditions, failures
+from services.gateway.s3.index import Index
+from services.gateway.s3.listing import page_size
 from services.gateway.s3.names import UPLOADS, Place
-from services.gateway.s3.objects import NAMESPACE, Index, check_body_hash, content_type, metadata_of
+from services.gateway.s3.objects import Objects, check_body_hash, content_type, metadata_of, parse_range
+from services.gateway.s3.replies import document, iso_time
 
 if TYPE_CHECKING:
     from belvedere.blobs import BlobStore
@@ -29,6 +33,8 @@ PARTS_MAX = 10_000
 COMPLETE_BODY_MAX = 4 << 20
 """Bytes of CompleteMultipartUpload's list of 10,000 parts with checksums."""
 SALT_BYTES = 32
+_LAST_ID = "~"
+"""Sorts after every upload's id."""
 _TARGET = ":upload-key"
 """Under this the index entry keeps the key that the object will have; no header has such a name."""
 
@@ -36,11 +42,12 @@ _TARGET = ":upload-key"
 class Multipart:
     """The operations on uploads in parts."""
 
-    def __init__(self, index: Index, blobs: BlobStore) -> None:
-        self._index, self._blobs = index, blobs
+    def __init__(self, index: Index, blobs: BlobStore, objects: Objects) -> None:
+        self._index, self._blobs, self._objects = index, blobs, objects
 
     async def create(self, call: Call, place: Place) -> Reply:
         """CreateMultipartUpload."""
+        check_body_hash(call, await read_all(call, 0))
         metadata = metadata_of(call) | {_TARGET: place.key}
         upload_id = secrets.token_hex(SALT_BYTES)
         blob = await self._blobs.put_stream(_once(b""))
@@ -53,32 +60,64 @@ class Multipart:
         )
         await self._index.put(entry)
         content = [("Bucket", place.bucket), ("Key", place.key), ("UploadId", upload_id)]
-        return _xml("InitiateMultipartUploadResult", content)
+        return document("InitiateMultipartUploadResult", content)
 
     async def put_part(self, call: Call, place: Place, upload_id: str, number: str) -> Reply:
         """UploadPart. Another upload of the same number replaces it."""
-        if not re.fullmatch(r"\d{1,5}", number) or not 1 <= int(number) <= PARTS_MAX:
-            raise AwsError("InvalidArgument", f"Part number must be an integer between 1 and {PARTS_MAX}, inclusive")
-        await self._find(place, upload_id)
-        key = _part_key(upload_id, int(number))
+        key = await self._part(place, upload_id, number)
         upload = Upload(call, declared_hash(call))
-        # Of its own salt, not only the upload's: equal parts of one upload must not share a blob either.
-        blob = await self._blobs.put_stream(_salted(secrets.token_bytes(SALT_BYTES), upload.chunks()))
-        before = await self._index.find(place.bucket, key)
-        part = storage_pb2.StoredObject(
-            bucket=place.bucket, key=key, digest=blob.digest, size_bytes=upload.size, etag=upload.md5
-        )
-        await self._index.put(part)
-        if before is not None:
-            await self._blobs.delete(before.digest)
+        digest = await self._put_salted(upload.chunks())
+        await self._replace(place.bucket, key, digest, upload.size, upload.md5)
         headers = {"ETag": f'"{upload.md5}"'}
         headers |= {f"x-amz-checksum-{name}": value for name, value in upload.checksums.items()}
         return Reply(200, headers)
+
+    async def copy_part(self, call: Call, place: Place, upload_id: str, number: str) -> Reply:
+        """UploadPartCopy: a part from an object, or a range of it."""
+        check_body_hash(call, b"")
+        key = await self._part(place, upload_id, number)
+        source = await self._objects.copy_source(call)
+        asked = call.header("x-amz-copy-source-range")
+        span = parse_range(asked, source.size_bytes)
+        if asked and span is None:
+            raise AwsError("InvalidArgument", "The x-amz-copy-source-range value must be of the form bytes=first-last")
+        start, end = span or (0, source.size_bytes)
+        md5 = hashlib.md5()  # S3's ETag, no defence
+
+        async def chunks() -> AsyncIterator[bytes]:
+            async for chunk in self._blobs.open(source.digest, start, end):
+                md5.update(chunk)
+                yield chunk
+
+        digest = await self._put_salted(chunks())
+        part = await self._replace(place.bucket, key, digest, end - start, md5.hexdigest())
+        return document("CopyPartResult", [("LastModified", iso_time(part.last_modified)), ("ETag", f'"{part.etag}"')])
+
+    async def _part(self, place: Place, upload_id: str, number: str) -> str:
+        """The index's key for a part of an upload that is in progress."""
+        if not re.fullmatch(r"\d{1,5}", number) or not 1 <= int(number) <= PARTS_MAX:
+            raise AwsError("InvalidArgument", f"Part number must be an integer between 1 and {PARTS_MAX}, inclusive")
+        await self._find(place, upload_id)
+        return _part_key(upload_id, int(number))
+
+    async def _put_salted(self, chunks: AsyncIterator[bytes]) -> str:
+        # Of its own salt, not only the upload's: equal parts of one upload must not share a blob either.
+        return (await self._blobs.put_stream(_salted(secrets.token_bytes(SALT_BYTES), chunks))).digest
+
+    async def _replace(self, bucket: str, key: str, digest: str, size: int, etag: str) -> storage_pb2.StoredObject:
+        before = await self._index.find(bucket, key)
+        part = storage_pb2.StoredObject(bucket=bucket, key=key, digest=digest, size_bytes=size, etag=etag)
+        part.last_modified.GetCurrentTime()
+        await self._index.put(part)
+        if before is not None:
+            await self._blobs.delete(before.digest)
+        return part
 
     async def complete(self, call: Call, place: Place, upload_id: str) -> Reply:
         """CompleteMultipartUpload: the object stands at its key at once and whole."""
         entry = await self._find(place, upload_id)
         uploaded = {part.key: part for part in await self._parts(place.bucket, upload_id)}
+        if_absent, if_etag = conditions.of_write(call)
         body = await read_all(call, COMPLETE_BODY_MAX)
         check_body_hash(call, body)
         parts = [self._chosen(upload_id, uploaded, number, etag) for number, etag in listed_parts(body)]
@@ -93,7 +132,7 @@ class Multipart:
             content_type=entry.content_type,
             metadata={name: value for name, value in entry.metadata.items() if name != _TARGET},
         )
-        await self._index.put(stored)
+        await self._index.put(stored, if_absent=if_absent, if_etag=if_etag)
         await self._forget(place.bucket, upload_id, uploaded.values())
         content = [
             ("Location", call.path),
@@ -101,13 +140,62 @@ class Multipart:
             ("Key", place.key),
             ("ETag", f'"{stored.etag}"'),
         ]
-        return _xml("CompleteMultipartUploadResult", content)
+        return document("CompleteMultipartUploadResult", content)
 
     async def abort(self, call: Call, place: Place, upload_id: str) -> Reply:
         """AbortMultipartUpload."""
         await self._find(place, upload_id)
         await self._forget(place.bucket, upload_id, await self._parts(place.bucket, upload_id))
         return Reply(204)
+
+    async def list_parts(self, call: Call, place: Place, upload_id: str) -> Reply:
+        """ListParts."""
+        await self._find(place, upload_id)
+        most, marker = page_size(call, "max-parts"), call.parameter("part-number-marker") or "0"
+        if not re.fullmatch(r"\d{1,9}", marker):
+            raise AwsError("InvalidArgument", "Provided part-number-marker not an integer or within integer range")
+        numbered = [(int(part.key.rpartition("/")[2]), part) for part in await self._parts(place.bucket, upload_id)]
+        left = [(number, part) for number, part in numbered if number > int(marker)]
+        shown, more = left[:most], len(left) > most
+        content: list[tuple[str, xml.Content]] = [("Bucket", place.bucket), ("Key", place.key), ("UploadId", upload_id)]
+        content += [("PartNumberMarker", marker), ("MaxParts", str(most)), ("IsTruncated", "true" if more else "false")]
+        content += [("NextPartNumberMarker", str(shown[-1][0]))] if shown else []
+        for number, part in shown:
+            entry = [("PartNumber", str(number)), ("LastModified", iso_time(part.last_modified))]
+            content.append(("Part", [*entry, ("ETag", f'"{part.etag}"'), ("Size", str(part.size_bytes))]))
+        return document("ListPartsResult", content)
+
+    async def list_uploads(self, call: Call, bucket: str) -> Reply:
+        """ListMultipartUploads, by key and id; not folded at a delimiter."""
+        if call.parameter("delimiter"):
+            raise failures.not_implemented("ListMultipartUploads with a delimiter")
+        most, prefix = page_size(call, "max-uploads"), call.parameter("prefix") or ""
+        marker = (call.parameter("key-marker") or "", call.parameter("upload-id-marker") or _LAST_ID)
+        encode = quote if call.parameter("encoding-type") == "url" else str
+        found = [(e.metadata[_TARGET], e.key.removeprefix(UPLOADS), e) for e in await self._uploads(bucket)]
+        left = sorted((u for u in found if u[0].startswith(prefix) and u[:2] > marker), key=lambda upload: upload[:2])
+        shown, more = left[:most], len(left) > most
+        content: list[tuple[str, xml.Content]] = [("Bucket", bucket), ("KeyMarker", encode(marker[0]))]
+        content += [("Prefix", encode(prefix)), ("MaxUploads", str(most)), ("IsTruncated", "true" if more else "false")]
+        if shown:
+            content += [("NextKeyMarker", encode(shown[-1][0])), ("NextUploadIdMarker", shown[-1][1])]
+        content += [("EncodingType", "url")] if encode is quote else []
+        for key, upload_id, entry in shown:
+            upload = [("Key", encode(key)), ("UploadId", upload_id), ("Initiated", iso_time(entry.last_modified))]
+            content.append(("Upload", upload))
+        return document("ListMultipartUploadsResult", content)
+
+    async def _uploads(self, bucket: str) -> list[storage_pb2.StoredObject]:
+        found: list[storage_pb2.StoredObject] = []
+        after = ""
+        while True:
+            page, more = await self._index.page(bucket, UPLOADS, after, 1000)
+            uploads = [entry for entry in page if "/" not in entry.key.removeprefix(UPLOADS)]
+            found += uploads
+            if not more:
+                return found
+            # Its parts lie behind it: on to the next upload ("0" comes after "/").
+            after = f"{uploads[-1].key}0" if uploads else page[-1].key.rpartition("/")[0] + "0"
 
     async def _find(self, place: Place, upload_id: str) -> storage_pb2.StoredObject:
         known = re.fullmatch(r"[0-9a-f]{64}", upload_id)
@@ -149,15 +237,15 @@ class Multipart:
 
     async def _forget(self, bucket: str, upload_id: str, parts: Iterable[storage_pb2.StoredObject]) -> None:
         # The upload first: once it is gone, no new part can join it.
-        await self._index.delete(bucket, f"{UPLOADS}{upload_id}")
+        await self._index.delete(bucket, [f"{UPLOADS}{upload_id}"])
         for part in parts:
-            await self._index.delete(bucket, part.key)
+            await self._index.delete(bucket, [part.key])
             await self._blobs.delete(part.digest)
 
 
 def listed_parts(body: bytes) -> list[tuple[int, str]]:
     """(number, ETag) of CompleteMultipartUpload's body. Raises AwsError: MalformedXML, InvalidPartOrder."""
-    malformed = AwsError("MalformedXML", "The XML you provided was not well-formed or did not validate.")
+    malformed = failures.malformed_xml()
     try:
         root = xml.parse(body)
     except xml.MalformedXml as error:
@@ -187,7 +275,3 @@ async def _salted(salt: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[by
     yield salt
     async for chunk in chunks:
         yield chunk
-
-
-def _xml(root: str, content: xml.Content) -> Reply:
-    return Reply(200, {"Content-Type": "application/xml"}, xml.document(root, NAMESPACE, content))

@@ -26,8 +26,8 @@ class Place:
     key: str
 
 
-def parse(raw_path: str) -> Place:
-    """`/bucket/a%20key` → bucket, "a key".
+def parse(raw_path: str, bucket_in_host: str = "") -> Place:
+    """`/bucket/a%20key` → bucket, "a key"; with a bucket in the host, the path is all key.
 
     Raises AwsError: InvalidBucketName, KeyTooLongError, InvalidURI, AccessDenied for a reserved key.
     """
@@ -36,15 +36,39 @@ def parse(raw_path: str) -> Place:
     except UnicodeDecodeError as error:
         raise AwsError("InvalidURI", "Couldn't parse the specified URI.") from error
     bucket, _, key = path.removeprefix("/").partition("/")
+    if bucket_in_host:
+        bucket, key = bucket_in_host, path.removeprefix("/")
     if bucket and (not _BUCKET.fullmatch(bucket) or ".." in bucket):
         raise AwsError("InvalidBucketName", "The specified bucket is not valid.", 400, {"BucketName": bucket[:255]})
+    check_key(key)
+    return Place(bucket, key)
+
+
+def check_key(key: str) -> None:
+    """Raises AwsError: KeyTooLongError, InvalidURI, AccessDenied for a reserved key."""
     if len(key.encode()) > KEY_MAX_BYTES:
         raise AwsError("KeyTooLongError", f"Your key is too long: {KEY_MAX_BYTES} bytes at most.")
     if "\0" in key:
         raise AwsError("InvalidURI", "Couldn't parse the specified URI.")
     if key.startswith(RESERVED):
         raise AwsError("AccessDenied", f"Keys below {RESERVED} are reserved.", 403)
-    return Place(bucket, key)
+
+
+def bucket_of_host(host: str, names: Iterable[str]) -> str:
+    """The bucket in a Host header, `<bucket>.<name>` or `<bucket>.s3.<name>`, for one of our names; empty where it has none.
+
+    `names` are those by which clients reach the front door; an address has no names below it.
+    """
+    host = host.rpartition(":")[0] if re.search(r":\d*$", host) else host
+    host = host.lower().rstrip(".")
+    ours = [name.lower() for name in names if not re.fullmatch(r"[0-9.]+|.*:.*", name)]
+    ours += [f"s3.{name}" for name in ours]
+    if host in ours:
+        return ""
+    for name in sorted(ours, key=len, reverse=True):
+        if host.endswith(f".{name}"):
+            return host[: -len(name) - 1]
+    return ""
 
 
 def check_query(query: Iterable[tuple[str, str]]) -> None:
@@ -52,8 +76,3 @@ def check_query(query: Iterable[tuple[str, str]]) -> None:
     for name, value in query:
         if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in name + value):
             raise AwsError("InvalidURI", "Couldn't parse the specified URI.")
-
-
-def package_bucket(account: str, region: str) -> str:
-    """The one bucket of an account and region (docs/architecture.md, section 6)."""
-    return f"panorama-{account}-{region}"

@@ -1,78 +1,40 @@
-"""Objects: put, get, head, delete, list. Bytes go through the blob store, names through StorageService."""
+"""Objects: put, get, head, copy, delete. Bytes go through the blob store, names through StorageService.
+
+Bytes may be shared by many objects (they are stored by their digest), so that a copy costs nothing and a deletion frees none.
+"""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import re
 from collections.abc import AsyncIterator
-from datetime import UTC
-from email.utils import format_datetime
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
-import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 
-from belvedere.chassis.errors import NotFound
 from belvedere.v1 import storage_pb2
-from belvedere.v1.storage_pb2_grpc import StorageServiceStub
 from services.gateway import xml
-from services.gateway.errors import AwsError
+from services.gateway.errors import AwsError, GatewayError
 from services.gateway.message import Call, Reply
 from services.gateway.payload import Upload, declared_hash
-from services.gateway.s3 import failures
-from services.gateway.s3.names import RESERVED, Place
+from services.gateway.s3 import conditions, failures, names
+from services.gateway.s3.index import Index
+from services.gateway.s3.names import Place
+from services.gateway.s3.replies import document, http_time, iso_time
 
 if TYPE_CHECKING:
     from belvedere.blobs import BlobStore
 
-NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
-BUCKET = "BUCKET"
-"""StorageService's resource type of a bucket in NotFound."""
-LIST_MAX = 1000
 METADATA_MAX_BYTES = 2048
-KEPT_HEADERS = ("cache-control", "content-disposition", "content-encoding", "content-language")
-"""Kept with an object beside its metadata, under a name that no metadata can have."""
+DELETE_KEYS_MAX = 1000
+DELETE_BODY_MAX = 2 << 20
+"""Bytes of DeleteObjects' list of 1,000 keys of 1,024 bytes."""
+KEPT_HEADERS = ("cache-control", "content-disposition", "content-encoding", "content-language", "expires")
+"""Kept with an object beside its metadata, under a name that no metadata can have: with a colon in front."""
+OVERRIDES = ("cache-control", "content-disposition", "content-encoding", "content-language", "content-type", "expires")
+"""Headers that a reader may ask to be told differently: ?response-content-type=…"""
+_CHECKSUM = ":x-amz-checksum-"
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
-_LAST = "\U0010ffff"
-"""Sorts after every character: where listing goes on behind a common prefix."""
-
-
-class Index:
-    """StorageService, in the terms of this package."""
-
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._storage = StorageServiceStub(channel)
-
-    async def find(self, bucket: str, key: str) -> storage_pb2.StoredObject | None:
-        try:
-            answer = await self._storage.GetObject(storage_pb2.GetObjectRequest(bucket=bucket, key=key))
-        except NotFound as error:
-            if error.resource_type == BUCKET:
-                raise failures.no_such_bucket(bucket) from error
-            return None
-        return answer.object if answer.HasField("object") else None
-
-    async def require(self, bucket: str) -> None:
-        """Raises AwsError(NoSuchBucket)."""
-        await self.page(bucket, "", "", 1)
-
-    async def put(self, stored: storage_pb2.StoredObject) -> None:
-        await self._storage.PutObject(storage_pb2.PutObjectRequest(object=stored))
-
-    async def delete(self, bucket: str, key: str) -> None:
-        await self._storage.DeleteObject(storage_pb2.DeleteObjectRequest(bucket=bucket, key=key))
-
-    async def page(
-        self, bucket: str, prefix: str, start_after: str, most: int
-    ) -> tuple[list[storage_pb2.StoredObject], bool]:
-        request = storage_pb2.ListObjectsRequest(bucket=bucket, prefix=prefix, start_after=start_after, max_keys=most)
-        try:
-            answer = await self._storage.ListObjects(request)
-        except NotFound as error:
-            raise failures.no_such_bucket(bucket) from error
-        return list(answer.objects), answer.truncated
 
 
 class Objects:
@@ -84,10 +46,9 @@ class Objects:
     async def put(self, call: Call, place: Place) -> Reply:
         """PutObject. Nothing is stored unless the whole body arrived and every hash held."""
         metadata = metadata_of(call)
+        if_absent, if_etag = conditions.of_write(call)
         # Before the bytes: a bucket that is not there is told before they are sent.
-        present = await self._index.find(place.bucket, place.key)
-        if call.header("if-none-match") == "*" and present is not None:
-            raise AwsError("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
+        conditions.check_write(call, await self._index.find(place.bucket, place.key), place.key)
         upload = Upload(call, declared_hash(call))
         blob = await self._blobs.put_stream(upload.chunks())
         stored = storage_pb2.StoredObject(
@@ -97,26 +58,30 @@ class Objects:
             size_bytes=upload.size,
             etag=upload.md5,
             content_type=content_type(call),
-            metadata=metadata,
+            metadata=metadata | {f"{_CHECKSUM}{name}": value for name, value in upload.checksums.items()},
         )
-        await self._index.put(stored)
+        await self._index.put(stored, if_absent=if_absent, if_etag=if_etag)
         headers = {"ETag": f'"{upload.md5}"'}
         headers |= {f"x-amz-checksum-{name}": value for name, value in upload.checksums.items()}
         return Reply(200, headers)
 
     async def get(self, call: Call, place: Place) -> Reply:
         """GetObject and HeadObject."""
-        stored = await self._index.find(place.bucket, place.key)
-        if stored is None:
-            raise failures.no_such_key(place.key)
+        stored = await self._index.get(place.bucket, place.key)
         headers = _headers(stored)
-        if (refused := _condition(call, stored)) is not None:
-            return Reply(refused, {"ETag": headers["ETag"], "Last-Modified": headers["Last-Modified"]})
+        if conditions.unchanged(call, stored):
+            return Reply(304, {"ETag": headers["ETag"], "Last-Modified": headers["Last-Modified"]})
+        for name in OVERRIDES:
+            if (value := call.parameter(f"response-{name}")) is not None:
+                headers[name.title()] = _header_text(value)
         size = stored.size_bytes
-        span = parse_range(call.header("range"), size)
+        span = parse_range(call.header("range"), size) if _range_holds(call, stored) else None
         status, start, end = (206, *span) if span else (200, 0, size)
         if span:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        elif call.header("x-amz-checksum-mode").upper() == "ENABLED":
+            # Only with the whole: a client would hold it against the part that it got.
+            headers |= {name[1:]: value for name, value in stored.metadata.items() if name.startswith(_CHECKSUM)}
         if call.method == "HEAD":
             return Reply(status, headers, length=end - start)
         return Reply(status, headers, self._bytes(stored.digest, start, end), length=end - start)
@@ -126,94 +91,87 @@ class Objects:
             async for chunk in self._blobs.open(digest, start, end):
                 yield chunk
 
+    async def copy(self, call: Call, place: Place) -> Reply:
+        """CopyObject: another name for the same bytes."""
+        check_body_hash(call, b"")
+        source = await self.copy_source(call)
+        replace = call.header("x-amz-metadata-directive").upper() == "REPLACE"
+        if not replace and (source.bucket, source.key) == (place.bucket, place.key):
+            message = (
+                "This copy request is illegal because it is trying to copy an object to itself without changing it."
+            )
+            raise AwsError("InvalidRequest", message)
+        if_absent, if_etag = conditions.of_write(call)
+        metadata = metadata_of(call) if replace else {}
+        for name, value in source.metadata.items():
+            if not replace or name.startswith(_CHECKSUM):
+                metadata[name] = value
+        now = Timestamp()
+        now.GetCurrentTime()
+        stored = storage_pb2.StoredObject(
+            bucket=place.bucket,
+            key=place.key,
+            digest=source.digest,
+            size_bytes=source.size_bytes,
+            etag=source.etag,
+            content_type=content_type(call) if replace else source.content_type,
+            metadata=metadata,
+            last_modified=now,
+        )
+        await self._index.put(stored, if_absent=if_absent, if_etag=if_etag)
+        return document("CopyObjectResult", [("LastModified", iso_time(now)), ("ETag", f'"{source.etag}"')])
+
+    async def copy_source(self, call: Call) -> storage_pb2.StoredObject:
+        """What x-amz-copy-source names, if the caller may read it and its conditions hold. Raises AwsError."""
+        text = call.header("x-amz-copy-source").partition("?")[0]
+        place = names.parse(text if text.startswith("/") else f"/{text}")
+        if not place.bucket or not place.key:
+            raise AwsError(
+                "InvalidArgument", "Copy Source must mention the source bucket and key: sourcebucket/sourcekey"
+            )
+        await call.authorize("s3:GetObject", f"arn:aws:s3:::{place.bucket}/{place.key}")
+        source = await self._index.get(place.bucket, place.key)
+        if conditions.unchanged(call, source, conditions.COPY_SOURCE):
+            raise failures.precondition_failed("x-amz-copy-source-If-None-Match")
+        return source
+
     async def delete(self, call: Call, place: Place) -> Reply:
-        """DeleteObject: 204 whether or not it was there. The bytes may be shared and stay."""
-        await self._index.delete(place.bucket, place.key)
+        """DeleteObject: 204 whether or not it was there."""
+        await self._index.delete(place.bucket, [place.key])
         return Reply(204)
 
-    async def list(self, call: Call, bucket: str) -> Reply:
-        """ListObjects and ListObjectsV2."""
-        second = call.parameter("list-type") == "2"
-        prefix, delimiter = call.parameter("prefix") or "", call.parameter("delimiter") or ""
-        encoding = call.parameter("encoding-type")
-        if encoding not in (None, "url"):
-            raise AwsError("InvalidArgument", "Invalid Encoding Method specified in Request")
-        most = _max_keys(call.parameter("max-keys"))
-        token = call.parameter("continuation-token")
-        after = call.parameter("start-after" if second else "marker") or ""
-        if second and token:
-            after = _untoken(token)
-        listing = Listing(prefix, delimiter, most)
-        await self._fill(listing, bucket, after)
-
-        def key(text: str) -> str:
-            return quote(text, safe="/") if encoding else text
-
-        content: list[tuple[str, xml.Content]] = [("Name", bucket), ("Prefix", key(prefix))]
-        if second:
-            content += [("KeyCount", str(len(listing.objects) + len(listing.prefixes)))]
-            content += [("ContinuationToken", token)] if token else []
-            content += [("StartAfter", key(after))] if call.parameter("start-after") else []
-            content += [("NextContinuationToken", _token(listing.last))] if listing.truncated else []
-        else:
-            content += [("Marker", key(after))]
-            content += [("NextMarker", key(listing.last))] if listing.truncated else []
-        content += [("MaxKeys", str(most))]
-        content += [("Delimiter", key(delimiter))] if delimiter else []
-        content += [("EncodingType", encoding)] if encoding else []
-        content += [("IsTruncated", "true" if listing.truncated else "false")]
-        content += [("Contents", _entry(stored, key(stored.key))) for stored in listing.objects]
-        content += [("CommonPrefixes", [("Prefix", key(common))]) for common in listing.prefixes]
-        return Reply(200, {"Content-Type": "application/xml"}, xml.document("ListBucketResult", NAMESPACE, content))
-
-    async def _fill(self, listing: Listing, bucket: str, after: str) -> None:
-        if listing.most == 0:
-            return
-        if listing.delimiter and after.endswith(listing.delimiter):
-            # The last page ended with a common prefix: everything below it is behind us.
-            after += _LAST
-        while True:
-            page, more = await self._index.page(bucket, listing.prefix, after, LIST_MAX)
-            for stored in page:
-                if stored.key <= after:
-                    continue
-                if stored.key.startswith(RESERVED):
-                    after = RESERVED + _LAST
-                    continue
-                if not listing.room:
-                    listing.truncated = True
-                    return
-                after = listing.add(stored)
-            if not more:
-                return
+    async def delete_many(self, call: Call, bucket: str) -> Reply:
+        """DeleteObjects: each key is asked about and told of by itself."""
+        if (call.content_length or 0) > DELETE_BODY_MAX:
+            raise AwsError("MaxMessageLengthExceeded", "Your request was too big.")
+        body = b"".join([chunk async for chunk in Upload(call, declared_hash(call)).chunks()])
+        keys, quiet = listed_keys(body)
+        await self._index.require(bucket)
+        allowed: list[str] = []
+        refused: list[tuple[str, xml.Content]] = []
+        for key in keys:
+            try:
+                names.check_key(key)
+                await call.authorize("s3:DeleteObject", f"arn:aws:s3:::{bucket}/{key}")
+                allowed.append(key)
+            except GatewayError as error:
+                code = error.code if isinstance(error, AwsError) else "AccessDenied"
+                refused.append(("Error", [("Key", key), ("Code", code), ("Message", error.message)]))
+        await self._index.delete(bucket, allowed)
+        told: list[tuple[str, xml.Content]] = [] if quiet else [("Deleted", [("Key", key)]) for key in allowed]
+        return document("DeleteResult", told + refused)
 
 
-class Listing:
-    """One page of keys and common prefixes, as it fills."""
-
-    def __init__(self, prefix: str, delimiter: str, most: int) -> None:
-        self.prefix, self.delimiter, self.most = prefix, delimiter, most
-        self.objects: list[storage_pb2.StoredObject] = []
-        self.prefixes: list[str] = []
-        self.truncated = False
-        self.last = ""
-
-    @property
-    def room(self) -> bool:
-        return len(self.objects) + len(self.prefixes) < self.most
-
-    def add(self, stored: storage_pb2.StoredObject) -> str:
-        """Takes an entry in; returns the key after which the listing goes on."""
-        rest = stored.key[len(self.prefix) :]
-        end = rest.find(self.delimiter) if self.delimiter else -1
-        if end < 0:
-            self.objects.append(stored)
-            self.last = stored.key
-            return stored.key
-        common = self.prefix + rest[: end + len(self.delimiter)]
-        self.prefixes.append(common)
-        self.last = common
-        return common + _LAST
+def listed_keys(body: bytes) -> tuple[list[str], bool]:
+    """The keys of DeleteObjects' body, and whether only failures are to be told. Raises AwsError(MalformedXML)."""
+    try:
+        root = xml.parse(body)
+    except xml.MalformedXml as error:
+        raise failures.malformed_xml() from error
+    keys = [entry.findtext("Key") or "" for entry in root.findall("Object")]
+    if root.tag != "Delete" or not all(keys) or not 1 <= len(keys) <= DELETE_KEYS_MAX:
+        raise failures.malformed_xml()
+    return list(dict.fromkeys(keys)), root.findtext("Quiet") == "true"
 
 
 def check_body_hash(call: Call, body: bytes) -> None:
@@ -266,53 +224,28 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
 
 
 def _headers(stored: storage_pb2.StoredObject) -> dict[str, str]:
-    modified = stored.last_modified.ToDatetime(tzinfo=UTC)
     headers = {
         "Content-Type": stored.content_type or "binary/octet-stream",
         "ETag": f'"{stored.etag}"',
-        "Last-Modified": format_datetime(modified.replace(microsecond=0), usegmt=True),
+        "Last-Modified": http_time(stored.last_modified),
         "Accept-Ranges": "bytes",
     }
     for name, value in stored.metadata.items():
-        headers[name[1:] if name.startswith(":") else f"x-amz-meta-{name}"] = value
+        if not name.startswith(":"):
+            headers[f"x-amz-meta-{name}"] = value
+        elif not name.startswith(_CHECKSUM):
+            headers[name[1:].title()] = value
     return headers
 
 
-def _condition(call: Call, stored: storage_pb2.StoredObject) -> int | None:
-    """The status where If-Match or If-None-Match forbid the answer."""
-    etag = f'"{stored.etag}"'
-    if (wanted := call.header("if-match")) and wanted not in ("*", etag, stored.etag):
-        raise AwsError("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
-    if (known := call.header("if-none-match")) and known in ("*", etag, stored.etag):
-        return 304
-    return None
+def _header_text(value: str) -> str:
+    """A parameter that becomes a header. Raises AwsError for line breaks and their like."""
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in value):
+        raise AwsError("InvalidArgument", "A response header can not hold control characters.")
+    return value.encode().decode("latin-1")
 
 
-def _entry(stored: storage_pb2.StoredObject, key: str) -> xml.Content:
-    modified = stored.last_modified.ToDatetime().isoformat(timespec="milliseconds") + "Z"
-    return [
-        ("Key", key),
-        ("LastModified", modified),
-        ("ETag", f'"{stored.etag}"'),
-        ("Size", str(stored.size_bytes)),
-        ("StorageClass", "STANDARD"),
-    ]
-
-
-def _max_keys(text: str | None) -> int:
-    if text is None:
-        return LIST_MAX
-    if not re.fullmatch(r"\d{1,9}", text):
-        raise AwsError("InvalidArgument", "Provided max-keys not an integer or within integer range")
-    return min(int(text), LIST_MAX)
-
-
-def _token(key: str) -> str:
-    return base64.urlsafe_b64encode(key.encode()).decode()
-
-
-def _untoken(token: str) -> str:
-    try:
-        return base64.b64decode(token.encode(), b"-_", validate=True).decode()
-    except (binascii.Error, ValueError) as error:
-        raise AwsError("InvalidArgument", "The continuation token provided is incorrect") from error
+def _range_holds(call: Call, stored: storage_pb2.StoredObject) -> bool:
+    """If-Range: the part is wanted only of what the reader has the rest of."""
+    wanted = call.header("if-range")
+    return not wanted or wanted in (f'"{stored.etag}"', http_time(stored.last_modified))

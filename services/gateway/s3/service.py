@@ -1,11 +1,12 @@
 """S3 behind the front door: which operation a request means, whether it is allowed, and who answers it.
 
-Path style only (`/bucket/key`). Operations that are not served answer NotImplemented with their name.
+Path style (`/bucket/key`), and virtual-host style where the Host is a bucket below one of our names. Operations that are not
+served answer NotImplemented with their name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 import grpc
@@ -15,8 +16,10 @@ from services.gateway.errors import GatewayError
 from services.gateway.message import Call, Reply
 from services.gateway.s3 import failures, names
 from services.gateway.s3.buckets import Buckets
+from services.gateway.s3.index import Index
+from services.gateway.s3.listing import Listings
 from services.gateway.s3.multipart import Multipart
-from services.gateway.s3.objects import Index, Objects
+from services.gateway.s3.objects import Objects
 
 if TYPE_CHECKING:
     from belvedere.blobs import BlobStore
@@ -25,9 +28,9 @@ Handler = Callable[[], Awaitable[Reply]]
 
 # Query parameters that make another operation of a request; what is not served is named.
 BUCKET_SUBRESOURCES = (
-    "accelerate", "acl", "analytics", "cors", "delete", "encryption", "intelligent-tiering", "inventory", "lifecycle",
+    "accelerate", "acl", "analytics", "cors", "encryption", "intelligent-tiering", "inventory", "lifecycle",
     "logging", "metrics", "notification", "object-lock", "ownershipControls", "policy", "policyStatus",
-    "publicAccessBlock", "replication", "requestPayment", "tagging", "uploads", "versioning", "versions", "website",
+    "publicAccessBlock", "replication", "requestPayment", "tagging", "versioning", "versions", "website",
 )  # fmt: skip
 OBJECT_SUBRESOURCES = ("acl", "attributes", "legal-hold", "restore", "retention", "select", "tagging", "torrent")
 
@@ -38,15 +41,18 @@ class S3Service:
     streams = True
     skew_s = 900
 
-    def __init__(self, channel: grpc.aio.Channel, blobs: BlobStore) -> None:
+    def __init__(self, channel: grpc.aio.Channel, blobs: BlobStore, host_names: Sequence[str]) -> None:
+        """`host_names`: by which clients reach the front door."""
         index = Index(channel)
+        self._host_names = (*host_names, "localhost")
         self._buckets = Buckets(index)
         self._objects = Objects(index, blobs)
-        self._multipart = Multipart(index, blobs)
+        self._listings = Listings(index)
+        self._multipart = Multipart(index, blobs, self._objects)
 
     async def handle(self, call: Call) -> Reply:
         """Raises GatewayError with S3's codes."""
-        place = names.parse(call.path)
+        place = names.parse(call.path, names.bucket_of_host(call.header("host"), self._host_names))
         names.check_query(call.query)
         if place.key:
             call.operation, action, handler = self._object_operation(call, place)
@@ -59,7 +65,8 @@ class S3Service:
             resource = "*"
         else:
             raise failures.not_implemented(f"{call.method} /")
-        await call.authorize(f"s3:{action}", resource)
+        if action:
+            await call.authorize(f"s3:{action}", resource)
         try:
             return await handler()
         except BelvedereError as error:
@@ -73,10 +80,13 @@ class S3Service:
         match call.method:
             case "PUT" if upload_id is not None:
                 number = call.parameter("partNumber") or ""
-                _no_copy(call, "UploadPartCopy")
+                if call.header("x-amz-copy-source"):
+                    copy_part = self._multipart.copy_part
+                    return "UploadPartCopy", "PutObject", lambda: copy_part(call, place, upload_id, number)
                 return "UploadPart", "PutObject", lambda: self._multipart.put_part(call, place, upload_id, number)
+            case "PUT" if call.header("x-amz-copy-source"):
+                return "CopyObject", "PutObject", lambda: self._objects.copy(call, place)
             case "PUT":
-                _no_copy(call, "CopyObject")
                 return "PutObject", "PutObject", lambda: self._objects.put(call, place)
             case "POST" if "uploads" in parameters:
                 return "CreateMultipartUpload", "PutObject", lambda: self._multipart.create(call, place)
@@ -89,7 +99,8 @@ class S3Service:
             case "DELETE":
                 return "DeleteObject", "DeleteObject", lambda: self._objects.delete(call, place)
             case "GET" if upload_id is not None:
-                raise failures.not_implemented("ListParts")
+                parts = self._multipart.list_parts
+                return "ListParts", "ListMultipartUploadParts", lambda: parts(call, place, upload_id)
             case "GET":
                 return "GetObject", "GetObject", lambda: self._objects.get(call, place)
             case "HEAD":
@@ -103,21 +114,22 @@ class S3Service:
         match call.method:
             case "GET" if "location" in parameters:
                 return "GetBucketLocation", "GetBucketLocation", lambda: self._buckets.location(call, bucket)
+            case "GET" if "uploads" in parameters:
+                uploads = self._multipart.list_uploads
+                return "ListMultipartUploads", "ListBucketMultipartUploads", lambda: uploads(call, bucket)
             case "GET":
                 name = "ListObjectsV2" if call.parameter("list-type") == "2" else "ListObjects"
-                return name, "ListBucket", lambda: self._objects.list(call, bucket)
+                return name, "ListBucket", lambda: self._listings.list(call, bucket)
             case "HEAD":
                 return "HeadBucket", "ListBucket", lambda: self._buckets.head(call, bucket)
             case "PUT":
                 return "CreateBucket", "CreateBucket", lambda: self._buckets.create(call, bucket)
             case "DELETE":
-                raise failures.not_implemented("DeleteBucket")
+                return "DeleteBucket", "DeleteBucket", lambda: self._buckets.delete(call, bucket)
+            case "POST" if "delete" in parameters:
+                # Policies are asked about every key by itself.
+                return "DeleteObjects", "", lambda: self._objects.delete_many(call, bucket)
         raise failures.not_implemented(f"{call.method} of a bucket")
 
     def failed(self, call: Call, error: GatewayError) -> Reply:
         return failures.reply(call, error)
-
-
-def _no_copy(call: Call, operation: str) -> None:
-    if call.header("x-amz-copy-source"):
-        raise failures.not_implemented(operation)
