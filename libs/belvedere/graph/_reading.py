@@ -14,10 +14,15 @@ import re
 from collections.abc import Sequence
 from typing import NoReturn
 
+import regex
+
 from belvedere.graph.errors import Problem
 
 NEAR_MISS = 0.85
 """Likeness (difflib ratio) from which an unknown field is taken for a misspelt one."""
+
+MATCH_TIMEOUT_S = 0.1
+"""For one value of up to a few hundred characters against one constraint; honest ones take microseconds."""
 
 _MISSING = object()
 
@@ -218,12 +223,24 @@ def literal_text(value: bool | int | float | str) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def compiled(pattern: str) -> re.Pattern[str] | None:
-    """A constraint's regular expression; None where it is none."""
+def is_expression(pattern: str) -> bool:
+    """Whether a constraint's text is a regular expression."""
     try:
-        return re.compile(pattern)
-    except (re.error, RecursionError, OverflowError):
-        return None
+        regex.compile(pattern)
+    except (regex.error, RecursionError, OverflowError):
+        return False
+    return True
+
+
+def meets(pattern: str, value: bool | int | float | str) -> bool:
+    """Whether the whole of a parameter's value matches a constraint. A text that is no expression constrains nothing;
+    one that takes longer than MATCH_TIMEOUT_S, as only one made to does, is not met."""
+    if not is_expression(pattern):
+        return True
+    try:
+        return regex.fullmatch(pattern, literal_text(value), timeout=MATCH_TIMEOUT_S) is not None
+    except TimeoutError:
+        return False
 
 
 def _alike(one: str, other: str) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from belvedere.graph._reading import Fields, Problems, Value, compiled, literal, load, shown
+from belvedere.graph._reading import Fields, Problems, Value, is_expression, literal, load, shown
 from belvedere.graph.errors import DocumentInvalid
 from belvedere.graph.resolved import Literal, PortType
 from belvedere.graph.view import ZERO
@@ -286,7 +286,7 @@ def _decorator(fields: Fields) -> Decorator:
         return Decorator()
     inner = fields.get("decorator").fields("title", "description", "constraintText", "constraintRegex")
     regex = inner.text("constraintRegex")
-    if regex and compiled(regex) is None:
+    if regex and not is_expression(regex):
         inner.problems.add(inner.at("constraintRegex"), f"{shown(regex)} is not a regular expression")
     return Decorator(inner.text("title"), inner.text("description"), inner.text("constraintText"), regex)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from belvedere.graph._reading import Problems, compiled, literal_text, shown
+from belvedere.graph._reading import Problems, meets, shown
 from belvedere.graph.application import LiteralNode
 from belvedere.graph.builtin import CAMERA_INPUTS
 from belvedere.graph.merge import Merged, MergedEdge, is_stand_in
@@ -75,8 +75,7 @@ def _check_room(item: MergedEdge, port: PackageInput, edges: list[Edge], problem
 def _check_value(item: MergedEdge, port: PackageInput, parameter: LiteralNode | None, problems: Problems) -> None:
     if parameter is None or not port.constraint_regex:
         return
-    pattern = compiled(port.constraint_regex)
-    if pattern is not None and pattern.fullmatch(literal_text(parameter.value)) is None:
+    if not meets(port.constraint_regex, parameter.value):
         problems.add(
             f"{parameter.place}.value",
             f"{shown(parameter.value)} is not allowed at {item.consumer}.{port.name}: "

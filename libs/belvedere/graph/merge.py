@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from belvedere.graph._reading import Problems, compiled, literal_text, shown
+from belvedere.graph._reading import Problems, meets, shown
 from belvedere.graph.application import (
     OVERRIDES,
     EdgeItem,
@@ -135,8 +135,7 @@ def _check_fit(old: ManifestNode, new: ManifestNode, place: str, problems: Probl
 
 def check_constraint(node: LiteralNode, regex: str, says: str, problems: Problems) -> None:
     """Records a problem where the node's value does not match a constraint as a whole."""
-    pattern = compiled(regex) if regex else None
-    if pattern is not None and pattern.fullmatch(literal_text(node.value)) is None:
+    if regex and not meets(regex, node.value):
         problems.add(f"{node.place}.value", f"{shown(node.value)} is not allowed: {says or 'it must match ' + regex}")
 
 

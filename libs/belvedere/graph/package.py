@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from belvedere.graph._reading import Fields, Problems, Value, clean_text, compiled, literal, load, shown
+from belvedere.graph._reading import Fields, Problems, Value, clean_text, is_expression, literal, load, shown
 from belvedere.graph.application import LITERAL_TYPES, NODE_NAME, VERSION, check_envelope
 from belvedere.graph.errors import DocumentInvalid
 from belvedere.graph.resolved import Entry, InputPort, Literal, OutputPort, PackageRef, PortType, TensorInput
@@ -294,7 +294,7 @@ def _input(item: Value) -> PackageInput:
         if default is None:
             fields.problems.add(fields.at("default"), f"{shown(given)} is no {type}")
     regex = fields.text("constraintRegex")
-    if regex and compiled(regex) is None:
+    if regex and not is_expression(regex):
         fields.problems.add(fields.at("constraintRegex"), f"{shown(regex)} is not a regular expression")
     return PackageInput(
         _port_name(fields),
