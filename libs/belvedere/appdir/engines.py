@@ -23,7 +23,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from belvedere.appdir.errors import EngineFailed
 
@@ -38,8 +38,8 @@ set -euo pipefail
 cd "$(buildah mount "$1")"
 find . -mindepth 1 \( -path './dev/*' -o -path './proc/*' -o -path './sys/*' \) -prune \
     -o \( -type f -o -type d -o -type l \) -printf '%P\0' | LC_ALL=C sort -z |
-    tar --create --file=- --null --verbatim-files-from --files-from=- --no-recursion --numeric-owner \
-        --format=pax --pax-option=delete=atime,delete=ctime
+    tar --create --file=- --no-recursion --numeric-owner --format=pax --pax-option=delete=atime,delete=ctime \
+        --null --verbatim-files-from --files-from=-
 """
 """Sorted, and without access times: an unchanged image gives the same bytes. Devices and sockets have no place in it."""
 
@@ -69,8 +69,8 @@ class Engine(ABC):
 
     @abstractmethod
     def exported(self, image: str) -> contextlib.AbstractContextManager[IO[bytes]]:
-        """The image's root filesystem as a tar stream. Raises EngineFailed, also at the end of the block when the
-        stream turns out to be cut."""
+        """The image's root filesystem as a tar stream. Raises EngineFailed; reading raises it instead of saying that
+        the stream ended where it was only cut."""
 
     def _run(self, command: Sequence[str], say: Say, stdin: IO[bytes] | None = None) -> None:
         last: collections.deque[str] = collections.deque(maxlen=_LAST_LINES)
@@ -115,17 +115,36 @@ class Engine(ABC):
             tempfile.TemporaryFile() as errors,
             subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as process,
         ):
-            assert process.stdout is not None
+
+            def check() -> None:
+                if process.wait():
+                    errors.seek(0)
+                    lines = errors.read().decode(errors="replace").splitlines()
+                    raise EngineFailed(self.name, command, process.returncode, tuple(lines[-_LAST_LINES:]))
+
             try:
-                yield process.stdout
+                yield cast("IO[bytes]", _Whole(process, check))
             except BaseException:
                 process.kill()
                 raise
-            process.stdout.close()
-            if process.wait():
-                errors.seek(0)
-                lines = errors.read().decode(errors="replace").splitlines()
-                raise EngineFailed(self.name, command, process.returncode, tuple(lines[-_LAST_LINES:]))
+
+
+class _Whole:
+    """What a process writes: its end is told only once the process has ended well."""
+
+    def __init__(self, process: subprocess.Popen[bytes], check: Callable[[], None]) -> None:
+        assert process.stdout is not None
+        self._output = process.stdout
+        self._check = check
+
+    def read(self, count: int) -> bytes:
+        data = self._output.read(count)
+        if not data:
+            self._check()
+        return data
+
+    def fileno(self) -> int:
+        return self._output.fileno()
 
 
 class Docker(Engine):
@@ -151,6 +170,7 @@ class Docker(Engine):
             return
         with self._stream(["tar", "--create", "--file=-", "--numeric-owner", "--directory", str(base), "."]) as tar:
             self._run(["docker", "import", "-", image], say, stdin=tar)
+            tar.read(1)  # nothing is left, or the stream was cut
 
     def build(self, context: Path, dockerfile: Path, name: str, say: Say) -> str:
         tag = f"{IMAGE_PREFIX}/{name}"

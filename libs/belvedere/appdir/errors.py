@@ -84,7 +84,7 @@ class EngineFailed(AppFolderError):
     def __init__(self, engine: str, command: Sequence[str], status: int | None, lines: tuple[str, ...]) -> None:
         said = "".join(f"\n    {line}" for line in lines if line)
         how = "did not answer" if status is None else f"ended with status {status}"
-        super().__init__(f"{engine}: `{' '.join(command[:3])} …` {how}{':' if said else ''}{said}")
+        super().__init__(f"{engine}: `{' '.join(command[:2])} …` {how}{':' if said else ''}{said}")
         self.engine = engine
         self.status = status
         self.lines = lines

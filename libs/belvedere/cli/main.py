@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from belvedere.cli import appliance, awsmodel, camera, cloud, demo
+from belvedere.cli import app, appliance, awsmodel, camera, cloud, demo
 from belvedere.cli.errors import CliError
 
 
@@ -67,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--username", default="camera")
     serve.add_argument("--password-file", type=Path, help="file with the password; without it one is made and printed")
     serve.set_defaults(run=camera.serve)
+
+    app.add_arguments(commands)
 
     model = commands.add_parser("aws-model", help="the Panorama API for today's AWS CLI and boto3").add_subparsers(
         required=True, metavar="COMMAND"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from belvedere.appdir import AppFolder, add_model_asset, build_container_asset
+from belvedere.appdir import AppFolder, CameraNode, add_model_asset, build_container_asset, overrides_document
 from belvedere.chassis.edge import ask
 from belvedere.chassis.process import Child
 from belvedere.chassis.secret import Secret
@@ -121,7 +121,8 @@ class Demo:
         self._say(f"camera registered: {_without_password(camera_url)}")
         await asyncio.to_thread(account.register_packages, app)
         self._say(f"packages registered: {', '.join(package.name for package in app.packages())}")
-        overrides = _overrides(account.account_id)
+        camera = CameraNode(account.account_id, CAMERA_PACKAGE, "1.0", CAMERA_PACKAGE)
+        overrides = overrides_document({CAMERA_NODE: [camera]})
         first = await asyncio.to_thread(account.deploy, "people_counter", device_id, app, overrides)
         await asyncio.to_thread(account.wait_running, first.instance_id, self._say_status)
         cold_s = await self._deploy_seconds(first)
@@ -353,26 +354,6 @@ class Demo:
 
     def _say_status(self, text: str) -> None:
         self._say(f"application: {text}")
-
-
-def _overrides(account_id: str) -> dict[str, Any]:
-    """The overrides document that puts the registered camera in the place of the graph's abstract one."""
-    return {
-        "nodeGraphOverrides": {
-            "envelopeVersion": "2021-01-01",
-            "packages": [{"name": f"{account_id}::{CAMERA_PACKAGE}", "version": "1.0"}],
-            "nodes": [
-                {
-                    "name": CAMERA_PACKAGE,
-                    "interface": f"{account_id}::{CAMERA_PACKAGE}.{CAMERA_PACKAGE}",
-                    "overridable": True,
-                    "overrideMandatory": False,
-                    "launch": "onAppStart",
-                }
-            ],
-            "nodeOverrides": [{"replace": CAMERA_NODE, "with": [{"name": CAMERA_PACKAGE}]}],
-        }
-    }
 
 
 def _without_password(url: str) -> str:
