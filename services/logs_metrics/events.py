@@ -24,7 +24,7 @@ from belvedere.bus.jetstream import StoredMessage, consume
 from belvedere.chassis.database import Database
 from belvedere.chassis.errors import Invalid
 from belvedere.chassis.logs import get_logger
-from services.logs_metrics import logs, metrics, rules
+from services.logs_metrics import alarms, logs, metrics, rules
 from services.logs_metrics.logs import NewEvent, StreamKey
 from services.logs_metrics.metrics import NewDatum
 from services.logs_metrics.settings import Settings
@@ -109,9 +109,11 @@ class Intake:
         async with self._database.session() as session, session.begin():
             for key, new in events.items():
                 stream_id = self._stream_ids.get(key)
-                if stream_id is None:
-                    stream_id = fresh[key] = await logs.ensure_stream(session, key, now_ms)
-                await logs.append(session, stream_id, new, now_ms)
+                if stream_id is not None and await logs.append(session, stream_id, new, now_ms):
+                    continue
+                # Not written to yet, or removed since then.
+                fresh[key] = await logs.ensure_stream(session, key, now_ms)
+                await logs.append(session, fresh[key], new, now_ms)
         self._stream_ids.update(fresh)
         self.stats.entries += sum(map(len, events.values()))
         for message in taken:
@@ -202,6 +204,7 @@ class Trimmer:
             async with self._database.session() as session, session.begin():
                 removed = await logs.trim(session, now_s * 1000, self._settings.log_retention_days)
                 removed += await metrics.trim(session, now_s, self._settings.metric_retention_days)
+                await alarms.trim_history(session, now_s * 1000)
             total += removed
             if removed == 0:
                 return total
@@ -223,7 +226,7 @@ def _log_entry(device: str, entry: Any) -> tuple[str, str, NewEvent] | None:
         rules.check_stream(stream)
     except Invalid:
         return None
-    return group, stream, NewEvent(timestamp, message[: rules.MAX_EVENT_BYTES], sequence, sequence)
+    return group, stream, NewEvent(timestamp, message[: rules.MAX_DEVICE_EVENT_CHARACTERS], sequence, sequence)
 
 
 def _datum(item: Any) -> NewDatum | None:

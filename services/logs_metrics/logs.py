@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, literal, tuple_
+from sqlalchemy import ColumnElement, String, case, cast, func, literal, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import SQLModel, col, delete, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -20,6 +20,8 @@ READ_CHUNK = 500
 TRIM_CHUNK = 5_000
 """Events removed in one transaction, so that writers wait only for moments."""
 DAY_MS = 24 * 3600 * 1000
+DETACHED = ""
+"""Group of streams that were removed: no real one has that name."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,27 @@ async def ensure_stream(session: AsyncSession, key: StreamKey, now_ms: int) -> i
     return found.id
 
 
-async def append(session: AsyncSession, stream_id: int, events: Sequence[NewEvent], now_ms: int) -> None:
-    """Writes events; those whose `origin` is there already are left out."""
+async def append(session: AsyncSession, stream_id: int, events: Sequence[NewEvent], now_ms: int) -> bool:
+    """Writes events; those whose `origin` is there already are left out. False where the stream is gone."""
     if not events:
-        return
+        return True
+    first, last = min(e.timestamp_ms for e in events), max(e.timestamp_ms for e in events)
+    first_known, last_known = (
+        func.coalesce(StreamRow.first_event_ms, first),
+        func.coalesce(StreamRow.last_event_ms, last),
+    )
+    stands = await session.exec(
+        update(StreamRow)
+        .where(col(StreamRow.id) == stream_id, col(StreamRow.group_name) != DETACHED)
+        .values(
+            first_event_ms=_least(first_known, first),
+            last_event_ms=_greatest(last_known, last),
+            last_ingestion_ms=now_ms,
+            stored_bytes=StreamRow.stored_bytes + sum(len(e.message) + 26 for e in events),
+        )
+    )
+    if stands.rowcount == 0:
+        return False
     rows = [
         {
             "stream_id": stream_id,
@@ -96,21 +115,7 @@ async def append(session: AsyncSession, stream_id: int, events: Sequence[NewEven
         for event in events
     ]
     await session.exec(insert_ignoring(session, EventRow), params=rows)
-    first, last = min(e.timestamp_ms for e in events), max(e.timestamp_ms for e in events)
-    first_known, last_known = (
-        func.coalesce(StreamRow.first_event_ms, first),
-        func.coalesce(StreamRow.last_event_ms, last),
-    )
-    await session.exec(
-        update(StreamRow)
-        .where(col(StreamRow.id) == stream_id)
-        .values(
-            first_event_ms=_least(first_known, first),
-            last_event_ms=_greatest(last_known, last),
-            last_ingestion_ms=now_ms,
-            stored_bytes=StreamRow.stored_bytes + sum(len(e.message) + 26 for e in events),
-        )
-    )
+    return True
 
 
 def _least(known: ColumnElement[int], value: int) -> ColumnElement[int]:
@@ -197,30 +202,64 @@ async def stored_bytes(session: AsyncSession, account: str, region: str, groups:
     return {name: int(size) for name, size in rows.all()}
 
 
+async def detach(session: AsyncSession, account: str, region: str, group: str, stream: str | None = None) -> int:
+    """Takes one stream, or all, out of a group; returns how many. Their events go a little at a time, by `trim`: a large
+    group would keep all writers waiting."""
+    of_group = (
+        col(StreamRow.account) == account,
+        col(StreamRow.region) == region,
+        col(StreamRow.group_name) == group,
+    )
+    gone = update(StreamRow).where(*of_group)
+    if stream is not None:
+        gone = gone.where(col(StreamRow.name) == stream)
+    return int((await session.exec(gone.values(group_name=DETACHED, name=cast(col(StreamRow.id), String)))).rowcount)
+
+
 async def trim(session: AsyncSession, now_ms: int, default_days: int) -> int:
-    """Removes up to TRIM_CHUNK events that are older than their group's retention; returns how many."""
+    """Removes up to TRIM_CHUNK events of one stream that are past their group's retention, or whose stream was removed;
+    returns how many rows, 0 when there are none left."""
+    gone = (await session.exec(select(StreamRow.id).where(StreamRow.group_name == DETACHED).limit(1))).first()
+    if gone is not None:
+        removed, _ = await _remove(session, gone, None)
+        if removed < TRIM_CHUNK:
+            await session.exec(delete(StreamRow).where(col(StreamRow.id) == gone))
+            removed += 1
+        return removed
     days = func.coalesce(GroupRow.retention_days, default_days)
     old = (
         await session.exec(
-            select(EventRow.id, EventRow.stream_id, func.length(EventRow.message))
-            .join(StreamRow, col(StreamRow.id) == col(EventRow.stream_id))
+            select(StreamRow.id, days)
             .join(
                 GroupRow,
                 (col(GroupRow.account) == StreamRow.account)
                 & (col(GroupRow.region) == StreamRow.region)
                 & (col(GroupRow.name) == StreamRow.group_name),
             )
-            .where(EventRow.timestamp_ms < now_ms - days * DAY_MS)
-            .limit(TRIM_CHUNK)
+            .where(col(StreamRow.first_event_ms) < now_ms - days * DAY_MS)
+            .limit(1)
         )
-    ).all()
-    if not old:
+    ).first()
+    if old is None:
         return 0
-    await session.exec(delete(EventRow).where(col(EventRow.id).in_([row for row, _, _ in old])))
-    freed: dict[int, int] = {}
-    for _, stream_id, length in old:
-        freed[stream_id] = freed.get(stream_id, 0) + length + 26
-    for stream_id, size in freed.items():
-        remaining = StreamRow.stored_bytes - size
-        await session.exec(update(StreamRow).where(col(StreamRow.id) == stream_id).values(stored_bytes=remaining))
-    return len(old)
+    stream_id, kept_days = old
+    assert stream_id is not None
+    removed, freed = await _remove(session, stream_id, now_ms - int(kept_days) * DAY_MS)
+    first = select(func.min(EventRow.timestamp_ms)).where(EventRow.stream_id == stream_id).scalar_subquery()
+    await session.exec(
+        update(StreamRow)
+        .where(col(StreamRow.id) == stream_id)
+        .values(first_event_ms=first, stored_bytes=StreamRow.stored_bytes - freed)
+    )
+    # One at least: the stream has been looked at, and its first event is known again.
+    return max(removed, 1)
+
+
+async def _remove(session: AsyncSession, stream_id: int, before_ms: int | None) -> tuple[int, int]:
+    """(events removed, their bytes): the oldest TRIM_CHUNK of the stream at most."""
+    oldest = select(EventRow.id, func.length(EventRow.message)).where(EventRow.stream_id == stream_id)
+    if before_ms is not None:
+        oldest = oldest.where(EventRow.timestamp_ms < before_ms)
+    rows = (await session.exec(oldest.order_by(col(EventRow.timestamp_ms)).limit(TRIM_CHUNK))).all()
+    await session.exec(delete(EventRow).where(col(EventRow.id).in_([row for row, _ in rows])))
+    return len(rows), sum(length + 26 for _, length in rows)

@@ -6,8 +6,9 @@ count.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import case, func
+from sqlalchemy import Select, case, func, literal
 from sqlalchemy import select as select_columns
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import col, delete, select
@@ -155,12 +156,38 @@ async def statistics(
     session: AsyncSession, metric_id: int, *, start_s: int, end_s: int, period_s: int, unit: str
 ) -> list[Point]:
     """One point a period and unit that has values, oldest first; periods begin at multiples of `period_s`. Start in,
-    end out."""
+    end out; empty `unit`: every one."""
     begin = (col(DatumRow.timestamp_s) - col(DatumRow.timestamp_s) % period_s).label("begin")
+    query = _summed(metric_id, start_s, end_s, unit, begin, col(DatumRow.unit)).order_by(begin)
+    rows = (await (await session.connection()).execute(query)).all()
+    return [_point(*row) for row in rows]
+
+
+async def series(
+    session: AsyncSession,
+    metric_id: int,
+    *,
+    start_s: int,
+    end_s: int,
+    period_s: int,
+    unit: str,
+    ascending: bool,
+    most: int,
+) -> list[Point]:
+    """As `statistics`, but one point a period whatever its values' units, and the first `most` of them."""
+    begin = (col(DatumRow.timestamp_s) - col(DatumRow.timestamp_s) % period_s).label("begin")
+    query = _summed(metric_id, start_s, end_s, unit, begin, literal(unit))
+    rows = await (await session.connection()).execute(
+        query.order_by(begin.asc() if ascending else begin.desc()).limit(most)
+    )
+    return [_point(*row) for row in rows.all()]
+
+
+def _summed(metric_id: int, start_s: int, end_s: int, unit: str, begin: Any, of_unit: Any) -> Select[Any]:
     query = (
         select_columns(
             begin,
-            col(DatumRow.unit),
+            of_unit,
             func.sum(DatumRow.sum),
             func.min(DatumRow.minimum),
             func.max(DatumRow.maximum),
@@ -171,13 +198,13 @@ async def statistics(
             col(DatumRow.timestamp_s) >= start_s,
             col(DatumRow.timestamp_s) < end_s,
         )
-        .group_by(begin, col(DatumRow.unit))
-        .order_by(begin)
+        .group_by(begin, of_unit)
     )
-    if unit:
-        query = query.where(col(DatumRow.unit) == unit)
-    rows = (await (await session.connection()).execute(query)).all()
-    return [Point(int(row[0]), str(row[1]), float(row[2]), float(row[3]), float(row[4]), float(row[5])) for row in rows]
+    return query.where(col(DatumRow.unit) == unit) if unit else query
+
+
+def _point(start_s: int, unit: str, total: float, minimum: float, maximum: float, sample_count: float) -> Point:
+    return Point(int(start_s), unit, float(total), float(minimum), float(maximum), float(sample_count))
 
 
 async def trim(session: AsyncSession, now_s: int, days: int) -> int:

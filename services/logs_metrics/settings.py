@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from belvedere.chassis.secret import Secret
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -13,6 +15,9 @@ class Settings:
     """Metric data are removed after so many days; a metric without data is gone."""
     trim_interval_s: float = 600.0
     """Time between two removals."""
+    alarm_webhooks: Secret[str] | None = None
+    """Addresses (http or https, separated by spaces) that a change of an alarm is posted to, as JSON of the shape that
+    Amazon SNS delivers; none: nothing is posted. Whoever knows them can post there: they are not logged."""
     batch_messages: int = 64
     """Most messages of appliances that one transaction takes."""
     unknown_device_retry_s: float = 0.5

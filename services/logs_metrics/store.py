@@ -97,6 +97,53 @@ class DatumRow(Row, table=True):
     sample_count: float
 
 
+class AlarmRow(Row, table=True):
+    """An alarm: what it watches, and its state. Times are unix milliseconds."""
+
+    __tablename__ = "alarm"
+    account: str = Field(primary_key=True)
+    region: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    namespace: str
+    metric_name: str
+    dimensions: str
+    """rules.dimensions_key"""
+    period_s: int
+    statistic: int
+    unit: str
+    evaluation_periods: int
+    datapoints_to_alarm: int
+    """0: all of the evaluation periods."""
+    threshold: float
+    comparison: int
+    missing_data: int
+    description: str
+    actions_enabled: bool
+    actions: str
+    """JSON: {state: [ARN]}"""
+    configured_ms: int = Field(sa_type=BigInteger)
+    state: int
+    reason: str
+    reason_data: str
+    updated_ms: int = Field(sa_type=BigInteger)
+    transitioned_ms: int = Field(sa_type=BigInteger)
+
+
+class HistoryRow(Row, table=True):
+    """What happened to an alarm."""
+
+    __tablename__ = "alarm_history"
+    __table_args__: ClassVar = (Index("alarm_history_order", "account", "region", "at_ms", "id"),)
+    id: int | None = Field(default=None, primary_key=True, sa_type=BIG_KEY)
+    account: str
+    region: str
+    name: str
+    at_ms: int = Field(sa_type=BigInteger)
+    kind: int
+    summary: str
+    data: str
+
+
 class ConsumedRow(Row, table=True):
     """A message of stream UP_METRICS whose values are already in: written in their transaction, so that none counts
     twice."""

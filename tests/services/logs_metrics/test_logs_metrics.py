@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from sqlmodel import select
 
 from belvedere.bus import subjects
 from belvedere.bus.event import Event
@@ -18,6 +19,7 @@ from belvedere.v1 import logs_metrics_pb2 as pb
 from belvedere.v1 import logs_metrics_pb2_grpc as pb_grpc
 from services.logs_metrics.events import Trimmer
 from services.logs_metrics.settings import Settings
+from services.logs_metrics.store import EventRow
 from tests.support.cloud import ACCOUNT, REGION, RunningCloud, running_cloud
 
 DEVICE = "device-aaaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -149,10 +151,11 @@ async def test_reading_forward_ends_with_the_token_that_was_sent(cloud: RunningC
 
 async def test_groups_and_streams_are_listed_a_page_at_a_time(cloud: RunningCloud) -> None:
     logs = pb_grpc.LogsServiceStub(cloud.channel)
+    start = now_ms()
     for n in range(5):
         await logs.CreateLogGroup(pb.CreateLogGroupRequest(group=f"app/{n}"))
         await logs.CreateLogStream(pb.CreateLogStreamRequest(group="app/0", stream=f"s{n}"))
-        event = pb.LogEvent(timestamp_ms=1000 - n, message="x")
+        event = pb.LogEvent(timestamp_ms=start - n, message="x")
         await logs.PutLogEvents(pb.PutLogEventsRequest(group="app/0", stream=f"s{n}", events=[event]))
     names: list[str] = []
     token = ""
@@ -272,14 +275,43 @@ async def test_metrics_are_told_apart_by_their_dimensions(cloud: RunningCloud) -
 
 async def test_what_is_past_its_retention_is_removed_and_nothing_else(cloud: RunningCloud) -> None:
     logs = pb_grpc.LogsServiceStub(cloud.channel)
-    await logs.CreateLogGroup(pb.CreateLogGroupRequest(group="g"))
-    await logs.CreateLogStream(pb.CreateLogStreamRequest(group="g", stream="s"))
+    await provisioned(cloud)
     day = 24 * 3600 * 1000
-    events = [pb.LogEvent(timestamp_ms=now_ms() - age * day, message=f"{age} days") for age in (15, 13, 0)]
-    await logs.PutLogEvents(pb.PutLogEventsRequest(group="g", stream="s", events=events))
+    old = [entry(n, f"{age} days") | {"timestamp_ms": now_ms() - age * day} for n, age in enumerate((15, 13, 0))]
+    await send_logs(cloud, *old)
+    await until(lambda: _equal(messages(cloud), ["15 days", "13 days", "0 days"]))
+    trimmer = Trimmer(cloud.runtime.database("logs_metrics"), Settings(), cloud.runtime.clock)
+    await trimmer.trim()
+    assert await messages(cloud) == ["13 days", "0 days"]
+    await logs.PutRetentionPolicy(pb.PutRetentionPolicyRequest(group=GROUP, days=1))
+    await trimmer.trim()
+    assert await messages(cloud) == ["0 days"]
+    (group,) = (await logs.DescribeLogGroups(pb.DescribeLogGroupsRequest())).groups
+    assert (group.retention_days, group.stored_bytes) == (1, len("0 days") + 26)
+    streams = await logs.DescribeLogStreams(pb.DescribeLogStreamsRequest(group=GROUP))
+    assert streams.streams[0].first_event_ms == old[2]["timestamp_ms"]
+
+
+async def test_a_removed_group_takes_its_events_along_and_its_device_makes_it_anew(cloud: RunningCloud) -> None:
+    logs = pb_grpc.LogsServiceStub(cloud.channel)
+    await provisioned(cloud)
+    await send_logs(cloud, *(entry(n, f"old {n}") for n in range(3)))
+    await until(lambda: _equal(messages(cloud), ["old 0", "old 1", "old 2"]))
+    await logs.DeleteLogGroup(pb.DeleteLogGroupRequest(group=GROUP))
+    assert not (await logs.DescribeLogGroups(pb.DescribeLogGroupsRequest())).groups
+    with pytest.raises(NotFound):
+        await logs.DeleteLogGroup(pb.DeleteLogGroupRequest(group=GROUP))
+    await send_logs(cloud, entry(9, "new"))
+    await until(lambda: _equal(messages(cloud), ["new"]))
     database = cloud.runtime.database("logs_metrics")
-    assert await Trimmer(database, Settings(), cloud.runtime.clock).trim() == 1
-    assert await messages(cloud, "g", "s") == ["13 days", "0 days"]
+    assert await Trimmer(database, Settings(), cloud.runtime.clock).trim() == 3 + 1, "the events and their stream"
+    async with database.session(read_only=True) as session:
+        left = (await session.exec(select(EventRow.message))).all()
+    assert left == ["new"]
+    await logs.DeleteLogStream(pb.DeleteLogStreamRequest(group=GROUP, stream="occ_log"))
+    with pytest.raises(NotFound):
+        await logs.DeleteLogStream(pb.DeleteLogStreamRequest(group=GROUP, stream="occ_log"))
+    assert await messages(cloud) == []
 
 
 async def test_a_restart_keeps_everything_and_takes_up_where_it_was(tmp_path: Path) -> None:
