@@ -24,7 +24,7 @@ SOFTWARE_MAX = 255
 SEAL_KEY_BYTES = 32
 SIGNATURE_SKEW_S = 300
 SIGNATURE_SCHEME = "Belvedere-Device"
-REBOOTING = "REBOOTING"
+REBOOTING, ONLINE, OFFLINE, LEASE_EXPIRED = "REBOOTING", "ONLINE", "OFFLINE", "LEASE_EXPIRED"
 NOT_AVAILABLE = "NOT_AVAILABLE"
 """What CurrentSoftware says until the device has said it."""
 
@@ -40,6 +40,10 @@ class Provisioning(StrEnum):
     """Was connected at least once."""
 
 
+STATUSES = (Provisioning.AWAITING_PROVISIONING, Provisioning.PENDING, ONLINE, OFFLINE, LEASE_EXPIRED, REBOOTING)
+"""Every DeviceAggregatedStatus that a device gets here."""
+
+
 @dataclass(frozen=True)
 class DeviceState:
     """What a device's status follows from."""
@@ -50,17 +54,21 @@ class DeviceState:
     rebooting: bool = False
 
 
-def aggregated_status(state: DeviceState, now: datetime) -> str:
-    """DeviceAggregatedStatus of the API, without its prefix."""
+def standing(state: DeviceState) -> str:
+    """What of a device's status is in its row: all but that a lease expires by itself."""
     if state.provisioning is not Provisioning.SUCCEEDED:
         return state.provisioning.value
     if state.rebooting:
         return REBOOTING
-    if state.connected:
-        return "ONLINE"
-    if state.lease_expires is not None and state.lease_expires <= now:
-        return "LEASE_EXPIRED"
-    return "OFFLINE"
+    return ONLINE if state.connected else OFFLINE
+
+
+def aggregated_status(state: DeviceState, now: datetime) -> str:
+    """DeviceAggregatedStatus of the API, without its prefix."""
+    found = standing(state)
+    if found == OFFLINE and state.lease_expires is not None and state.lease_expires <= now:
+        return LEASE_EXPIRED
+    return found
 
 
 def connection_status(state: DeviceState) -> str:

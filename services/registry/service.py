@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from belvedere.bus.kv import KeyValue
 from belvedere.chassis import outbox
 from belvedere.chassis.context import caller
 from belvedere.chassis.database import Database
-from belvedere.chassis.errors import Conflict, NotFound, QuotaExceeded, Unavailable
+from belvedere.chassis.errors import Conflict, Invalid, NotFound, QuotaExceeded, Unavailable
 from belvedere.chassis.ids import new_id
 from belvedere.chassis.page import cut, decode_token, encode_token, page_size
 from belvedere.chassis.runtime import Runtime
@@ -28,10 +28,11 @@ from belvedere.chassis.tags import add_tags, check_tags, remove_tags
 from belvedere.fleet import ReportedVideo
 from belvedere.v1 import registry_pb2 as pb
 from belvedere.v1 import registry_pb2_grpc
-from services.registry import events, rules, store, wire
+from services.registry import events, listing, rules, store, wire
 from services.registry.device_port import DevicePort
 from services.registry.enrolment import Addresses, Enrolment, bundle, new_token, viewer_root
 from services.registry.issuing import Issuer, new_account
+from services.registry.listing import SortBy, Wanted
 from services.registry.presence import Presence
 from services.registry.settings import ENV, Settings
 from services.registry.store import DeviceRow
@@ -111,20 +112,24 @@ class RegistryHandlers(registry_pb2_grpc.RegistryServiceServicer):
         size = page_size(request.max_results)
         filters = [request.name_filter, request.device_aggregated_status_filter, request.sort_by, request.sort_order]
         after = decode_token(request.next_token, "ListDevices", filters)
+        sort_by, descending = _order(request)
+        wanted = Wanted(
+            account=who.account,
+            region=who.region,
+            now=now,
+            sort_by=sort_by,
+            descending=descending,
+            size=size + 1,
+            status=wire.status_name(request.device_aggregated_status_filter),
+            name_front=request.name_filter,
+            after=None if after is None else _place(after, sort_by),
+        )
         async with self._database.session(read_only=True) as session:
-            rows = await store.in_account(session, who.account, who.region, name_front=request.name_filter)
-        wanted = request.device_aggregated_status_filter
-        found = [row for row in rows if not wanted or wire.aggregated(row, now) == wanted]
-        key, descending = _order(request, now)
-        found.sort(key=key, reverse=descending)
-        if after is not None:
-            place = (str(after["key"]), str(after["id"]))
-            found = [row for row in found if (key(row) < place if descending else key(row) > place)]
-        page, more = cut(found[: size + 1], size)
+            page, more = cut(await listing.page(session, wanted), size)
         token = None
         if more:
-            last_key, last_id = key(page[-1])
-            token = encode_token({"key": last_key, "id": last_id}, "ListDevices", filters)
+            last = {"key": listing.key_of(page[-1], sort_by, now), "id": page[-1].device_id}
+            token = encode_token(last, "ListDevices", filters)
         return pb.ListDevicesResponse(devices=[wire.item(row, now) for row in page], next_token=token)
 
     async def UpdateDeviceMetadata(
@@ -212,17 +217,30 @@ async def _device(session: AsyncSession, device_id: str) -> DeviceRow:
     return row
 
 
-def _order(request: pb.ListDevicesRequest, now: datetime) -> tuple[Callable[[DeviceRow], tuple[str, str]], bool]:
+SORTS: Mapping[int, SortBy] = {
+    pb.LIST_DEVICES_SORT_BY_DEVICE_ID: SortBy.DEVICE_ID,
+    pb.LIST_DEVICES_SORT_BY_NAME: SortBy.NAME,
+    pb.LIST_DEVICES_SORT_BY_DEVICE_AGGREGATED_STATUS: SortBy.STATUS,
+}
+
+
+def _order(request: pb.ListDevicesRequest) -> tuple[SortBy, bool]:
     """How a list is sorted, and whether backwards. The API's default: newest first; other columns ascending."""
-    columns: dict[int, Callable[[DeviceRow], str]] = {
-        pb.LIST_DEVICES_SORT_BY_DEVICE_ID: lambda row: row.device_id,
-        pb.LIST_DEVICES_SORT_BY_NAME: lambda row: row.name,
-        pb.LIST_DEVICES_SORT_BY_DEVICE_AGGREGATED_STATUS: lambda row: rules.aggregated_status(row.state, now),
-    }
-    column = columns.get(request.sort_by)
-    descending = request.sort_order == pb.SORT_ORDER_DESCENDING if request.sort_order else column is None
-    chosen = column or (lambda row: row.created.isoformat(timespec="microseconds"))
-    return lambda row: (chosen(row), row.device_id), descending
+    sort_by = SORTS.get(request.sort_by, SortBy.CREATED)
+    if request.sort_order:
+        return sort_by, request.sort_order == pb.SORT_ORDER_DESCENDING
+    return sort_by, request.sort_by not in SORTS
+
+
+def _place(cursor: dict[str, Any], sort_by: SortBy) -> tuple[str, str]:
+    """A token's (key, id). Raises Invalid for one that somebody made up."""
+    try:
+        key, device_id = str(cursor["key"]), str(cursor["id"])
+        if sort_by is SortBy.CREATED:
+            datetime.fromisoformat(key).astimezone(UTC)
+    except (KeyError, ValueError, OverflowError) as error:
+        raise Invalid("NextToken is not valid.", fields=[("NextToken", "not valid")]) from error
+    return key, device_id
 
 
 def create(runtime: Runtime) -> Service:

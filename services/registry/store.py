@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, LargeBinary, UniqueConstraint, func
+from sqlalchemy import JSON, Index, LargeBinary, UniqueConstraint, event, func
 from sqlalchemy.orm import registry
-from sqlmodel import Field, SQLModel, col, select
+from sqlmodel import Field, SQLModel, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from belvedere.chassis.database import UtcDateTime
@@ -24,7 +24,15 @@ class DeviceRow(Row, table=True):
     """One device."""
 
     __tablename__ = "device"
-    __table_args__ = (UniqueConstraint("account", "region", "name"),)
+    __table_args__ = (
+        UniqueConstraint("account", "region", "name"),
+        # One for each order of ListDevices, and each with a status: services.registry.listing walks them.
+        Index("device_by_created", "account", "region", "created", "device_id"),
+        Index("device_by_id", "account", "region", "device_id"),
+        Index("device_by_standing_created", "account", "region", "standing", "created", "device_id"),
+        Index("device_by_standing_id", "account", "region", "standing", "device_id"),
+        Index("device_by_standing_name", "account", "region", "standing", "name"),
+    )
     device_id: str = Field(primary_key=True, max_length=64)
     account: str = Field(max_length=12)
     region: str = Field(max_length=64)
@@ -34,6 +42,8 @@ class DeviceRow(Row, table=True):
     networking_configuration: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     created: datetime = Field(sa_type=UtcDateTime)
     updated: datetime = Field(sa_type=UtcDateTime)
+    standing: str = Field(default="", max_length=32)
+    """`rules.standing` of this row, set whenever it is written."""
     provisioning: str = Field(default=Provisioning.AWAITING_PROVISIONING.value, max_length=32)
     token_hash: str = Field(max_length=64)
     token_expires: datetime = Field(sa_type=UtcDateTime)
@@ -67,14 +77,12 @@ class DeviceRow(Row, table=True):
         return DeviceState(Provisioning(self.provisioning), self.connected, self.lease_expires, rebooting)
 
 
-async def in_account(
-    session: AsyncSession, account: str, region: str, *, name_front: str | None = None
-) -> Sequence[DeviceRow]:
-    """All devices of an account and region; those whose name begins with `name_front`."""
-    query = select(DeviceRow).where(DeviceRow.account == account, DeviceRow.region == region)
-    if name_front:
-        query = query.where(col(DeviceRow.name).startswith(name_front, autoescape=True))
-    return (await session.exec(query)).all()
+def _note_standing(_: Any, __: Any, row: DeviceRow) -> None:
+    row.standing = rules.standing(row.state)
+
+
+for _moment in ("before_insert", "before_update"):
+    event.listen(DeviceRow, _moment, _note_standing)
 
 
 async def count(session: AsyncSession, account: str, region: str) -> int:

@@ -33,6 +33,11 @@ def aggregated(row: DeviceRow, now: datetime) -> pb.DeviceAggregatedStatus.Value
     return pb.DeviceAggregatedStatus.Value(f"DEVICE_AGGREGATED_STATUS_{rules.aggregated_status(row.state, now)}")
 
 
+def status_name(number: pb.DeviceAggregatedStatus.ValueType) -> str:
+    """The status of a filter, without its prefix; empty where none is named."""
+    return pb.DeviceAggregatedStatus.Name(number).removeprefix("DEVICE_AGGREGATED_STATUS_") if number else ""
+
+
 def provisioning(row: DeviceRow) -> pb.DeviceStatus.ValueType:
     """How far it is set up."""
     return pb.DeviceStatus.Value(f"DEVICE_STATUS_{row.provisioning}")
