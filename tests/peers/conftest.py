@@ -1,0 +1,47 @@
+"""One cloud and one set of clients for all tests with AWS's own tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.clients import Clients, environment
+from tests.support.front_door import Door, front_door
+
+Aws = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    with front_door(tmp_path_factory.mktemp("cloud")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def last_botocore() -> Clients:
+    """AWS's last boto3 that knows Panorama by itself."""
+    return environment("botocore-1.43.37", ["boto3==1.43.37", "botocore==1.43.37"])
+
+
+@pytest.fixture(scope="session")
+def tools() -> Clients:
+    """The Panorama command line of AWS's and today's AWS CLI. setuptools: the former imports pkg_resources."""
+    return environment("panoramacli-1.1.6", ["panoramacli==1.1.6", "setuptools<81", "awscli>=1.46"])
+
+
+@pytest.fixture
+def aws(door: Door, tools: Clients, tmp_path: Path) -> Aws:
+    """Runs one command of the AWS CLI; gives what it printed, read as JSON where it is JSON."""
+
+    def run(*command: str, **options: Any) -> Any:
+        printed = tools.run(door, ["aws", *command], cwd=tmp_path, **options).stdout
+        try:
+            return json.loads(printed)
+        except ValueError:
+            return printed.strip()
+
+    return run
