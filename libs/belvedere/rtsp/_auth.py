@@ -138,5 +138,5 @@ def _same_resource(claimed: str, requested: str) -> bool:
 
 
 def _bare(uri: str) -> str:
-    without_host = re.sub(r"^rtsp[tu]?://[^/]*", "", uri, flags=re.IGNORECASE)
+    without_host = re.sub(r"^rtsp[stu]?://[^/]*", "", uri, flags=re.IGNORECASE)
     return without_host.rstrip("/")

@@ -46,8 +46,9 @@ def parse_challenges(headers: Sequence[str]) -> list[Challenge]:
     found = []
     for header in headers:
         starts = [*_SCHEME.finditer(_without_quoted(header))]
-        for match, following in zip(starts, [*starts[1:], None], strict=True):
-            text = header[match.end() : following.start() if following else len(header)]
+        ends = [*(match.start() for match in starts[1:]), len(header)]
+        for match, end in zip(starts, ends, strict=False):  # without a match there is an end too many
+            text = header[match.end() : end]
             challenge = _challenge(match[1].lower(), text)
             if challenge is not None:
                 found.append(challenge)

@@ -82,7 +82,9 @@ class Request:
             parts = urlsplit(self.uri)
         except ValueError as error:
             raise MessageError(400, "the request's URI cannot be read") from error
-        if parts.scheme.lower() not in ("rtsp", "rtspt", "rtspu", "") or not (parts.scheme or self.uri.startswith("/")):
+        if parts.scheme.lower() not in ("rtsp", "rtsps", "rtspt", "rtspu", "") or not (
+            parts.scheme or self.uri.startswith("/")
+        ):
             raise MessageError(400, "the request's URI is not an rtsp:// address")
         return unquote(parts.path).strip("/")
 
