@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -69,6 +69,11 @@ def aggregated_status(state: DeviceState, now: datetime) -> str:
     if found == OFFLINE and state.lease_expires is not None and state.lease_expires <= now:
         return LEASE_EXPIRED
     return found
+
+
+def holds_until(states: Iterable[DeviceState], now: datetime) -> datetime | None:
+    """When what is said of these devices now may turn wrong by itself: the next end of a lease. None: never."""
+    return min((s.lease_expires for s in states if s.lease_expires is not None and s.lease_expires > now), default=None)
 
 
 def connection_status(state: DeviceState) -> str:

@@ -21,6 +21,7 @@ from belvedere.chassis.context import caller
 from belvedere.chassis.database import Database
 from belvedere.chassis.errors import Conflict, Invalid, NotFound, QuotaExceeded, Unavailable
 from belvedere.chassis.ids import new_id
+from belvedere.chassis.memo import Memo
 from belvedere.chassis.page import cut, decode_token, encode_token, page_size
 from belvedere.chassis.runtime import Runtime
 from belvedere.chassis.service import Service
@@ -38,6 +39,8 @@ from services.registry.settings import ENV, Settings
 from services.registry.store import DeviceRow
 
 DEVICE = "DEVICE"
+ANSWERS_REMEMBERED = 512
+"""Of DescribeDevice and of ListDevices, each: what consoles and waiting clients ask again and again."""
 
 
 class RegistryHandlers(registry_pb2_grpc.RegistryServiceServicer):
@@ -62,6 +65,8 @@ class RegistryHandlers(registry_pb2_grpc.RegistryServiceServicer):
         self._viewer_key = viewer_key
         self._settings = settings
         self._clock = clock
+        self._described: Memo[pb.DescribeDeviceResponse] = Memo(database, ANSWERS_REMEMBERED)
+        self._listed: Memo[pb.ListDevicesResponse] = Memo(database, ANSWERS_REMEMBERED)
 
     async def ProvisionDevice(self, request: pb.ProvisionDeviceRequest, context: Any) -> pb.ProvisionDeviceResponse:
         who, now, token = caller(), self._clock(), new_token()
@@ -104,11 +109,23 @@ class RegistryHandlers(registry_pb2_grpc.RegistryServiceServicer):
         )
 
     async def DescribeDevice(self, request: pb.DescribeDeviceRequest, context: Any) -> pb.DescribeDeviceResponse:
+        who, now = caller(), self._clock()
+        key = (who.account, who.region, request.device_id)
+        if (known := self._described.get(key, now)) is not None:
+            return known
+        seen = self._described.mark()
         async with self._database.session(read_only=True) as session:
-            return wire.describe(await _device(session, request.device_id), self._clock())
+            row = await _device(session, request.device_id)
+        answer = wire.describe(row, now)
+        self._described.put(key, answer, seen, until=rules.holds_until([row.state], now))
+        return answer
 
     async def ListDevices(self, request: pb.ListDevicesRequest, context: Any) -> pb.ListDevicesResponse:
         who, now = caller(), self._clock()
+        key = (who.account, who.region, request.SerializeToString(deterministic=True))
+        if (known := self._listed.get(key, now)) is not None:
+            return known
+        seen = self._listed.mark()
         size = page_size(request.max_results)
         filters = [request.name_filter, request.device_aggregated_status_filter, request.sort_by, request.sort_order]
         after = decode_token(request.next_token, "ListDevices", filters)
@@ -130,7 +147,11 @@ class RegistryHandlers(registry_pb2_grpc.RegistryServiceServicer):
         if more:
             last = {"key": listing.key_of(page[-1], sort_by, now), "id": page[-1].device_id}
             token = encode_token(last, "ListDevices", filters)
-        return pb.ListDevicesResponse(devices=[wire.item(row, now) for row in page], next_token=token)
+        answer = pb.ListDevicesResponse(devices=[wire.item(row, now) for row in page], next_token=token)
+        if not wanted.status and sort_by is not SortBy.STATUS:
+            # Where the status decides who is listed, a lease that ends elsewhere would change the page.
+            self._listed.put(key, answer, seen, until=rules.holds_until([row.state for row in page], now))
+        return answer
 
     async def UpdateDeviceMetadata(
         self, request: pb.UpdateDeviceMetadataRequest, context: Any

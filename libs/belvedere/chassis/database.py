@@ -33,6 +33,7 @@ peers inside a write transaction. On PostgreSQL each service has a schema of its
 """
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -107,6 +108,8 @@ class Database:
         """`name`: the service's; on PostgreSQL its schema. `url`: `sqlite:///path` or `postgresql://…`."""
         self.name = name
         self._inline: AsyncEngine | None = None
+        self._inline_path: str | None = None
+        self._watcher: sqlite3.Connection | None = None
         self.outbox_filled = asyncio.Event()
         """Set after a commit that added events; the outbox relay waits for it."""
         parsed = make_url(url.reveal())
@@ -118,6 +121,7 @@ class Database:
             )
             _prepare_sqlite(self.engine)
             if parsed.database:
+                self._inline_path = parsed.database
                 self._inline = _inline_readers(parsed.database)
         elif parsed.get_backend_name() == "postgresql":
             settings = {"server_settings": {"search_path": name}}
@@ -150,6 +154,14 @@ class Database:
         async with AsyncSession(engine, expire_on_commit=False, info={"database": self}) as session:
             yield session
 
+    def version(self) -> int | None:
+        """A number that changes with every commit of anybody; None where that cannot be had at once (PostgreSQL)."""
+        if self._inline_path is None:
+            return None
+        if self._watcher is None:
+            self._watcher = sqlite3.connect(self._inline_path, timeout=INLINE_BUSY_TIMEOUT_S, isolation_level=None)
+        return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
+
     async def migrate(self, folder: Path | None) -> None:
         """Brings the tables of the chassis, then those of the service's `folder` of Alembic revisions, to the newest
         version."""
@@ -167,6 +179,9 @@ class Database:
 
     async def close(self) -> None:
         """Closes all connections."""
+        if self._watcher is not None:
+            self._watcher.close()
+            self._watcher = None
         if self._inline is not None:
             await self._inline.dispose()
         await self.engine.dispose()

@@ -6,10 +6,12 @@ Knows the API model and the gRPC of the services; keeps nothing.
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 from belvedere.awsmodel import Operation, ServiceModel
 from belvedere.chassis.errors import BelvedereError
@@ -21,6 +23,11 @@ from services.gateway.panorama.operations import ANY, MESSAGES, OPERATIONS, Peer
 from services.gateway.panorama.router import Match, Router
 from services.gateway.panorama.translation import Translator
 from services.gateway.validation import Problems, from_text, read_members
+
+REMEMBERED = ("Describe", "List")
+BODIES_REMEMBERED = 512
+BODY_REMEMBERED_MAX = 32 << 10
+"""Bytes: a page of 25. With BODIES_REMEMBERED of them, 16 MiB at most, and as much again for the messages."""
 
 
 class PanoramaService:
@@ -36,6 +43,7 @@ class PanoramaService:
         self._tags = tags.Tags(self._peers)
         self._inputs: dict[str, tuple[Any, Translator]] = {}
         self._outputs: dict[str, Translator] = {}
+        self._bodies: OrderedDict[tuple[str, bytes], bytes] = OrderedDict()
         for name, target in OPERATIONS.items():
             operation, messages = model.operations[name], MESSAGES[target.service]
             request, response = getattr(messages, f"{name}Request"), getattr(messages, f"{name}Response")
@@ -57,20 +65,36 @@ class PanoramaService:
         if needed := also_needed(operation.name, values):
             await call.authorize(*needed)
         try:
-            output = await self._call(operation, values, call)
+            body = await self._call(operation, values, call)
         except BelvedereError as error:
             raise failures.from_service(error, self._model, operation) from error
-        body = json.dumps(output, ensure_ascii=False).encode()
         return Reply(operation.success_status, {"Content-Type": "application/json"}, body)
 
-    async def _call(self, operation: Operation, values: Mapping[str, Any], call: Call) -> dict[str, Any]:
+    async def _call(self, operation: Operation, values: Mapping[str, Any], call: Call) -> bytes:
         if operation.name in tags.OPERATIONS:
-            return await self._tags.call(operation.name, values, call.who)
+            return _json(await self._tags.call(operation.name, values, call.who))
         request_type, translator = self._inputs[operation.name]
         request = request_type()
         translator.fill(request, values)
         response = await self._peers.method(operation.name)(request)
-        return self._outputs[operation.name].read(response)
+        return self._written(operation.name, response)
+
+    def _written(self, operation: str, response: Message) -> bytes:
+        """The JSON of an answer. The same message is the same JSON: what clients that wait or show a page ask again and
+        again is not written again."""
+        if not operation.startswith(REMEMBERED):
+            return _json(self._outputs[operation].read(response))
+        key = (operation, response.SerializeToString(deterministic=True))
+        body = self._bodies.get(key)
+        if body is None:
+            body = _json(self._outputs[operation].read(response))
+            if len(body) <= BODY_REMEMBERED_MAX:
+                self._bodies[key] = body
+                if len(self._bodies) > BODIES_REMEMBERED:
+                    self._bodies.popitem(last=False)
+        else:
+            self._bodies.move_to_end(key)
+        return body
 
     def _resource(self, call: Call, match: Match) -> str:
         if "ResourceArn" in match.path_values:
@@ -125,6 +149,14 @@ def _document(body: bytes) -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise failures.cannot_parse("The request body must be a JSON object.")
     return document
+
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+"""Made once: `json.dumps` makes an encoder a call."""
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    return _encode(document).encode()
 
 
 def _no_constant(name: str) -> Any:

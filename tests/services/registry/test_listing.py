@@ -18,11 +18,10 @@ from belvedere.chassis.errors import Invalid
 from belvedere.chassis.page import encode_token
 from belvedere.v1 import registry_pb2 as pb
 from belvedere.v1.registry_pb2_grpc import RegistryServiceStub
-from services.registry import listing, rules, store
+from services.registry import listing, rules
 from services.registry.listing import SortBy, Wanted, key_of
 from services.registry.store import DeviceRow
 from tests.support.cloud import ACCOUNT, REGION
-from tests.support.database import assert_migrations_match
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 MIGRATIONS = Path(services.registry.__file__).parent / "migrations"
@@ -111,10 +110,6 @@ async def test_no_order_reads_more_than_its_page(database: Database) -> None:
                 )
                 steps = [str(step.detail) for step in plan]
                 assert all("USING INDEX" in step for step in steps), (order, status, steps)
-
-
-async def test_the_migrations_make_the_tables(tmp_path: Path) -> None:
-    await assert_migrations_match(tmp_path, MIGRATIONS, store.Row)
 
 
 async def test_devices_of_an_older_version_get_their_standing(tmp_path: Path) -> None:
