@@ -67,7 +67,7 @@ class RunningDemo:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
     data = tmp_path_factory.mktemp("demo")
     process = subprocess.Popen(
-        [sys.executable, "-m", "belvedere.cli.main", "demo", "--data", str(data), "--port", str(_free_ports())],
+        [sys.executable, "-m", "belvedere.cli.main", "demo", "--data", str(data), "--port", "0"],
         cwd=REPOSITORY,
         env={
             name: value
@@ -257,23 +257,6 @@ def _pid_of(root: int, module: str) -> int:
         if "-m" in command and command[command.index("-m") + 1] == module:
             return int(process.pid)
     pytest.fail(f"no process `-m {module}` below the demo")
-
-
-def _free_ports() -> int:
-    """The first of five free ports in a row."""
-    import socket
-
-    for first in range(20_000, 60_000, 10):
-        try:
-            with socket.socket() as probe:
-                for offset in range(5):
-                    with socket.socket() as one:
-                        one.bind(("127.0.0.1", first + offset))
-                probe.bind(("127.0.0.1", 0))
-            return first
-        except OSError:
-            continue
-    pytest.fail("no five free ports in a row")
 
 
 def _logs(data: Path) -> str:

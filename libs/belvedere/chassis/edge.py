@@ -229,6 +229,8 @@ async def ask(
     data: Path, process: str, command: str, body: Mapping[str, Any], timeout_s: float = REQUEST_TIMEOUT_S
 ) -> dict[str, Any]:
     """One request to an edge process of the appliance in `data`, from outside. Raises as EdgeProcess.request."""
+    if not (data / "run").exists():  # a question makes no folders
+        raise EdgeUnavailable(f"{data / 'run'} is not there: is the appliance enrolled and running?")
     bus = await _connect(EdgePaths(data), "cli", timeout_s)
     try:
         return await _request(bus, process, command, body, timeout_s)

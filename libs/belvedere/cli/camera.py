@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import secrets
+from pathlib import Path
 
 from belvedere.chassis.logs import configure
 from belvedere.chassis.secret import Secret
@@ -18,7 +19,7 @@ def serve(options: argparse.Namespace) -> int:
     if not options.file.exists():
         raise CliError(f"no video at {options.file}")
     if options.password_file is not None:
-        password = options.password_file.read_text().strip()
+        password = _read_password(options.password_file)
     else:
         password = secrets.token_urlsafe(9)
         print(f"user {options.username}, password {password}", flush=True)
@@ -27,6 +28,18 @@ def serve(options: argparse.Namespace) -> int:
     except RtspError as error:
         raise CliError(str(error)) from error
     return 0
+
+
+def _read_password(file: Path) -> str:
+    try:
+        password = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        # Without its cause: a decoding error carries what it read.
+        raise CliError(f"the password file {file} can't be read: {why}") from None
+    if not password:
+        raise CliError(f"the password file {file} is empty: write the camera's password into it")
+    return password
 
 
 async def _serve(options: argparse.Namespace, password: Secret[str]) -> None:

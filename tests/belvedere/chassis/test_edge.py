@@ -75,6 +75,7 @@ async def test_silence_and_absence_are_told_apart(tmp_path: Path) -> None:
 
     with pytest.raises(EdgeUnavailable, match="enrolled"):
         await ask(tmp_path, "ingest", "apply", {})
+    assert list(tmp_path.iterdir()) == [], "a question made something"
     async with edge_bus(tmp_path), process("ingest", tmp_path) as ingest:
         await ingest.command("hang", hang)
         with pytest.raises(EdgeTimeout):
