@@ -50,6 +50,9 @@ QUERY_NAMES = {
     "MissingRequiredParameterException": "MissingParameter",
     "UnknownOperationException": "InvalidAction",
     "InternalServerException": "InternalFailure",
+    "InvalidParameterCombinationException": "InvalidParameterCombination",
+    "InvalidFormatFault": "InvalidFormat",
+    "LimitExceededFault": "LimitExceeded",
 }
 CBOR_DEPTH_MAX = 64
 

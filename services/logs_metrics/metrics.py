@@ -139,9 +139,10 @@ async def _metric_id(session: AsyncSession, account: str, region: str, namespace
 
 
 async def scan(
-    session: AsyncSession, account: str, region: str, namespace: str, name: str, after_id: int
+    session: AsyncSession, account: str, region: str, namespace: str, name: str, *, since_s: int, after_id: int
 ) -> Sequence[MetricRow]:
-    """Up to SCAN_CHUNK metrics with ids above `after_id`; empty namespace or name: any."""
+    """Up to SCAN_CHUNK metrics with ids above `after_id` and data of `since_s` (0: any time) or later; empty namespace
+    or name: any."""
     query = select(MetricRow).where(
         MetricRow.account == account, MetricRow.region == region, col(MetricRow.id) > after_id
     )
@@ -149,6 +150,9 @@ async def scan(
         query = query.where(MetricRow.namespace == namespace)
     if name:
         query = query.where(MetricRow.name == name)
+    if since_s:
+        lately = (col(DatumRow.metric_id) == col(MetricRow.id)) & (col(DatumRow.timestamp_s) >= since_s)
+        query = query.where(select(DatumRow.metric_id).where(lately).exists())
     return (await session.exec(query.order_by(col(MetricRow.id)).limit(SCAN_CHUNK))).all()
 
 

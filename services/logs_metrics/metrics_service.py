@@ -53,13 +53,17 @@ class Metrics(pb_grpc.MetricsServiceServicer):
 
     async def ListMetrics(self, request: pb.ListMetricsRequest, context: Context) -> pb.ListMetricsResponse:
         who, wanted = caller(), dict(request.dimensions)
-        filters = [request.namespace, request.name, wanted]
+        filters = [request.namespace, request.name, wanted, request.active_within_seconds]
+        within_s = request.active_within_seconds
+        since_s = int(self._clock().timestamp()) - within_s if within_s > 0 else 0
         cursor = page.decode_token(request.next_token, "ListMetrics", filters)
         at = rules.number_in(cursor, "id") if cursor else 0
         found: list[pb.Metric] = []
         async with self._database.session(read_only=True) as session:
             while True:
-                rows = await metrics.scan(session, who.account, who.region, request.namespace, request.name, at)
+                rows = await metrics.scan(
+                    session, who.account, who.region, request.namespace, request.name, since_s=since_s, after_id=at
+                )
                 for row in rows:
                     at = row.id or at
                     dimensions = rules.dimensions_of(row.dimensions)

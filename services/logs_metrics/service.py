@@ -21,7 +21,9 @@ def create(runtime: Runtime) -> Service:
     settings = runtime.settings(Settings, "BELVEDERE_LOGS_METRICS_")
     database = runtime.database("logs_metrics")
     intake = Intake(database, runtime.bus, settings, runtime.clock)
-    watching: list[Callable[[], Coroutine[Any, Any, None]]] = [Evaluator(database, runtime.clock).run]
+    watching: list[Callable[[], Coroutine[Any, Any, None]]] = []
+    if settings.evaluate_alarms:
+        watching.append(Evaluator(database, runtime.clock).run)
     if settings.alarm_webhooks is not None:
         watching.append(Notifier(database, runtime.bus, settings.alarm_webhooks, runtime.clock).run)
     return Service(

@@ -15,6 +15,8 @@ class Settings:
     """Metric data are removed after so many days; a metric without data is gone."""
     trim_interval_s: float = 600.0
     """Time between two removals."""
+    evaluate_alarms: bool = True
+    """Whether this process evaluates alarms. Several replicas may; one is enough."""
     alarm_webhooks: Secret[str] | None = None
     """Addresses (http or https, separated by spaces) that a change of an alarm is posted to, as JSON of the shape that
     Amazon SNS delivers; none: nothing is posted. Whoever knows them can post there: they are not logged."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import UTC
 from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from belvedere.v1 import logs_metrics_pb2 as pb
 from services.gateway.errors import AwsError
@@ -12,10 +15,11 @@ from services.gateway.errors import AwsError
 
 def datum(entry: Mapping[str, Any], place: str, now_s: float) -> pb.MetricDatum:
     """A checked MetricDatum of the API as the service takes it. Raises AwsError naming `place`."""
-    dimensions = {dimension["Name"]: dimension["Value"] for dimension in entry.get("Dimensions", [])}
-    if len(dimensions) != len(entry.get("Dimensions", [])):
-        raise _invalid(f"{place}.Dimensions: a name may stand there once only.")
-    result = pb.MetricDatum(name=entry["MetricName"], dimensions=dimensions, unit=entry.get("Unit", "None"))
+    if entry.get("StorageResolution", 60) not in (1, 60):
+        raise _invalid(f"{place}.StorageResolution must be 1 or 60.")
+    result = pb.MetricDatum(
+        name=entry["MetricName"], dimensions=dimensions_of(entry, place), unit=entry.get("Unit", "None")
+    )
     result.timestamp.FromMilliseconds(round(entry.get("Timestamp", now_s) * 1000))
     given = [name for name in ("Value", "StatisticValues", "Values") if name in entry]
     if len(given) != 1:
@@ -39,6 +43,15 @@ def datum(entry: Mapping[str, Any], place: str, now_s: float) -> pb.MetricDatum:
     return result
 
 
+def dimensions_of(entry: Mapping[str, Any], place: str) -> dict[str, str]:
+    """The Dimensions of an entry, by name. Raises AwsError where one stands there twice."""
+    given = entry.get("Dimensions", [])
+    dimensions = {dimension["Name"]: dimension["Value"] for dimension in given}
+    if len(dimensions) != len(given):
+        raise _invalid(f"{place}.Dimensions: a name may stand there once only.")
+    return dimensions
+
+
 def _set(result: pb.MetricDatum, values: list[float], counts: list[float], place: str) -> None:
     result.sum = sum(value * count for value, count in zip(values, counts, strict=True))
     result.sample_count = sum(counts)
@@ -50,6 +63,23 @@ def _set(result: pb.MetricDatum, values: list[float], counts: list[float], place
 def average_of(point: pb.Datapoint) -> float:
     """0 where there are no samples."""
     return point.sum / point.sample_count if point.sample_count else 0.0
+
+
+def named(words: Mapping[str, int], value: int) -> str:
+    """The API's word for a value of an enum."""
+    return next(word for word, number in words.items() if number == value)
+
+
+def seconds(time: Timestamp) -> float:
+    """Unix seconds."""
+    return time.ToDatetime(tzinfo=UTC).timestamp()
+
+
+def timestamp(unix_s: float) -> Timestamp:
+    """To the millisecond."""
+    time = Timestamp()
+    time.FromMilliseconds(round(unix_s * 1000))
+    return time
 
 
 def _invalid(message: str) -> AwsError:

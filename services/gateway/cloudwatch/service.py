@@ -7,16 +7,18 @@ Knows logs_metrics' gRPC and nothing of how it stores.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from belvedere.chassis.errors import BelvedereError, Denied, Invalid, NotFound, QuotaExceeded
+from belvedere.chassis.ids import arn
 from belvedere.v1 import logs_metrics_pb2 as pb
 from belvedere.v1.logs_metrics_pb2_grpc import MetricsServiceStub
-from services.gateway.cloudwatch.data import average_of, datum
+from services.gateway.cloudwatch.alarms import STATISTICS as ENUMS
+from services.gateway.cloudwatch.alarms import AlarmOperations
+from services.gateway.cloudwatch.data import average_of, datum, dimensions_of, seconds, timestamp
 from services.gateway.codecs import CborCodec, JsonCodec, QueryCodec
 from services.gateway.errors import AwsError
 from services.gateway.message import Call
@@ -51,8 +53,9 @@ def create(channel: grpc.aio.Channel, clock: Callable[[], datetime]) -> ModelSer
             "ListMetrics": operations.list_metrics,
             "GetMetricStatistics": operations.get_metric_statistics,
             "GetMetricData": operations.get_metric_data,
+            **AlarmOperations(channel).handlers(),
         },
-        resource=lambda values, call: "*",
+        resource=_resource,
         invalid=_invalid,
         failure=_failure,
     )
@@ -74,13 +77,12 @@ class _Operations:
         request = pb.ListMetricsRequest(
             namespace=values.get("Namespace", ""),
             name=values.get("MetricName", ""),
-            dimensions={entry["Name"]: entry["Value"] for entry in filters if "Value" in entry},
+            dimensions={entry["Name"]: entry.get("Value", "") for entry in filters},
             next_token=values.get("NextToken", ""),
+            active_within_seconds=3 * 3600 if "RecentlyActive" in values else 0,
         )
         answer = await self._metrics.ListMetrics(request)
-        # A filter without a value asks for the dimension's presence; the service knows values only.
-        names = {entry["Name"] for entry in filters}
-        metrics = [_metric(metric) for metric in answer.metrics if names <= set(metric.dimensions)]
+        metrics = [_metric(metric) for metric in answer.metrics]
         return {"Metrics": metrics, **({"NextToken": answer.next_token} if answer.next_token else {})}
 
     async def get_metric_statistics(self, values: Values, call: Call) -> dict[str, Any]:
@@ -94,33 +96,44 @@ class _Operations:
         )
         datapoints = []
         for point in points:
-            entry: dict[str, Any] = {"Timestamp": _seconds(point.timestamp), "Unit": point.unit or "None"}
+            entry: dict[str, Any] = {"Timestamp": seconds(point.timestamp), "Unit": point.unit or "None"}
             datapoints.append(entry | {name: STATISTICS[name](point) for name in wanted})
         return {"Label": values["MetricName"], "Datapoints": datapoints}
 
     async def get_metric_data(self, values: Values, call: Call) -> dict[str, Any]:
-        results = []
-        for index, query in enumerate(values["MetricDataQueries"]):
+        asked = values["MetricDataQueries"]
+        if len({query["Id"] for query in asked}) != len(asked):
+            raise AwsError("InvalidParameterValueException", "Every Id of MetricDataQueries must be another.")
+        returned = []
+        for index, query in enumerate(asked):
             stat = query.get("MetricStat")
-            if stat is None or stat["Stat"] not in STATISTICS:
-                what = f"MetricDataQueries[{index}] must have a MetricStat with one of {', '.join(STATISTICS)}"
+            if stat is None or "Expression" in query or stat["Stat"] not in ENUMS:
+                what = f"MetricDataQueries[{index}] must have a MetricStat with one of {', '.join(ENUMS)}"
                 raise AwsError("InvalidParameterValueException", f"{what}; expressions are not served here.")
-            if not query.get("ReturnData", True):
-                continue
-            points = await self._points(
-                stat["Metric"], values["StartTime"], values["EndTime"], stat["Period"], stat.get("Unit")
-            )
-            points.sort(key=lambda p: _seconds(p.timestamp), reverse=values.get("ScanBy") != "TimestampAscending")
+            if query.get("ReturnData", True):
+                returned.append((query, stat))
+        request = pb.GetMetricDataRequest(
+            queries=[_query(stat) for _, stat in returned],
+            start=timestamp(values["StartTime"]),
+            end=timestamp(values["EndTime"]),
+            ascending=values.get("ScanBy") == "TimestampAscending",
+            max_datapoints=values.get("MaxDatapoints", 0),
+            next_token=values.get("NextToken", ""),
+        )
+        answer = await self._metrics.GetMetricData(request)
+        results = []
+        for result in answer.results:
+            query, stat = returned[result.query]
             results.append(
                 {
                     "Id": query["Id"],
                     "Label": query.get("Label") or stat["Metric"]["MetricName"],
-                    "Timestamps": [_seconds(point.timestamp) for point in points],
-                    "Values": [STATISTICS[stat["Stat"]](point) for point in points],
-                    "StatusCode": "Complete",
+                    "Timestamps": [seconds(time) for time in result.timestamps],
+                    "Values": list(result.values),
+                    "StatusCode": "PartialData" if result.partial else "Complete",
                 }
             )
-        return {"MetricDataResults": results}
+        return {"MetricDataResults": results, **({"NextToken": answer.next_token} if answer.next_token else {})}
 
     async def _points(
         self, metric: Values, start: float, end: float, period_s: int, unit: str | None
@@ -133,13 +146,13 @@ class _Operations:
             metric=pb.Metric(
                 namespace=metric["Namespace"],
                 name=metric["MetricName"],
-                dimensions={entry["Name"]: entry["Value"] for entry in metric.get("Dimensions", [])},
+                dimensions=dimensions_of(metric, "the metric"),
             ),
             period_seconds=period_s,
             unit=unit or "",
         )
-        request.start.CopyFrom(_timestamp(start))
-        request.end.CopyFrom(_timestamp(end))
+        request.start.CopyFrom(timestamp(start))
+        request.end.CopyFrom(timestamp(end))
         answer = await self._metrics.GetMetricStatistics(request)
         return list(answer.datapoints)
 
@@ -149,14 +162,20 @@ def _metric(metric: pb.Metric) -> dict[str, Any]:
     return {"Namespace": metric.namespace, "MetricName": metric.name, "Dimensions": dimensions}
 
 
-def _seconds(time: Timestamp) -> float:
-    return time.ToDatetime(tzinfo=UTC).timestamp()
+def _query(stat: Values) -> pb.MetricQuery:
+    wanted = stat["Metric"]
+    metric = pb.Metric(
+        namespace=wanted["Namespace"], name=wanted["MetricName"], dimensions=dimensions_of(wanted, "Metric")
+    )
+    return pb.MetricQuery(
+        metric=metric, period_seconds=stat["Period"], statistic=ENUMS[stat["Stat"]], unit=stat.get("Unit", "")
+    )
 
 
-def _timestamp(seconds: float) -> Timestamp:
-    time = Timestamp()
-    time.FromMilliseconds(round(seconds * 1000))
-    return time
+def _resource(values: Values, call: Call) -> str:
+    """Alarms have names; metrics do not."""
+    name = values.get("AlarmName")
+    return arn("cloudwatch", call.who.region, call.who.account, f"alarm:{name}") if name else "*"
 
 
 def _invalid(problems: Problems) -> AwsError:
@@ -168,7 +187,11 @@ def _invalid(problems: Problems) -> AwsError:
 def _failure(error: BelvedereError) -> AwsError:
     match error:
         case NotFound():
-            return AwsError("ResourceNotFoundException", error.message, 404)
+            return AwsError("ResourceNotFound", error.message, 404)
+        case Invalid(fields=[("NextToken", _)]):
+            return AwsError("InvalidNextToken", error.message)
+        case Invalid(fields=[("StateReasonData", _)]):
+            return AwsError("InvalidFormatFault", error.message)
         case Invalid():
             return AwsError("InvalidParameterValueException", error.message)
         case Denied():

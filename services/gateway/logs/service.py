@@ -5,7 +5,8 @@ Knows logs_metrics' gRPC and nothing of how it stores.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 import grpc
 
@@ -19,7 +20,13 @@ from services.gateway.message import Call
 from services.gateway.model_service import ModelService, Values, load_model
 from services.gateway.validation import Problems
 
-GROUP_PATTERN_TEXT = "logGroupNamePattern is not served here: use logGroupNamePrefix."
+Rejection: TypeAlias = Literal["too_old_end_index", "expired_end_index", "too_new_start_index"]
+PREFIX_AND_PATTERN_TEXT = "logGroupNamePrefix and logGroupNamePattern cannot stand together."
+REJECTED: Mapping[str, Rejection] = {
+    "tooOldLogEventEndIndex": "too_old_end_index",
+    "expiredLogEventEndIndex": "expired_end_index",
+    "tooNewLogEventStartIndex": "too_new_start_index",
+}
 
 
 def create(channel: grpc.aio.Channel) -> ModelService:
@@ -37,6 +44,11 @@ def create(channel: grpc.aio.Channel) -> ModelService:
             "DescribeLogGroups": operations.describe_log_groups,
             "DescribeLogStreams": operations.describe_log_streams,
             "GetLogEvents": operations.get_log_events,
+            "FilterLogEvents": operations.filter_log_events,
+            "PutRetentionPolicy": operations.put_retention_policy,
+            "DeleteRetentionPolicy": operations.delete_retention_policy,
+            "DeleteLogGroup": operations.delete_log_group,
+            "DeleteLogStream": operations.delete_log_stream,
         },
         resource=_resource,
         invalid=_invalid,
@@ -59,17 +71,19 @@ class _Operations:
 
     async def put_log_events(self, values: Values, call: Call) -> dict[str, Any]:
         events = [
-            pb.LogEvent(timestamp_ms=event["timestamp"], message=event["message"], sequence=index)
-            for index, event in enumerate(values["logEvents"])
+            pb.LogEvent(timestamp_ms=event["timestamp"], message=event["message"]) for event in values["logEvents"]
         ]
         request = pb.PutLogEventsRequest(group=values["logGroupName"], stream=values["logStreamName"], events=events)
         answer = await self._logs.PutLogEvents(request)
-        return {"nextSequenceToken": answer.next_sequence_token} if answer.next_sequence_token else {}
+        rejected = {name: getattr(answer, field) for name, field in REJECTED.items() if answer.HasField(field)}
+        output: dict[str, Any] = {"rejectedLogEventsInfo": rejected} if rejected else {}
+        return output | {"nextSequenceToken": answer.next_sequence_token}
 
     async def describe_log_groups(self, values: Values, call: Call) -> dict[str, Any]:
-        if "logGroupNamePattern" in values:
-            raise AwsError("InvalidParameterException", GROUP_PATTERN_TEXT)
+        if "logGroupNamePattern" in values and "logGroupNamePrefix" in values:
+            raise AwsError("InvalidParameterException", PREFIX_AND_PATTERN_TEXT)
         request = pb.DescribeLogGroupsRequest(
+            pattern=values.get("logGroupNamePattern", ""),
             prefix=values.get("logGroupNamePrefix", ""),
             limit=values.get("limit", 50),
             next_token=values.get("nextToken", ""),
@@ -109,6 +123,49 @@ class _Operations:
             "nextForwardToken": answer.next_forward_token,
             "nextBackwardToken": answer.next_backward_token,
         }
+
+    async def filter_log_events(self, values: Values, call: Call) -> dict[str, Any]:
+        request = pb.FilterLogEventsRequest(
+            group=_group_name(values),
+            streams=values.get("logStreamNames", []),
+            stream_prefix=values.get("logStreamNamePrefix", ""),
+            start_ms=values.get("startTime"),
+            end_ms=values.get("endTime"),
+            pattern=values.get("filterPattern", ""),
+            limit=values.get("limit", 10_000),
+            next_token=values.get("nextToken", ""),
+        )
+        answer = await self._logs.FilterLogEvents(request)
+        events = [
+            {
+                "logStreamName": event.stream,
+                "timestamp": event.timestamp_ms,
+                "message": event.message,
+                "ingestionTime": event.ingestion_ms,
+                "eventId": event.event_id,
+            }
+            for event in answer.events
+        ]
+        # CloudWatch has sent this list empty since 2019.
+        return {"events": events, "searchedLogStreams": [], **_next(answer.next_token)}
+
+    async def put_retention_policy(self, values: Values, call: Call) -> dict[str, Any]:
+        request = pb.PutRetentionPolicyRequest(group=values["logGroupName"], days=values["retentionInDays"])
+        await self._logs.PutRetentionPolicy(request)
+        return {}
+
+    async def delete_retention_policy(self, values: Values, call: Call) -> dict[str, Any]:
+        await self._logs.DeleteRetentionPolicy(pb.DeleteRetentionPolicyRequest(group=values["logGroupName"]))
+        return {}
+
+    async def delete_log_group(self, values: Values, call: Call) -> dict[str, Any]:
+        await self._logs.DeleteLogGroup(pb.DeleteLogGroupRequest(group=values["logGroupName"]))
+        return {}
+
+    async def delete_log_stream(self, values: Values, call: Call) -> dict[str, Any]:
+        group, stream = values["logGroupName"], values["logStreamName"]
+        await self._logs.DeleteLogStream(pb.DeleteLogStreamRequest(group=group, stream=stream))
+        return {}
 
 
 def _group_name(values: Values) -> str:

@@ -61,7 +61,8 @@ def test_logs_answer_mistakes_in_their_own_words(door: Door, name: str) -> None:
     assert code_of(lambda: logs.create_log_group()) == "InvalidParameterException"
     assert code_of(lambda: logs.put_log_events(**missing, logEvents=[])) == "InvalidParameterException"
     assert code_of(lambda: logs.describe_log_streams()) == "InvalidParameterException"
-    assert code_of(lambda: logs.describe_log_groups(logGroupNamePattern="x")) == "InvalidParameterException"
+    both = {"logGroupNamePattern": "x", "logGroupNamePrefix": "x"}
+    assert code_of(lambda: logs.describe_log_groups(**both)) == "InvalidParameterException"
     assert code_of(lambda: logs.start_query(startTime=1, endTime=2, queryString="x")) == "UnknownOperationException"
 
 

@@ -130,7 +130,8 @@ async def test_reading_forward_ends_with_the_token_that_was_sent(cloud: RunningC
         request.next_token = answer.next_forward_token
     assert seen == [f"m{n}" for n in range(10)]
     # Backwards from the end, all again.
-    request.next_token, back = answer.next_backward_token, []
+    back: list[str] = []
+    request.next_token = answer.next_backward_token
     while True:
         answer = await logs.GetLogEvents(request)
         back = [event.message for event in answer.events] + back
