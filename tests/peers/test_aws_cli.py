@@ -1,0 +1,240 @@
+"""The shell steps of AWS's developer guide and of its util-scripts, with today's AWS CLI and our model of the API."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import time
+import uuid
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.peers.conftest import Aws
+from tests.support import graphs
+from tests.support.clients import INSTALL_TIMEOUT_S, Clients
+from tests.support.cloud import ACCOUNT, REGION
+from tests.support.front_door import Door
+
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(INSTALL_TIMEOUT_S + 120)]
+
+BUCKET = f"panorama-{ACCOUNT}-{REGION}"
+
+
+@pytest.fixture
+def mark() -> str:
+    return uuid.uuid4().hex[:8]
+
+
+def test_who_is_calling_is_told_as_scripts_read_it(aws: Aws) -> None:
+    assert str(aws("sts", "get-caller-identity", "--query", "Account", "--output", "text")) == ACCOUNT
+    assert aws("sts", "get-caller-identity")["Arn"].startswith(f"arn:aws:iam::{ACCOUNT}:")
+
+
+def test_files_are_copied_listed_and_removed(aws: Aws, tmp_path: Path, mark: str) -> None:
+    bucket = f"b-{mark}"
+    aws("s3", "mb", f"s3://{bucket}")
+    small, large = tmp_path / "model.tar.gz", tmp_path / "large.bin"
+    small.write_bytes(b"weights")
+    large.write_bytes(bytes(range(256)) * (9 << 12))
+    aws("s3", "cp", str(small), f"s3://{bucket}/in/model.tar.gz")
+    aws("s3", "cp", str(large), f"s3://{bucket}/in/large.bin")
+    assert aws("s3api", "head-object", "--bucket", bucket, "--key", "in/large.bin")["ETag"].endswith('-2"')
+    aws("s3", "cp", f"s3://{bucket}/in/large.bin", f"s3://{bucket}/out/copy.bin")
+    aws("s3", "sync", f"s3://{bucket}/", str(tmp_path / "back"))
+    assert (tmp_path / "back" / "out" / "copy.bin").read_bytes() == large.read_bytes()
+    assert (tmp_path / "back" / "in" / "model.tar.gz").read_bytes() == b"weights"
+    aws("s3", "rm", f"s3://{bucket}/", "--recursive")
+    assert aws("s3", "ls", f"s3://{bucket}/", "--recursive", check=False) == ""
+    aws("s3", "rb", f"s3://{bucket}")
+    assert bucket not in str(aws("s3", "ls"))
+
+
+def test_objects_are_put_asked_for_and_listed_as_panorama_cli_does(
+    aws: Aws, door: Door, tools: Clients, tmp_path: Path, mark: str
+) -> None:
+    (tmp_path / "package.json").write_text("{}")
+    place = ["--bucket", BUCKET, "--key", f"{mark}/manifests/1.0/{'0' * 64}.json"]
+    missing = tools.run(door, ["aws", "s3api", "head-object", *place], cwd=tmp_path, check=False)
+    assert missing.returncode != 0 and "404" in missing.stderr
+    aws("s3api", "put-object", *place, "--body", "package.json", "--acl", "bucket-owner-full-control")
+    assert aws("s3api", "head-object", *place)["ContentLength"] == 2
+    # cleanup-patches.sh
+    listed = aws(
+        "s3api", "list-objects", "--bucket", BUCKET, "--prefix", f"{mark}/manifests",
+        "--query", "sort_by(Contents, &LastModified)[*].[Key]", "--output", "text",
+    )  # fmt: skip
+    assert listed == place[3]
+    aws("s3api", "delete-object", *place)
+    assert aws("s3api", "list-objects", "--bucket", BUCKET, "--prefix", mark, "--query", "Contents") is None
+
+
+def test_a_device_is_provisioned_and_found_as_the_scripts_do(aws: Aws, tmp_path: Path, mark: str) -> None:
+    # provision-device.sh
+    made = aws("panorama", "provision-device", "--name", f"d-{mark}", "--tags", "site=north")
+    bundle = zipfile.ZipFile(io.BytesIO(base64.b64decode(made["Certificates"])))
+    assert "config.json" in bundle.namelist()
+    device = made["DeviceId"]
+    # check-updates.sh
+    query = f"sort_by(Devices, &LastUpdatedTime)[?Name=='d-{mark}'].[DeviceId, CurrentSoftware, ProvisioningStatus]"
+    ((listed, software, status),) = aws("panorama", "list-devices", "--name-filter", f"d-{mark}", "--query", query)
+    assert (listed, status) == (device, "AWAITING_PROVISIONING") and software
+    described = aws("panorama", "describe-device", "--device-id", device)
+    assert (described["Tags"], described["CurrentSoftware"]) == ({"site": "north"}, software)
+    # reboot-device.sh
+    job = aws("panorama", "create-job-for-devices", "--device-ids", device, "--job-type", "REBOOT")["Jobs"][0]
+    assert aws("panorama", "describe-device-job", "--job-id", job["JobId"])["Status"] == "PENDING"
+    tagged = ["--resource-arn", made["Arn"]]
+    aws("panorama", "tag-resource", *tagged, "--tags", json.dumps({"a b": "c/d"}))
+    aws("panorama", "untag-resource", *tagged, "--tag-keys", "site")
+    assert aws("panorama", "list-tags-for-resource", *tagged) == {"Tags": {"a b": "c/d"}}
+    assert aws("panorama", "delete-device", "--device-id", device) == {"DeviceId": device}
+
+
+def test_a_camera_is_registered_and_deregistered_as_the_scripts_do(aws: Aws, mark: str) -> None:
+    name = f"camera-{mark}"
+    # register-camera.sh
+    parameters = {"Username": "user", "Password": "secret-canary", "StreamUrl": "rtsp://192.0.2.1/stream"}
+    job = aws(
+        "panorama", "create-node-from-template-job", "--template-type", "RTSP_CAMERA_STREAM",
+        "--output-package-name", name, "--output-package-version", "1.0", "--node-name", name,
+        "--template-parameters", json.dumps(parameters), "--query", "JobId", "--output", "text",
+    )  # fmt: skip
+    described = aws("panorama", "describe-node-from-template-job", "--job-id", job)
+    assert described["Status"] == "SUCCEEDED" and "canary" not in json.dumps(described)
+    # deregister-camera.sh
+    query = f"Nodes[?Name=='{name}'].[PackageId, PatchVersion]"
+    ((package, patch),) = aws("panorama", "list-nodes", "--category", "MEDIA_SOURCE", "--query", query)
+    version = ["--package-id", package, "--package-version", "1.0", "--patch-version", patch]
+    aws("panorama", "deregister-package-version", *version)
+    assert aws("panorama", "list-nodes", "--category", "MEDIA_SOURCE", "--query", query) == []
+    aws("panorama", "delete-package", "--package-id", f"packageName/{name}", "--force-delete")
+
+
+def test_lists_page_by_hand_until_the_token_is_null(aws: Aws, door: Door, mark: str) -> None:
+    panorama = door.client("panorama")
+    for letter in "ab":
+        panorama.create_package(PackageName=f"p-{mark}-{letter}")
+    # cleanup-patches.sh: the CLI never pages by itself here, the script reads NextToken until jq says null
+    names: list[str] = []
+    token: list[str] = []
+    while True:
+        query = "[Packages[*].PackageName, NextToken]"
+        page, following = aws("panorama", "list-packages", "--max-results", "1", *token, "--query", query)
+        names += page
+        if following is None:
+            break
+        token = ["--next-token", following]
+        if f"p-{mark}-b" in names:
+            break
+    assert [name for name in names if mark in name] == [f"p-{mark}-a", f"p-{mark}-b"]
+    assert aws("panorama", "list-packages", "--query", "NextToken", "--output", "json") is None
+
+
+def test_what_is_not_there_is_told_in_the_words_that_scripts_look_for(
+    door: Door, tools: Clients, tmp_path: Path
+) -> None:
+    for command in (
+        ["describe-package", "--package-id", "packageName/none"],
+        ["describe-package-version", "--package-id", "packageName/none", "--package-version", "1.0"],
+        ["deregister-package-version", "--package-id", "p", "--package-version", "1.0", "--patch-version", "a1"],
+    ):
+        done = tools.run(door, ["aws", "panorama", *command], cwd=tmp_path, check=False)
+        assert done.returncode != 0
+        assert "An error occurred (ResourceNotFoundException) when calling the " in done.stderr
+
+
+def test_an_application_is_deployed_paused_and_removed_as_the_guide_prints_it(
+    aws: Aws, door: Door, tmp_path: Path, mark: str
+) -> None:
+    device = door.client("panorama").provision_device(Name=f"d-{mark}")["DeviceId"]
+    camera = f"camera-{mark}"
+    door.client("panorama").create_node_from_template_job(
+        TemplateType="RTSP_CAMERA_STREAM",
+        OutputPackageName=camera,
+        OutputPackageVersion="1.0",
+        NodeName=camera,
+        TemplateParameters={"StreamUrl": "rtsp://192.0.2.1/stream"},
+    )
+    # Only the camera, as the camera validation tool deploys it.
+    nodes = [node for node in graphs.manifest()["nodeGraph"]["nodes"] if node["name"] == "front_door"]
+    packages = [{"name": "panorama::abstract_rtsp_media_source", "version": "1.0"}]
+    graph = {"nodeGraph": {"envelopeVersion": graphs.ENVELOPE, "packages": packages, "nodes": nodes, "edges": []}}
+    for name, document in (("graph.json", graph), ("override.json", graphs.overrides(camera))):
+        (tmp_path / name).write_text(json.dumps({"PayloadData": json.dumps(document)}))
+    # 5-deploy.sh
+    instance = aws(
+        "panorama", "create-application-instance", "--name", f"app-{mark}", "--default-runtime-context-device", device,
+        "--manifest-payload", "file://graph.json", "--manifest-overrides-payload", "file://override.json",
+        "--tags", "client=sample", "--output", "text",
+    )  # fmt: skip
+    # 6: the loop over its status
+    query = f"ApplicationInstances[?ApplicationInstanceId=='{instance}'].[Status, HealthStatus]"
+    ((status, health),) = aws("panorama", "list-application-instances", "--device-id", device, "--query", query)
+    assert status.startswith("DEPLOYMENT_") and health in ("NOT_AVAILABLE", "RUNNING")
+    identified = ["--application-instance-id", instance]
+    # pause-camera.sh: the node instance is named like the package
+    found = aws("panorama", "list-application-instance-node-instances", *identified)["NodeInstances"]
+    node = next(node["NodeInstanceId"] for node in found if node["PackageName"] == camera)
+    signals = json.dumps([{"NodeInstanceId": node, "Signal": "PAUSE"}])
+    aws("panorama", "signal-application-instance-node-instances", *identified, "--node-signals", signals)
+    details = aws("panorama", "describe-application-instance-details", *identified)
+    assert json.loads(details["ManifestPayload"]["PayloadData"]) == graph
+    aws("panorama", "remove-application-instance", *identified)
+    ((status, _),) = aws("panorama", "list-application-instances", "--query", query)
+    assert status.startswith("REMOVAL_")
+
+
+def test_a_package_is_imported_from_a_bucket(aws: Aws, tmp_path: Path, mark: str) -> None:
+    document = graphs.code_package()
+    with zipfile.ZipFile(tmp_path / "package.zip", "w") as archive:
+        archive.writestr("package.json", json.dumps(document))
+        archive.writestr("a" * 64 + ".tar.gz", b"filesystem")
+        archive.writestr("b" * 64 + ".json", json.dumps(graphs.RUNTIME_DESCRIPTOR))
+    aws("s3", "cp", "package.zip", f"s3://{BUCKET}/{mark}/package.zip")
+    location = {"BucketName": BUCKET, "ObjectKey": f"{mark}/package.zip"}
+    job = aws(
+        "panorama", "create-package-import-job", "--client-token", mark, "--job-type", "NODE_PACKAGE_VERSION",
+        "--input-config", json.dumps({"PackageVersionInputConfig": {"S3Location": location}}),
+        "--output-config", f"PackageVersionOutputConfig={{PackageName=code-{mark},PackageVersion=1.0,MarkLatest=true}}",
+    )["JobId"]  # fmt: skip
+    until = time.monotonic() + 30
+    while (described := aws("panorama", "describe-package-import-job", "--job-id", job))["Status"] == "PENDING":
+        assert time.monotonic() < until, described
+    assert described["Status"] == "SUCCEEDED", described["StatusMessage"]
+    patch = hashlib.sha256(json.dumps(document).encode()).hexdigest()
+    assert described["Output"]["PatchVersion"] == patch
+    where = described["Output"]["OutputS3Location"]
+    aws("s3api", "head-object", "--bucket", where["BucketName"], "--key", where["ObjectKey"])
+
+
+def test_logs_are_read_as_view_logs_does(aws: Aws, mark: str) -> None:
+    group = f"/aws/panorama/devices/device-{mark}/applications/app"
+    stream = ["--log-group-name", group, "--log-stream-name", "code_node"]
+    aws("logs", "create-log-group", "--log-group-name", group)
+    aws("logs", "create-log-stream", *stream)
+    event = {"timestamp": time.time_ns() // 1_000_000, "message": "Counted 3 people"}
+    aws("logs", "put-log-events", *stream, "--log-events", json.dumps([event]))
+    found = aws("logs", "get-log-events", *stream, "--limit", "150")
+    assert [entry["message"] for entry in found["events"]] == ["Counted 3 people"]
+    again = aws("logs", "get-log-events", *stream, "--next-token", found["nextForwardToken"])
+    assert (again["events"], again["nextForwardToken"]) == ([], found["nextForwardToken"])
+    described = aws("logs", "describe-log-groups", "--log-group-name-prefix", group)["logGroups"]
+    assert [entry["logGroupName"] for entry in described] == [group]
+
+
+def test_metrics_are_put_and_asked_for(aws: Aws, mark: str) -> None:
+    now = int(time.time())
+    metric = ["--namespace", f"Shop/{mark}", "--metric-name", "People"]
+    aws("cloudwatch", "put-metric-data", *metric, "--value", "3", "--unit", "Count", "--dimensions", "Door=north")
+    listed: Any = aws("cloudwatch", "list-metrics", "--namespace", f"Shop/{mark}")["Metrics"]
+    assert [entry["MetricName"] for entry in listed] == ["People"]
+    statistics = aws(
+        "cloudwatch", "get-metric-statistics", *metric, "--dimensions", "Name=Door,Value=north",
+        "--start-time", str(now - 600), "--end-time", str(now + 600), "--period", "60", "--statistics", "Sum",
+    )  # fmt: skip
+    assert [point["Sum"] for point in statistics["Datapoints"]] == [3.0]
