@@ -143,7 +143,7 @@ class Account:
 
     def camera(self, package: str) -> CameraNode:
         """The newest node of a registered camera. Raises CliError naming the cameras there are."""
-        nodes = self._all("list_nodes", "Nodes", category="MEDIA_SOURCE")
+        nodes = self._all("list_nodes", "Nodes", Category="MEDIA_SOURCE")
         found = [node for node in nodes if node["PackageName"] == package]
         if not found:
             names = sorted({node["PackageName"] for node in nodes if node.get("OwnerAccount") != "panorama"})
@@ -214,7 +214,7 @@ class Account:
 
     def instance(self, named: str, device_id: str | None = None, live: bool = False) -> dict[str, Any] | None:
         """The newest application instance of this id or name; with `live`, of those that run or are about to."""
-        arguments = {"deviceId": device_id} if device_id else {}
+        arguments = {"DeviceId": device_id} if device_id else {}
         instances = self._all("list_application_instances", "ApplicationInstances", **arguments)
         found = [
             instance

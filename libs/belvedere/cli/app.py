@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ConnectionError as NotReached
 
 from belvedere.appdir import (
     AUTO,
@@ -248,8 +249,10 @@ def _told(run: Command) -> Command:
             raise CliError(str(error)) from error
         except ClientError as error:
             raise CliError(said(error)) from error
+        except NotReached as error:
+            raise CliError(f"{error}: is the endpoint up? AWS_ENDPOINT_URL says where it is") from error
         except BotoCoreError as error:
-            raise CliError(f"{error}: is the endpoint in AWS_ENDPOINT_URL up?") from error
+            raise CliError(str(error)) from error
 
     return told
 

@@ -28,9 +28,7 @@ def status(options: argparse.Namespace) -> int:
     try:
         answer = asyncio.run(ask(options.data, "agent", "overview", {}, timeout_s=STATUS_TIMEOUT_S))
     except EdgeError as error:
-        raise CliError(
-            f"no appliance answers in {options.data} ({error}): is `belvedere appliance run` running?"
-        ) from error
+        raise CliError(f"no appliance answers in {options.data}: {error}") from error
     print(json.dumps(answer, indent=2) if options.json else describe(answer))
     return 0
 
