@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import asdict
 from typing import Protocol
 
 import av
@@ -86,12 +87,21 @@ class Camera:
 
     def _stream(self, stop: threading.Event) -> None:
         settings = self._settings
-        how = ClientSettings(open_timeout_s=settings.open_timeout_s, stall_timeout_s=settings.stall_s)
+        how = ClientSettings(
+            transport=settings.transport,
+            open_timeout_s=settings.open_timeout_s,
+            stall_timeout_s=settings.stall_s,
+            verify_tls=settings.verify_tls,
+        )
         try:
             with RtspClient(Secret(self._address.reveal()), settings=how) as client:
                 self._client = client
                 if not stop.is_set():
-                    self._read(client, stop)
+                    try:
+                        self._read(client, stop)
+                    finally:
+                        if client.stats.packets:
+                            log.info("camera closed", **asdict(client.stats))
         except ClientClosed:
             return
         except ClientError as error:

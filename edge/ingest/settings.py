@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +14,12 @@ class Settings:
     """How long a camera may take from the connection to the first description of its stream. Slow cameras wake in 3 to
     6 s.
     """
+
+    transport: Literal["tcp", "udp"] = "tcp"
+    """How cameras send. Over TCP nothing is lost; UDP is for those that cannot."""
+
+    verify_tls: bool = False
+    """Whether the certificates behind rtsps:// must be ones that the appliance trusts. Cameras sign their own."""
 
     stall_s: float = 5.0
     """A stream without a frame for this long is dead: it is closed and opened again. The slowest cameras send one frame

@@ -161,7 +161,7 @@ def answered(authenticator: Authenticator, credentials: Credentials, uri: str, *
 @given(PLAIN.filter(lambda user: ":" not in user), PLAIN)
 def test_any_password_opens_what_it_belongs_to(user: str, password: str) -> None:
     for schemes in (("SHA-256", "MD5"), ("MD5",), ("Basic",)):
-        chosen: tuple[Scheme, ...] = schemes  # type: ignore[assignment]
+        chosen: tuple[Scheme, ...] = schemes
         authenticator = Authenticator({user: Secret(password)}, chosen)
         assert answered(authenticator, Credentials(Secret(user), Secret(password)), "rtsp://h/a") == user
         with pytest.raises(AuthenticationFailed):
