@@ -114,6 +114,7 @@ class WholeSystem:
         self.cloud_data, self.appliance_data = folder / "cloud", folder / "appliance"
         self._env = {"BELVEDERE_DISPLAY_RTSP_PORT": "0", "BELVEDERE_DISPLAY_HTTP_PORT": "0", **(env or {})}
         self._stack = contextlib.ExitStack()
+        self._running: dict[str, Running] = {}
 
     def __enter__(self) -> WholeSystem:
         with contextlib.ExitStack() as stack:
@@ -136,8 +137,13 @@ class WholeSystem:
     def start(self, name: str, *arguments: object) -> Running:
         """`belvedere …` in the background; stopped with the system."""
         running = Running(name, self.folder / "logs", command(*arguments), self._env)
+        self._running[name] = running
         self._stack.callback(running.stop)
         return running
+
+    def running(self, name: str) -> Running:
+        """What was started last under that name."""
+        return self._running[name]
 
     def camera(self, name: str, clip: Path, password: str, port: int = 0) -> str:
         """`belvedere camera serve`; the address."""
