@@ -21,6 +21,9 @@ TEMPLATE_KEYS = ("StreamUrl", "Username", "Password")
 STREAM_SCHEMES = {"rtsp": 554, "rtsps": 322}
 RESERVED_KEYS = ".belvedere/"
 """Keys below it are the front door's own: uploads in progress. They do not keep a bucket from being deleted."""
+UPLOADS = f"{RESERVED_KEYS}uploads/"
+"""`<upload id>` for an upload in parts, `<upload id>/<number>` for its parts. A part's blob is its own: nothing else names it."""
+UPLOAD_ID_LENGTH = 64
 _PACKAGE_BUCKET = re.compile(r"panorama-[0-9]{12}-.+")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _NAME = re.compile(r"[a-zA-Z0-9\-_]{1,128}")
@@ -31,6 +34,11 @@ _PATCH = re.compile(r"[a-z0-9]{1,255}")
 def bucket_name(account: str, region: str) -> str:
     """The one bucket of an account and region. A plain name: clients turn an access point's ARN into a host name."""
     return f"panorama-{account}-{region}"
+
+
+def is_part(key: str) -> bool:
+    """Whether a key is that of a part of an upload, whose blob goes with it."""
+    return key.startswith(UPLOADS) and "/" in key.removeprefix(UPLOADS)
 
 
 def is_package_bucket(bucket: str) -> bool:

@@ -20,6 +20,7 @@ from services.packages.imports import ImportHandlers
 from services.packages.settings import ENV, Settings
 from services.packages.storage import StorageHandlers
 from services.packages.store import PackageRow
+from services.packages.sweeping import UploadSweeper
 from services.packages.vault import Vault
 
 
@@ -105,12 +106,13 @@ def create(runtime: Runtime) -> Service:
     vault = Vault(runtime.paths.secrets, settings.camera_key)
     packages = PackagesHandlers(database, runtime.blobs, vault, settings, runtime.clock, runtime.channel)
     storage = StorageHandlers(database, runtime.blobs, runtime.clock)
+    sweeper = UploadSweeper(database, runtime.blobs, runtime.clock, settings.upload_lifetime_s)
     return Service(
         name="packages",
         servicers=[
             (packages_pb2_grpc.add_PackagesServiceServicer_to_server, packages, "belvedere.v1.PackagesService"),
             (storage_pb2_grpc.add_StorageServiceServicer_to_server, storage, "belvedere.v1.StorageService"),
         ],
-        tasks=[packages.run_imports],
+        tasks=[packages.run_imports, sweeper.run],
         migrations=Path(__file__).parent / "migrations",
     )

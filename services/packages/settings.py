@@ -16,3 +16,5 @@ class Settings:
     `packages-camera.key` in the data folder's `secrets`, made at first use. Replicas need the same one."""
     document_limit_bytes: int = 1024 * 1024
     """The largest package document or asset descriptor that is read, in bytes."""
+    upload_lifetime_s: float = 7 * 86400
+    """After how many seconds without a new part an upload in parts that nobody completed is forgotten."""

@@ -21,6 +21,7 @@ from belvedere.v1 import storage_pb2 as pb
 from belvedere.v1 import storage_pb2_grpc as rpc
 from services.packages import rules, store
 from services.packages.store import BucketRow, ObjectRow
+from services.packages.sweeping import delete_parts
 from services.packages.wire import timestamp
 
 BUCKET, OWN_BUCKET, OBJECT = "BUCKET", "OWN_BUCKET", "OBJECT"
@@ -69,9 +70,11 @@ class StorageHandlers(rpc.StorageServiceServicer):
             row = await store.find_bucket(session, who.account, who.region, name)
             if row is None:
                 raise NotFound(BUCKET, name)
-            if not await store.empty_bucket(session, who.account, who.region, name, rules.RESERVED_KEYS):
+            if await store.has_objects(session, who.account, who.region, name, rules.RESERVED_KEYS):
                 raise Conflict(BUCKET, name, f"The bucket {name} is not empty: delete what is in it first.")
+            taken = await store.take_objects(session, who.account, who.region, name, rules.RESERVED_KEYS)
             await session.delete(row)
+        await delete_parts(self._blobs, taken)
         return pb.DeleteBucketResponse()
 
     async def ListBuckets(self, request: pb.ListBucketsRequest, context: Any) -> pb.ListBucketsResponse:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ColumnElement, Text, UniqueConstraint, func
+from sqlalchemy import JSON, BigInteger, ColumnElement, Text, UniqueConstraint, func, literal_column
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel, col, delete, or_, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -323,22 +323,44 @@ async def list_buckets(session: AsyncSession, account: str, region: str) -> Sequ
     return (await session.exec(query.order_by(col(BucketRow.name)))).all()
 
 
-async def empty_bucket(session: AsyncSession, account: str, region: str, bucket: str, but: str) -> bool:
-    """Removes the objects below the prefix `but`; False, and nothing is removed, where there are others."""
-    of_bucket = (
-        col(ObjectRow.account) == account, col(ObjectRow.region) == region, col(ObjectRow.bucket) == bucket
-    )  # fmt: skip
-    if (await session.exec(select(ObjectRow.key).where(*of_bucket, ~_has_prefix(but)).limit(1))).first() is not None:
-        return False
-    await session.exec(delete(ObjectRow).where(*of_bucket))
-    return True
+async def has_objects(session: AsyncSession, account: str, region: str, bucket: str, but: str) -> bool:
+    """Whether there are others than those below the prefix `but`."""
+    query = select(ObjectRow.key).where(*_of_bucket(account, region, bucket), ~_has_prefix(but)).limit(1)
+    return (await session.exec(query)).first() is not None
+
+
+async def take_objects(
+    session: AsyncSession, account: str, region: str, bucket: str, prefix: str
+) -> Sequence[tuple[str, str]]:
+    """Removes the objects below a prefix; (key, digest) of each."""
+    where = (*_of_bucket(account, region, bucket), _has_prefix(prefix))
+    taken = (await session.exec(select(ObjectRow.key, ObjectRow.digest).where(*where))).all()
+    await session.exec(delete(ObjectRow).where(*where))
+    return taken
+
+
+async def abandoned_uploads(
+    session: AsyncSession, front: str, id_length: int, before: datetime
+) -> Sequence[tuple[str, str, str, str]]:
+    """(account, region, bucket, upload id) of uploads below `front` of which nothing was written since `before`."""
+    # Written out, not bound: PostgreSQL must see that what is selected is what is grouped by.
+    upload_id = func.substr(ObjectRow.key, literal_column(str(len(front) + 1)), literal_column(str(id_length)))
+    place = (col(ObjectRow.account), col(ObjectRow.region), col(ObjectRow.bucket), upload_id)
+    query = select(*place).where(_has_prefix(front)).group_by(*place).having(func.max(ObjectRow.modified) < before)
+    return (await session.exec(query)).all()
+
+
+async def changed_since(
+    session: AsyncSession, account: str, region: str, bucket: str, prefix: str, moment: datetime
+) -> bool:
+    """Whether an object below a prefix was written at `moment` or later."""
+    where = (*_of_bucket(account, region, bucket), _has_prefix(prefix), col(ObjectRow.modified) >= moment)
+    return (await session.exec(select(ObjectRow.key).where(*where).limit(1))).first() is not None
 
 
 async def delete_objects(session: AsyncSession, account: str, region: str, bucket: str, keys: Sequence[str]) -> None:
     """Removes keys; those that are not there do not matter."""
-    of_bucket = (
-        col(ObjectRow.account) == account, col(ObjectRow.region) == region, col(ObjectRow.bucket) == bucket
-    )  # fmt: skip
+    of_bucket = _of_bucket(account, region, bucket)
     # SQLite takes so many values in one statement at most.
     for start in range(0, len(keys), KEYS_AT_ONCE):
         await session.exec(
@@ -358,6 +380,10 @@ async def list_objects(
     if start_after:
         query = query.where(col(ObjectRow.key) > start_after)
     return (await session.exec(query.order_by(col(ObjectRow.key)).limit(limit))).all()
+
+
+def _of_bucket(account: str, region: str, bucket: str) -> tuple[ColumnElement[bool], ...]:
+    return col(ObjectRow.account) == account, col(ObjectRow.region) == region, col(ObjectRow.bucket) == bucket
 
 
 def _has_prefix(prefix: str) -> ColumnElement[bool]:
