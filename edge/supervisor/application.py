@@ -77,6 +77,7 @@ class Application:
         self.log = AppLog(
             lambda stream, message: around.send_log(spec, stream, message),
             RateLimit(settings.log_lines_per_s, settings.log_burst_lines),
+            RateLimit(settings.log_bytes_per_s, settings.log_burst_bytes),
         )
         self.rootfs: Path | None = None
         """Its unpacked archive, while it is used."""

@@ -33,8 +33,12 @@ Send = Callable[[str, str], None]
 """Called with a stream and a message."""
 
 
+RESUME_S = 1.0
+"""Once a log is cut, it goes on when there is room for this long: stretches of whole lines, not every hundredth one."""
+
+
 class RateLimit:
-    """A token bucket. `clock` in seconds."""
+    """A token bucket of lines or bytes; what is over is refused until a stretch fits again. `clock` in seconds."""
 
     def __init__(self, per_s: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_s = per_s
@@ -42,33 +46,38 @@ class RateLimit:
         self._clock = clock
         self._tokens = float(burst)
         self._at = clock()
+        self._resume = min(burst, per_s * RESUME_S)
+        self._refusing = False
 
-    def take(self) -> bool:
-        """Whether one more may pass now."""
+    def take(self, cost: int = 1) -> bool:
+        """Whether so much more may pass now."""
         now = self._clock()
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._per_s)
         self._at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+        needed = max(cost, self._resume) if self._refusing else cost
+        self._refusing = self._tokens < needed
+        if not self._refusing:
+            self._tokens -= cost
+        return not self._refusing
 
 
 class AppLog:
     """The log of one application."""
 
-    def __init__(self, send: Send, limit: RateLimit) -> None:
+    def __init__(self, send: Send, lines: RateLimit, size: RateLimit) -> None:
+        """`lines` and `size` (bytes) bound what passes."""
         self.dropped = 0
         """Lines, since the start."""
         self._send = send
-        self._limit = limit
+        self._lines = lines
+        self._size = size
         self._unsaid: dict[str, int] = {}
 
     def line(self, stream: str, text: str) -> None:
         """One line of it."""
         if not text.strip():
             return
-        if not self._limit.take():
+        if not (self._lines.take() and self._size.take(len(text.encode()))):
             self.dropped += 1
             self._unsaid[stream] = self._unsaid.get(stream, 0) + 1
             return

@@ -45,5 +45,11 @@ class Settings:
     log_burst_lines: int = 2000
     """Lines beyond that rate that pass at once, so that a traceback or a start is never cut."""
 
+    log_bytes_per_s: float = 256 * 1024
+    """The same in bytes: 500 lines of 16 KB a second would fill the cloud side's disk in an evening."""
+
+    log_burst_bytes: int = 4 * 1024 * 1024
+    """Bytes beyond that rate that pass at once."""
+
     relay_connections: int = 64
     """Connections at once from one application to the gateway."""

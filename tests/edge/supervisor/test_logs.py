@@ -90,7 +90,8 @@ def test_a_file_that_nobody_rotates_is_emptied(tmp_path: Path, monkeypatch: pyte
 def test_too_many_lines_are_dropped_counted_and_said() -> None:
     now = [0.0]
     sent: list[tuple[str, str]] = []
-    log = AppLog(lambda stream, text: sent.append((stream, text)), RateLimit(10, 5, clock=lambda: now[0]))
+    lines, size = RateLimit(10, 5, clock=lambda: now[0]), RateLimit(1000, 1000, clock=lambda: now[0])
+    log = AppLog(lambda stream, text: sent.append((stream, text)), lines, size)
     for number in range(20):
         log.line("console_output", f"line {number}")
     assert [text for _, text in sent] == [f"line {number}" for number in range(5)]
@@ -100,6 +101,26 @@ def test_too_many_lines_are_dropped_counted_and_said() -> None:
     assert [text for _, text in sent[5:]] == [
         "[belvedere] 15 lines were dropped here: the application writes too many",
         "later",
+    ]
+
+
+def test_long_lines_are_cut_by_their_size_and_a_cut_log_goes_on_in_whole_stretches() -> None:
+    now = [0.0]
+    sent: list[str] = []
+    lines, size = RateLimit(1000, 1000, clock=lambda: now[0]), RateLimit(100, 200, clock=lambda: now[0])
+    log = AppLog(lambda _, text: sent.append(text), lines, size)
+    for _ in range(30):
+        log.line("console_output", 50 * "x")
+    assert len(sent) == 4
+    now[0] = 0.9  # room for one line, not for a stretch
+    log.line("console_output", 50 * "x")
+    assert log.dropped == 27
+    now[0] = 1.1
+    for _ in range(2):
+        log.line("console_output", 50 * "x")
+    assert sent[4:] == [
+        "[belvedere] 27 lines were dropped here: the application writes too many",
+        *(2 * [50 * "x"]),
     ]
 
 
