@@ -25,7 +25,7 @@ from belvedere.v1 import logs_metrics_pb2 as pb
 from services.logs_metrics.alarm_rules import Window
 from services.logs_metrics.groups import begins
 from services.logs_metrics.rules import dimensions_key, dimensions_of
-from services.logs_metrics.store import AlarmRow, DatumRow, HistoryRow, MetricRow
+from services.logs_metrics.store import AlarmRow, DatumRow, HistoryRow
 
 CHANGED = "logs_metrics.alarm.changed"
 SOURCE = "/belvedere/logs_metrics"
@@ -246,21 +246,6 @@ async def due(session: AsyncSession, shorter_than_s: int, after: Key | None, mos
     if after is not None:
         query = query.where(tuple_(*order) > after)
     return (await session.exec(query.order_by(*order).limit(most))).all()
-
-
-async def metric_ids(session: AsyncSession, rows: Iterable[AlarmRow]) -> dict[tuple[str, str, str, str, str], int]:
-    """The ids of the metrics that alarms watch, by (account, region, namespace, name, dimensions)."""
-    columns = (
-        col(MetricRow.account),
-        col(MetricRow.region),
-        col(MetricRow.namespace),
-        col(MetricRow.name),
-        col(MetricRow.dimensions),
-    )
-    wanted = {(row.account, row.region, row.namespace, row.metric_name, row.dimensions) for row in rows}
-    query = select_columns(col(MetricRow.id), *columns).where(tuple_(*columns).in_(sorted(wanted)))
-    found = (await (await session.connection()).execute(query)).all()
-    return {(account, region, space, name, key): row for row, account, region, space, name, key in found if row}
 
 
 Sums = tuple[float, float, float, float]

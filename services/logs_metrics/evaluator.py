@@ -13,7 +13,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from belvedere.chassis.database import Database
 from belvedere.chassis.logs import get_logger
-from services.logs_metrics import alarm_rules, alarms
+from services.logs_metrics import alarm_rules, alarms, metrics
 from services.logs_metrics.alarm_rules import HIGH_RESOLUTION_S, MINUTE_S, Rule, Window
 from services.logs_metrics.alarms import Change, Key, Sums
 from services.logs_metrics.store import AlarmRow
@@ -71,7 +71,8 @@ class Evaluator:
     ) -> list[tuple[AlarmRow, Change]]:
         if not rows:
             return []
-        ids = await alarms.metric_ids(session, rows)
+        names = {(row.account, row.region, row.namespace, row.metric_name, row.dimensions) for row in rows}
+        ids = await metrics.find_all(session, sorted(names))
         windows: dict[Window, list[tuple[AlarmRow, int | None]]] = {}
         for row in rows:
             metric = ids.get((row.account, row.region, row.namespace, row.metric_name, row.dimensions))

@@ -6,9 +6,10 @@ count.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeAlias
 
-from sqlalchemy import Select, case, func, literal
+from sqlalchemy import Select, TextClause, case, func, literal, text
 from sqlalchemy import select as select_columns
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import col, delete, select
@@ -19,6 +20,13 @@ from services.logs_metrics.rules import dimensions_key
 from services.logs_metrics.store import ConsumedRow, DatumRow, MetricRow
 
 SCAN_CHUNK = 500
+NAMES_CHUNK = 250
+"""Metrics looked up at once: five parameters each, and databases take a bounded number."""
+Name: TypeAlias = tuple[str, str, str]
+"""(namespace, name, rules.dimensions_key)"""
+FullName: TypeAlias = tuple[str, str, str, str, str]
+"""(account, region, namespace, name, rules.dimensions_key)"""
+_NAME_COLUMNS = ("account", "region", "namespace", "name", "dimensions")
 TRIM_CHUNK = 5_000
 CONSUMED_DAYS = 8
 """Longer than stream UP_METRICS keeps a message (7 days): after that it cannot be delivered again."""
@@ -61,12 +69,10 @@ async def first_time(session: AsyncSession, stream_sequence: int, now_ms: int) -
 
 async def put(session: AsyncSession, account: str, region: str, data: Sequence[NewDatum]) -> None:
     """Adds values to what is there."""
-    ids: dict[tuple[str, str, str], int] = {}
+    names = [(datum.namespace, datum.name, dimensions_key(datum.dimensions)) for datum in data]
+    ids = await _metric_ids(session, account, region, names)
     merged: dict[tuple[int, int, str], NewDatum] = {}
-    for datum in data:
-        name = (datum.namespace, datum.name, dimensions_key(datum.dimensions))
-        if name not in ids:
-            ids[name] = await _metric_id(session, account, region, *name)
+    for name, datum in zip(names, data, strict=True):
         key = (ids[name], datum.timestamp_s, datum.unit)
         merged[key] = _joined(merged[key], datum) if key in merged else datum
     rows = [
@@ -128,14 +134,56 @@ async def find(
     return rows.first()
 
 
-async def _metric_id(session: AsyncSession, account: str, region: str, namespace: str, name: str, key: str) -> int:
-    found = await find(session, account, region, namespace, name, key)
-    if found is None:
-        values = {"account": account, "region": region, "namespace": namespace, "name": name, "dimensions": key}
-        await session.exec(insert_ignoring(session, MetricRow).values(**values))
-        found = await find(session, account, region, namespace, name, key)
-    assert found is not None and found.id is not None
-    return found.id
+async def _metric_ids(session: AsyncSession, account: str, region: str, names: Sequence[Name]) -> dict[Name, int]:
+    """The ids of metrics, which are made where absent. A statement for many of them: one each costs ten times the rest
+    of a batch."""
+    wanted = sorted(set(names))
+    ids: dict[Name, int] = {}
+    for at in range(0, len(wanted), NAMES_CHUNK):
+        chunk = wanted[at : at + NAMES_CHUNK]
+        ids |= await _known(session, account, region, chunk)
+        absent = [name for name in chunk if name not in ids]
+        if absent:
+            rows = [
+                {"account": account, "region": region, "namespace": namespace, "name": name, "dimensions": key}
+                for namespace, name, key in absent
+            ]
+            await session.exec(insert_ignoring(session, MetricRow), params=rows)
+            ids |= await _known(session, account, region, absent)
+    return ids
+
+
+async def _known(session: AsyncSession, account: str, region: str, names: Sequence[Name]) -> dict[Name, int]:
+    found = await find_all(session, [(account, region, *name) for name in names])
+    return {(namespace, name, key): row for (_, _, namespace, name, key), row in found.items()}
+
+
+async def find_all(session: AsyncSession, metrics: Sequence[FullName]) -> dict[FullName, int]:
+    """The ids of those metrics that are there; NAMES_CHUNK at once.
+
+    Joined with a list of values, each is looked up in the index: SQLite answers `(a, b, c) IN (…)` by reading all.
+    """
+    found: dict[FullName, int] = {}
+    connection = await session.connection()
+    for at in range(0, len(metrics), NAMES_CHUNK):
+        chunk = metrics[at : at + NAMES_CHUNK]
+        rows = (await connection.execute(_lookup(len(chunk)), _parameters(chunk))).all()
+        found |= {(account, region, namespace, name, key): row for row, account, region, namespace, name, key in rows}
+    return found
+
+
+@lru_cache(NAMES_CHUNK)
+def _lookup(count: int) -> TextClause:
+    places = ", ".join(f"(:p{n}a, :p{n}r, :p{n}s, :p{n}n, :p{n}d)" for n in range(count))
+    on = " AND ".join(f"metric.{column} = wanted.{column}" for column in _NAME_COLUMNS)
+    return text(
+        f"WITH wanted({', '.join(_NAME_COLUMNS)}) AS (VALUES {places}) "
+        f"SELECT metric.id, {', '.join(f'metric.{column}' for column in _NAME_COLUMNS)} FROM wanted JOIN metric ON {on}"
+    )
+
+
+def _parameters(metrics: Sequence[FullName]) -> dict[str, str]:
+    return {f"p{n}{part}": value for n, name in enumerate(metrics) for part, value in zip("arsnd", name, strict=True)}
 
 
 async def scan(
