@@ -12,7 +12,7 @@ addressed by digest.
 Works on files, and starts a container engine where one is needed; knows no account and nothing of the cloud side.
 """
 
-from belvedere.appdir.building import AUTO, BARE, ENGINES, CodeBuild, build_code_asset, code_packages
+from belvedere.appdir.building import AUTO, BARE, ENGINES, CodeBuild, add_model, build_code_asset, code_packages
 from belvedere.appdir.errors import (
     AppFolderError,
     AssetMissing,
@@ -50,6 +50,7 @@ __all__ = [
     "OverrideInvalid",
     "Package",
     "PackageNotFound",
+    "add_model",
     "add_model_asset",
     "build_code_asset",
     "build_container_asset",

@@ -15,16 +15,15 @@ import os
 import re
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from belvedere.appdir.archive import code_tree, sha256_of, store_compressed, store_tree
 from belvedere.appdir.dockerfile import base_reference, needs_engine, with_base
 from belvedere.appdir.engines import IMAGE_PREFIX, Buildah, Docker, Engine, Say
 from belvedere.appdir.errors import AssetMissing, BaseInvalid, DocumentInvalid, EngineMissing, NeedsContainerBuild
 from belvedere.appdir.folder import AppFolder, Package, read_document
-from belvedere.appdir.packaging import BuiltAsset, container_descriptor, dockerfile_of, record_asset
+from belvedere.appdir.packaging import BuiltAsset, add_model_asset, container_descriptor, dockerfile_of, record_asset
 
 AUTO = "auto"
 BARE = "bare"
@@ -66,7 +65,7 @@ def build_code_asset(
     """
     dockerfile = dockerfile_of(package.folder)
     descriptor = container_descriptor(package.folder)
-    name = asset_name or _asset_name(package)
+    name = asset_name or _asset_name(package, "container", "business_logic")
     text = dockerfile.read_text()
     chosen = _choose(engine, dockerfile, text, base, say)
     if chosen is None:
@@ -77,10 +76,26 @@ def build_code_asset(
     else:
         archive = _build(chosen, app, package, text, base, say)
     asset = record_asset(package.folder, app.assets, "container", archive, descriptor, name)
-    node = _add_node(app, package, asset.name) if asset.new else None
-    # The interface, where one was added, is part of what the patch version is made of.
-    asset = BuiltAsset(asset.name, asset.archive, asset.descriptor, package.patch_version, asset.new)
+    asset, node = _connected(app, package, asset, "business_logic", f"{asset.name}_node")
     return CodeBuild(asset, chosen.name if chosen else BARE, node)
+
+
+def add_model(
+    app: AppFolder,
+    package: Package,
+    model_file: Path,
+    descriptor: Path | None = None,
+    asset_name: str | None = None,
+) -> tuple[BuiltAsset, str | None]:
+    """Packs a model file as the package's model asset, as panorama-cli's add-raw-model does. `descriptor`: the package's
+    descriptor.json unless named. The asset, and the graph node that was added for it, if one was.
+
+    Raises AssetMissing, DocumentInvalid.
+    """
+    name = asset_name or _asset_name(package, "model", "ml_model")
+    described = descriptor or package.folder / "descriptor.json"
+    asset = add_model_asset(package.folder, app.assets, model_file, described, asset_name=name)
+    return _connected(app, package, asset, "ml_model", asset.name)
 
 
 def code_packages(app: AppFolder) -> tuple[Package, ...]:
@@ -160,51 +175,50 @@ def _fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _asset_name(package: Package) -> str | None:
-    """None where package.json has the asset; else what to call it."""
+def _asset_name(package: Package, kind: str, category: str) -> str | None:
+    """None where package.json has such an asset; else what to call it."""
     document = package.document()
     for asset in document.get("assets") or ():
         implementations = asset.get("implementations") if isinstance(asset, dict) else None
         for implementation in implementations or ():
-            if isinstance(implementation, dict) and implementation.get("type") == "container":
+            if isinstance(implementation, dict) and implementation.get("type") == kind:
                 return None
     for interface in document.get("interfaces") or ():
-        if isinstance(interface, dict) and interface.get("category") == "business_logic":
+        if isinstance(interface, dict) and interface.get("category") == category:
             name = interface.get("asset")
             if isinstance(name, str) and name:
                 return name
     return package.name.lower().replace("-", "_")
 
 
-def _add_node(app: AppFolder, package: Package, asset: str) -> str | None:
-    """An interface for a new asset that none names, and a node for it in the graph, as panorama-cli makes them."""
+def _connected(
+    app: AppFolder, package: Package, asset: BuiltAsset, category: str, node: str
+) -> tuple[BuiltAsset, str | None]:
+    """A new asset that no interface names gets one, and a node in the graph, as panorama-cli makes them."""
     document = read_document(package.document_path)
     interfaces = document["nodePackage"].setdefault("interfaces", [])
     if not isinstance(interfaces, list):
         raise DocumentInvalid(package.document_path, "nodePackage.interfaces", "must be a list")
-    if any(isinstance(interface, dict) and interface.get("asset") == asset for interface in interfaces):
-        return None
+    named = any(isinstance(interface, dict) and interface.get("asset") == asset.name for interface in interfaces)
+    if named or not asset.new:
+        return asset, None
     graph = app.graph()
     nodes = graph.get("nodeGraph", {}).get("nodes")
     if not isinstance(nodes, list):
         raise DocumentInvalid(app.graph_path, "nodeGraph.nodes", "must be a list")
-    port = {"type": "media"}
+    interface = f"{asset.name}_interface"
     interfaces.append(
         {
-            "name": f"{asset}_interface",
-            "category": "business_logic",
-            "asset": asset,
-            "inputs": [{"name": "video_in", **port}],
-            "outputs": [{"name": "video_out", **port}],
+            "name": interface,
+            "category": category,
+            "asset": asset.name,
+            "inputs": [{"name": "video_in", "type": "media"}],
+            "outputs": [{"name": "video_out", "type": "media"}],
         }
     )
-    node: dict[str, Any] = {
-        "name": f"{asset}_node",
-        "interface": f"{package.account}::{package.name}.{asset}_interface",
-        "overridable": False,
-        "launch": "onAppStart",
-    }
-    nodes.append(node)
+    full = f"{package.account}::{package.name}.{interface}"
+    nodes.append({"name": node, "interface": full, "overridable": False, "launch": "onAppStart"})
     package.document_path.write_text(json.dumps(document, indent=4) + "\n")
     app.graph_path.write_text(json.dumps(graph, indent=4) + "\n")
-    return str(node["name"])
+    # The interface is part of what the patch version is made of.
+    return replace(asset, patch_version=package.patch_version), node

@@ -23,6 +23,8 @@ from belvedere.appdir import (
     AppFolder,
     AppFolderError,
     CameraNode,
+    Package,
+    add_model,
     build_code_asset,
     code_packages,
     literal_type,
@@ -79,6 +81,12 @@ def add_arguments(commands: Any) -> None:
         default=AUTO,
         help="what builds (the first that answers, where one is needed; bare: none)",
     )
+
+    adding = command("add-model", add_model_file, "put a model file into a model package")
+    adding.add_argument("model_file", metavar="MODEL_FILE", type=Path, help="a model, or a .tar.gz with one")
+    adding.add_argument("--package", metavar="NAME", help="the model's package (the only one without a Dockerfile)")
+    adding.add_argument("--descriptor", metavar="FILE", type=Path, help="(descriptor.json in the package)")
+    adding.add_argument("--asset", metavar="NAME", help="the asset's name (the one in package.json)")
 
     command("package", package, "upload what is missing, and register the packages")
 
@@ -143,6 +151,16 @@ def build(options: argparse.Namespace) -> int:
     return 0
 
 
+def add_model_file(options: argparse.Namespace) -> int:
+    app = AppFolder.load(options.app_dir)
+    chosen = app.package(options.package) if options.package else _model_package(app)
+    asset, node = add_model(app, chosen, options.model_file, options.descriptor, options.asset)
+    print(f"{chosen.name}: {asset.archive.name}, {_size(asset.archive.stat().st_size)}")
+    if node is not None:
+        print(f"  {node} is new in the graph: code calls it by this name")
+    return 0
+
+
 def package(options: argparse.Namespace) -> int:
     _publish(AppFolder.load(options.app_dir), Account.from_environment())
     return 0
@@ -181,6 +199,14 @@ def show_logs(options: argparse.Namespace) -> int:
         for line in tail.follow():
             print(line, flush=True)
     return 0
+
+
+def _model_package(app: AppFolder) -> Package:
+    found = [package for package in app.packages() if package not in code_packages(app)]
+    if len(found) != 1:
+        names = ", ".join(package.name for package in found) or "none"
+        raise CliError(f"say which package with --package; those without a Dockerfile: {names}")
+    return found[0]
 
 
 def _publish(app: AppFolder, account: Account) -> None:

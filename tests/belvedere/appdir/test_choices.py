@@ -14,6 +14,7 @@ from belvedere.appdir import (
     CameraNode,
     NotAnAppFolder,
     OverrideInvalid,
+    add_model,
     build_code_asset,
     literal_type,
     new_app,
@@ -105,3 +106,22 @@ def test_a_value_is_of_its_parameters_type(kind: str, text: str, value: object) 
 def test_a_value_that_is_not_of_that_type_is_refused(kind: str, text: str) -> None:
     with pytest.raises(OverrideInvalid, match=text):
         overrides_document({}, {"p": (kind, text)})
+
+
+def test_a_model_that_is_new_in_its_package_gets_an_interface_and_a_node(tmp_path: Path) -> None:
+    app = AppFolder.load(EXAMPLE, into=tmp_path / "app")
+    package = app.package("PERSON_DETECTOR")
+    (tmp_path / "model.pb").write_bytes(b"weights")
+    asset, node = add_model(app, package, tmp_path / "model.pb")
+    assert (asset.name, asset.new, node) == ("person_detector", False, None)
+
+    document = json.loads(package.document_path.read_text())
+    document["nodePackage"].update(assets=[], interfaces=[])
+    package.document_path.write_text(json.dumps(document))
+    asset, node = add_model(app, package, tmp_path / "model.pb", asset_name="eyes")
+    assert (asset.name, asset.new, node) == ("eyes", True, "eyes")
+    assert asset.patch_version == package.patch_version
+    assert [(item["name"], item["category"]) for item in package.document()["interfaces"]] == [
+        ("eyes_interface", "ml_model")
+    ]
+    assert app.graph()["nodeGraph"]["nodes"][-1]["interface"] == f"{ACCOUNT}::PERSON_DETECTOR.eyes_interface"
