@@ -8,8 +8,11 @@
 Blocking, for a thread of its own; `close` may come from any. It must not know decoders, nor try again: who calls it
 knows what a failure means.
 
-Why it is not libavformat's: that hands a picture on when the next one begins, one frame interval late. Figures, measured
-on 1080p H.264 of 8 Mbit/s over loopback TCP beside it, stand in `docs/architecture.md`.
+Why it is not libavformat's: that hands a picture on when the next one begins to arrive, one frame interval late. Measured
+through `edge.ingest` on 1080p H.264 of 8 Mbit/s over loopback TCP, from the last packet's sending to the decoded frame
+(medians): with libavformat 111 ms at 10 frames a second and 47 ms at 25, with this client 18 ms and 12 ms, of which
+decoding is 14 and 9. What it costs, same stream (42 KB and 32 packets a frame): 0.23 to 0.37 ms of CPU a frame, where
+libavformat's demuxer takes 0.37 to 0.45 in the same runs.
 """
 
 from __future__ import annotations
@@ -205,7 +208,8 @@ class RtspClient:
         for _ in range(MAX_REDIRECTS + 1):
             channel = self._connect(deadline)
             url = self._target.reveal()
-            offered = channel.demand("OPTIONS", url, [], deadline).first("public").upper()
+            # Whatever it says: what is wrong is said to DESCRIBE, too, and some servers know no OPTIONS.
+            offered = channel.ask("OPTIONS", url, [], deadline).first("public").upper()
             self._keep_alive = "GET_PARAMETER" if "GET_PARAMETER" in offered else "OPTIONS"
             response = channel.demand("DESCRIBE", url, [("Accept", "application/sdp")], deadline)
             if response.status not in _REDIRECTS:
@@ -364,6 +368,7 @@ class RtspClient:
             if self._session:
                 channel.say_goodbye(self._control, self._session, TEARDOWN_TIMEOUT_S)
             channel.wire.close()
+        self._waker.release()
 
 
 def _pair_of(transport: str, name: str, highest: int) -> tuple[int, int] | None:

@@ -53,7 +53,8 @@ class Waker:
         if self.closed:
             raise ClientClosed
 
-    def __del__(self) -> None:
+    def release(self) -> None:
+        """Lets the sockets go, when nobody waits any more."""
         self._near.close()
         self._far.close()
 
