@@ -10,22 +10,26 @@ Blocks: to be used in a thread. Must not know storage, the database or the API. 
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
 import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import PurePosixPath
-from typing import IO, Protocol
+from typing import IO, Any, Protocol, cast
 
 DOCUMENT = "package.json"
 ENTRIES_MAX = 10_000
-"""Files in one archive."""
+"""Entries of one archive."""
 UNPACKED_MAX_BYTES = 64 << 30
 """All files of one archive together."""
 CHUNK_BYTES = 1 << 20
+READ_MAX_BYTES = 16 << 20
+"""Of one archive's headers: a zip's directory of ENTRIES_MAX entries takes a few MiB."""
 
 
 class ArchiveInvalid(Exception):
@@ -72,17 +76,44 @@ class _Archive(Protocol):
         ...
 
 
+class _Careful:
+    """A file that gives no more than READ_MAX_BYTES at once: headers can claim any length, and are read into memory."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if size > READ_MAX_BYTES:
+            raise OSError(f"a header in it claims {size} bytes")
+        data = self._file.read(READ_MAX_BYTES + 1 if size < 0 else size)
+        if len(data) > READ_MAX_BYTES:
+            raise OSError(f"a header in it has more than {READ_MAX_BYTES} bytes")
+        return data
+
+
+_UNPACK: Mapping[bytes, Callable[[Any], Any]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file, mode="rb"),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\0": lzma.LZMAFile,
+}
+
+
 class _Tar:
     def __init__(self, file: IO[bytes]) -> None:
         file.seek(0)
-        self._archive = tarfile.open(fileobj=file, mode="r:*")  # noqa: SIM115 — reads `file`, holds nothing of its own
+        magic = file.read(6)
+        file.seek(0)
+        unpack = next((opened for front, opened in _UNPACK.items() if magic.startswith(front)), None)
+        plain = cast(IO[bytes], _Careful(file if unpack is None else unpack(file)))
+        self._archive = tarfile.open(fileobj=plain, mode="r:")  # noqa: SIM115 — reads `file`, holds nothing of its own
         self._members: dict[str, tarfile.TarInfo] = {}
         total = 0
-        for member in self._archive:
+        for count, member in enumerate(self._archive, 1):
+            total += member.size
+            _check(count, total)
             if member.isreg():
                 self._members[_tidy(member.name)] = member
-                total += member.size
-                _check(len(self._members), total)
 
     def sizes(self) -> Mapping[str, int]:
         return {path: member.size for path, member in self._members.items()}
@@ -95,10 +126,10 @@ class _Tar:
 
 class _Zip:
     def __init__(self, file: IO[bytes]) -> None:
-        self._archive = zipfile.ZipFile(file)
-        entries = [entry for entry in self._archive.infolist() if not entry.is_dir()]
+        self._archive = zipfile.ZipFile(cast(IO[bytes], _Careful(file)))
+        entries = self._archive.infolist()
         _check(len(entries), sum(entry.file_size for entry in entries))
-        self._entries = {_tidy(entry.filename): entry for entry in entries}
+        self._entries = {_tidy(entry.filename): entry for entry in entries if not entry.is_dir()}
 
     def sizes(self) -> Mapping[str, int]:
         return {path: entry.file_size for path, entry in self._entries.items()}
@@ -157,4 +188,4 @@ def _tidy(path: str) -> str:
 
 def _check(count: int, size: int) -> None:
     if count > ENTRIES_MAX or size > UNPACKED_MAX_BYTES:
-        raise ArchiveInvalid(f"it holds more than {ENTRIES_MAX} files or {UNPACKED_MAX_BYTES} bytes")
+        raise ArchiveInvalid(f"it holds more than {ENTRIES_MAX} entries or {UNPACKED_MAX_BYTES} bytes")

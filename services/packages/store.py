@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import JSON, BigInteger, ColumnElement, Text, UniqueConstraint, func, literal_column
 from sqlalchemy.orm import registry
@@ -155,6 +155,9 @@ class ObjectRow(Row, table=True):
     modified: datetime = Field(sa_type=UtcDateTime)
 
 
+J = TypeVar("J", TemplateJobRow, ImportJobRow)
+
+
 async def find_package(
     session: AsyncSession, account: str, region: str, *, package_id: str = "", name: str = ""
 ) -> PackageRow | None:
@@ -264,17 +267,7 @@ async def list_template_jobs(
     session: AsyncSession, account: str, region: str, after: dict[str, Any] | None, limit: int
 ) -> Sequence[TemplateJobRow]:
     """Registrations of cameras, the newest first."""
-    query = select(TemplateJobRow).where(TemplateJobRow.account == account, TemplateJobRow.region == region)
-    if after:
-        created = datetime.fromisoformat(after["created"])
-        query = query.where(
-            or_(
-                col(TemplateJobRow.created) < created,
-                (col(TemplateJobRow.created) == created) & (col(TemplateJobRow.job_id) > after["job_id"]),
-            )
-        )
-    query = query.order_by(col(TemplateJobRow.created).desc(), col(TemplateJobRow.job_id)).limit(limit)
-    return (await session.exec(query)).all()
+    return await _newest_jobs(session, TemplateJobRow, account, region, after, limit)
 
 
 async def find_import_job(session: AsyncSession, account: str, region: str, client_token: str) -> ImportJobRow | None:
@@ -287,17 +280,18 @@ async def list_import_jobs(
     session: AsyncSession, account: str, region: str, after: dict[str, Any] | None, limit: int
 ) -> Sequence[ImportJobRow]:
     """Imports, the newest first."""
-    query = select(ImportJobRow).where(ImportJobRow.account == account, ImportJobRow.region == region)
+    return await _newest_jobs(session, ImportJobRow, account, region, after, limit)
+
+
+async def _newest_jobs(
+    session: AsyncSession, table: type[J], account: str, region: str, after: dict[str, Any] | None, limit: int
+) -> Sequence[J]:
+    query = select(table).where(table.account == account, table.region == region)
     if after:
         created = datetime.fromisoformat(after["created"])
-        query = query.where(
-            or_(
-                col(ImportJobRow.created) < created,
-                (col(ImportJobRow.created) == created) & (col(ImportJobRow.job_id) > after["job_id"]),
-            )
-        )
-    query = query.order_by(col(ImportJobRow.created).desc(), col(ImportJobRow.job_id)).limit(limit)
-    return (await session.exec(query)).all()
+        later_id = (col(table.created) == created) & (col(table.job_id) > after["job_id"])
+        query = query.where(or_(col(table.created) < created, later_id))
+    return (await session.exec(query.order_by(col(table.created).desc(), col(table.job_id)).limit(limit))).all()
 
 
 async def pending_import_jobs(session: AsyncSession) -> Sequence[ImportJobRow]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import io
 import json
@@ -20,6 +21,7 @@ from belvedere.v1 import packages_pb2 as pb
 from tests.support import graphs
 from tests.support.cloud import ACCOUNT, RunningCloud, running_cloud
 from tests.support.registering import Uploader
+from tests.support.waiting import LOOK_EVERY_S
 
 SERVICES = ["packages", "deployments"]
 FOLDER = f"packages/{ACCOUNT}-people_counter_code-1.0"
@@ -71,6 +73,28 @@ def zipped(files: Mapping[str, bytes]) -> bytes:
     return packed.getvalue()
 
 
+def claiming() -> bytes:
+    """A small tar.gz with a header that unpacks to a gigabyte."""
+    header = tarfile.TarInfo("pax")
+    header.size, header.type = 1 << 30, tarfile.XHDTYPE
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1) as file:
+        file.write(header.tobuf(tarfile.PAX_FORMAT))
+        for _ in range(64):
+            file.write(bytes(1 << 20))
+    return packed.getvalue()
+
+
+def many() -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for number in range(10_001):
+            folder = tarfile.TarInfo(str(number))
+            folder.type = tarfile.DIRTYPE
+            archive.addfile(folder)
+    return packed.getvalue()
+
+
 def asked(token: str = "once", key: str = "in/archive", **changed: Any) -> pb.CreatePackageImportJobRequest:
     return pb.CreatePackageImportJobRequest(
         client_token=token,
@@ -98,7 +122,7 @@ async def done(cloud: RunningCloud, job_id: str) -> pb.DescribePackageImportJobR
             job = await packages(cloud).DescribePackageImportJob(request)
             if job.status != pb.PACKAGE_IMPORT_JOB_STATUS_PENDING:
                 return job
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(LOOK_EVERY_S)
 
 
 async def imported(cloud: RunningCloud, archive: bytes, **changed: Any) -> pb.DescribePackageImportJobResponse:
@@ -133,11 +157,12 @@ async def test_a_project_is_imported_and_its_version_can_be_deployed(cloud: Runn
         (zipped, project()),
         (lambda files: tar(files, "w"), project()),
         (lambda files: tar(files, "w:xz"), project()),
+        (lambda files: tar(files, "w:bz2"), project()),
         (tar, {f"./{path.rpartition('/')[2]}": data for path, data in project().items()}),
         (tar, {f"app/{path}": data for path, data in project().items()}),
         (tar, project() | {f"packages/{ACCOUNT}-other-1.0/package.json": b"{}"}),
     ],
-    ids=["zip", "plain tar", "xz", "flat", "in a folder", "of several packages"],
+    ids=["zip", "plain tar", "xz", "bzip2", "flat", "in a folder", "of several packages"],
 )
 async def test_archives_are_taken_as_people_pack_them(cloud: RunningCloud, pack: Any, files: dict[str, bytes]) -> None:
     job = await imported(cloud, pack(files))
@@ -151,6 +176,8 @@ async def test_archives_are_taken_as_people_pack_them(cloud: RunningCloud, pack:
         (b"", {}, "no tar or zip archive"),
         (tar(project())[:-40], {}, "no tar or zip archive"),
         (zipped(project())[:-40], {}, "no tar or zip archive"),
+        (claiming(), {}, "claims 1073741824 bytes"),
+        (many(), {}, "more than 10000 entries"),
         (tar({"a": b"b"}), {}, "holds no package.json"),
         (tar({"x/package.json": b"{}", "y/package.json": b"{}"}), {}, "2 files package.json"),
         (tar({"package.json": b"nonsense"}), {}, "is not JSON"),
