@@ -173,6 +173,18 @@ def test_many_keys_are_deleted_at_once(door: Door, s3: Any, bucket: str) -> None
         assert send(door, "POST", f"/{bucket}?delete", body=body, service="s3").xml["Code"] == "MalformedXML"
 
 
+def test_who_may_not_delete_or_read_is_told_for_every_key(door: Door, s3: Any, bucket: str) -> None:
+    put(s3, bucket, "k")
+    role = f"arn:aws:iam::{ACCOUNT}:role/BelvedereApplication"
+    session = door.client("sts").assume_role(RoleArn=role, RoleSessionName="camera-app")["Credentials"]
+    other = door.client("s3", keys=(session["AccessKeyId"], session["SecretAccessKey"]), token=session["SessionToken"])
+    errors = other.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "k"}, {"Key": "l"}]})["Errors"]
+    assert [(entry["Key"], entry["Code"]) for entry in errors] == [("k", "AccessDenied"), ("l", "AccessDenied")]
+    assert "s3:DeleteObject" in errors[0]["Message"]
+    assert code_of(lambda: other.copy_object(Bucket=bucket, Key="l", CopySource=f"{bucket}/k")) == "AccessDenied"
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"x"
+
+
 def test_a_reader_gets_only_what_its_conditions_allow(s3: Any, bucket: str) -> None:
     tag = put(s3, bucket, "k")
     long_ago, later = datetime(2000, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(days=1)

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from belvedere import awsmodel
 from services.gateway.panorama import tags
-from services.gateway.panorama.operations import OPERATIONS
+from services.gateway.panorama.operations import OPERATIONS, also_needed
 from tests.services.gateway.wire import send
 from tests.support.front_door import Door
 
@@ -107,6 +107,14 @@ def test_all_34_operations_of_the_model_are_served() -> None:
     served = OPERATIONS.keys() | tags.OPERATIONS
     assert len(served) == 34
     assert served == set(awsmodel.panorama().operations)
+
+
+def test_an_import_needs_leave_to_read_the_archive() -> None:
+    location = {"BucketName": "b", "ObjectKey": "in/a.zip"}
+    values = {"InputConfig": {"PackageVersionInputConfig": {"S3Location": location}}}
+    assert also_needed("CreatePackageImportJob", values) == ("s3:GetObject", "arn:aws:s3:::b/in/a.zip")
+    assert also_needed("CreatePackageImportJob", {"InputConfig": {}}) is None
+    assert also_needed("CreatePackage", {}) is None
 
 
 @pytest.mark.parametrize(
