@@ -194,7 +194,7 @@ def show_logs(options: argparse.Namespace) -> int:
     device_id, instance_id = instance["DefaultRuntimeContextDevice"], instance["ApplicationInstanceId"]
     tail = LogTail(account.logs, f"/aws/panorama/devices/{device_id}/applications/{instance_id}")
     for line in tail.last(options.lines):
-        print(line)
+        print(line, flush=True)
     if options.follow:
         for line in tail.follow():
             print(line, flush=True)
