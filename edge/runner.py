@@ -64,16 +64,15 @@ async def run(data: Path, bundle: Path | None) -> int:
     paths.prepare()
     stop = asyncio.Event()
     stop_on_signals(stop)
-    with _only_one(paths.data):
+    with _only_one(paths.data), contextlib.ExitStack() as stack:
+        stack.callback(remove_run_dir, paths.data)
         if await _prepare(paths, bundle) == REFUSED:
             return REFUSED
         programs = [Program("nats-server", (binary(), "-c", str(paths.nats / "leaf.conf")))]
         programs += [
             Program(name, (sys.executable, "-m", f"edge.{name}", "--data", str(paths.data))) for name in PROCESSES
         ]
-        code = await Watch(paths, programs, stop).run()
-    remove_run_dir(paths.data)
-    return code
+        return await Watch(paths, programs, stop).run()
 
 
 class Watch:
