@@ -54,7 +54,8 @@ class ScriptedCamera(Source):
             data = unit.data
             if self.garbage:
                 self.garbage -= 1
-                data = data[:6] + bytes(byte ^ 0x5A for byte in data[6:])
+                # A slice header with an unknown picture parameter set (10): other bytes may be concealed as a picture.
+                data = data[:5] + b"\xb1\x60" + bytes(byte ^ 0x5A for byte in data[7:])
             yield replace(unit, data=data, pts_90k=unit.pts_90k + self.offset_90k)
 
 
