@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.belvedere-installed
 PROTOS := $(wildcard proto/belvedere/v1/*.proto)
 STUBS  := libs/belvedere/v1/.generated
 
-.PHONY: help setup proto demo test lint clean
+.PHONY: help setup proto demo test bench lint clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ demo: setup ## the main job end to end; DEMO_SECONDS=30 DEMO_JSON=path CLIP=file
 
 test: setup ## every test; TESTS=tests/belvedere for some of them
 	$(BIN)/python -m pytest $(or $(TESTS),tests)
+
+bench: setup ## ours beside peers and limits (docs/performance.md); ONLY=F1,B2 BENCH_JSON=path
+	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(BENCH_JSON),--json $(BENCH_JSON))
 
 lint: setup ## format, rules, types, who may import whom, proto/
 	$(BIN)/ruff format --check .

@@ -46,6 +46,20 @@ class _Collector:
         """The same methods in the older form."""
 
 
+class _Rpc:
+    """The servicer context of a local call. Handlers of ours take none of it: who calls is `context.caller()`, and what
+    goes wrong is raised; the generated code sets a status for methods that are not there, and raises."""
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """The NotImplementedError that follows says the same."""
+
+    def set_details(self, details: str) -> None:
+        """As above."""
+
+
+_RPC = _Rpc()
+
+
 def collect(services: Iterable[Service]) -> Methods:
     """The methods of these services, by path."""
     collector = _Collector()
@@ -87,10 +101,10 @@ class LocalChannel(grpc.aio.Channel):
             try:
                 async with asyncio.timeout(rpc.CALL_TIMEOUT_S if timeout is None else timeout) as limit:
                     if who is None:
-                        response = await inner(read_request(packet), None)
+                        response = await inner(read_request(packet), _RPC)
                     else:
                         with context.acting_as(who):
-                            response = await inner(read_request(packet), None)
+                            response = await inner(read_request(packet), _RPC)
             except BelvedereError as error:
                 raise _as_over_the_wire(error) from error
             except NotImplementedError as error:

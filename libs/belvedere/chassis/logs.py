@@ -19,6 +19,9 @@ import structlog
 
 from belvedere.chassis.secret import Secret, json_default
 
+_encode = json.JSONEncoder(default=json_default, ensure_ascii=False).encode
+"""Made once: `json.dumps` makes an encoder a line."""
+
 Sink = Callable[[str, Mapping[str, Any]], None]
 """Gets each line as text and as the fields it has, in the thread that logged it. Must be quick, must not log and must
 not raise."""
@@ -89,7 +92,7 @@ def _finish(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[s
 def _render(_: Any, __: str, line: MutableMapping[str, Any]) -> str:
     first = ("timestamp", "level", "process", "logger", "event")
     ordered = {key: line[key] for key in first if key in line} | {k: v for k, v in line.items() if k not in first}
-    text = json.dumps(ordered, default=json_default, ensure_ascii=False)
+    text = _encode(ordered)
     for sink in tuple(_sinks):
         sink(text, ordered)
     return text
