@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from belvedere.chassis.ids import arn
 from belvedere.v1 import logs_metrics_pb2 as pb
 from belvedere.v1.logs_metrics_pb2_grpc import AlarmsServiceStub
 from services.gateway.cloudwatch.data import dimensions_of, named, seconds, timestamp
@@ -95,6 +96,8 @@ class AlarmOperations:
         return output | ({"NextToken": answer.next_token} if answer.next_token else {})
 
     async def _delete(self, values: Values, call: Call) -> dict[str, Any]:
+        for name in sorted(set(values["AlarmNames"][1:])):
+            await call.authorize("cloudwatch:DeleteAlarms", alarm_arn(call, name))
         await self._alarms.DeleteAlarms(pb.DeleteAlarmsRequest(names=values["AlarmNames"]))
         return {}
 
@@ -131,6 +134,11 @@ class AlarmOperations:
             for item in answer.items
         ]
         return {"AlarmHistoryItems": items, **({"NextToken": answer.next_token} if answer.next_token else {})}
+
+
+def alarm_arn(call: Call, name: str) -> str:
+    """What policies name an alarm by."""
+    return arn("cloudwatch", call.who.region, call.who.account, f"alarm:{name}")
 
 
 def _definition(values: Values) -> pb.AlarmDefinition:

@@ -13,11 +13,10 @@ from typing import Any
 import grpc
 
 from belvedere.chassis.errors import BelvedereError, Denied, Invalid, NotFound, QuotaExceeded
-from belvedere.chassis.ids import arn
 from belvedere.v1 import logs_metrics_pb2 as pb
 from belvedere.v1.logs_metrics_pb2_grpc import MetricsServiceStub
 from services.gateway.cloudwatch.alarms import STATISTICS as ENUMS
-from services.gateway.cloudwatch.alarms import AlarmOperations
+from services.gateway.cloudwatch.alarms import AlarmOperations, alarm_arn
 from services.gateway.cloudwatch.data import average_of, datum, dimensions_of, seconds, timestamp
 from services.gateway.codecs import CborCodec, JsonCodec, QueryCodec
 from services.gateway.errors import AwsError
@@ -174,8 +173,11 @@ def _query(stat: Values) -> pb.MetricQuery:
 
 def _resource(values: Values, call: Call) -> str:
     """Alarms have names; metrics do not."""
-    name = values.get("AlarmName")
-    return arn("cloudwatch", call.who.region, call.who.account, f"alarm:{name}") if name else "*"
+    if name := values.get("AlarmName"):
+        return alarm_arn(call, name)
+    named = values.get("AlarmNames") if call.operation == "DeleteAlarms" else None
+    # The others are asked for one by one, in the handler.
+    return alarm_arn(call, named[0]) if named else "*"
 
 
 def _invalid(problems: Problems) -> AwsError:

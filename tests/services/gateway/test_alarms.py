@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -11,7 +13,13 @@ import cbor2
 import pytest
 from botocore.exceptions import ClientError
 
+from belvedere.chassis.context import caller
+from services.gateway.cloudwatch import service as front
+from services.gateway.errors import AuthError, AuthKind
+from services.gateway.message import Call
+from services.gateway.sigv4 import HttpRequest
 from tests.services.gateway.wire import send
+from tests.support.cloud import RunningCloud
 from tests.support.front_door import Door
 
 CBOR = {"smithy-protocol": "rpc-v2-cbor", "Content-Type": "application/cbor"}
@@ -280,3 +288,35 @@ def test_metrics_are_listed_over_pages_and_by_recent_data(door: Door, name: str)
     assert [len(page["Metrics"]) for page in pages] == [500, 1]
     recent = cloudwatch.list_metrics(Namespace=name, RecentlyActive="PT3H")["Metrics"]
     assert [metric["MetricName"] for metric in recent] == [f"{name}-7"]
+
+
+def test_each_alarm_of_a_deletion_is_asked_for_by_its_own_name(door: Door, name: str) -> None:
+    names = [f"{name}-a", f"{name}-b", f"{name}-c"]
+    for each in names:
+        door.client("cloudwatch").put_metric_alarm(**alarm(each))
+    asked: list[str] = []
+
+    async def spares_c(call: Call, action: str, resource: str) -> None:
+        asked.append(f"{action} {resource}")
+        if resource.endswith("-c"):
+            raise AuthError(AuthKind.DENIED, "no")
+
+    async def delete(cloud: RunningCloud) -> None:
+        service = front.create(cloud.channel, cloud.runtime.clock)
+        headers = [("x-amz-target", "GraniteServiceVersion20100801.DeleteAlarms")]
+        body = json.dumps({"AlarmNames": names}).encode()
+        request = HttpRequest("POST", "/", "", headers)
+        call = Call(request, "id", "127.0.0.1", nothing, len(body), spares_c, caller=caller(), body=body)
+        await service.handle(call)
+
+    with pytest.raises(AuthError):
+        door.call(delete)
+    start = "cloudwatch:DeleteAlarms arn:aws:cloudwatch:us-east-1:123456789012:alarm:"
+    assert asked == [start + each for each in names]
+    assert len(door.client("cloudwatch").describe_alarms(AlarmNamePrefix=name)["MetricAlarms"]) == 3
+    door.client("cloudwatch").delete_alarms(AlarmNames=names)
+
+
+async def nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""
