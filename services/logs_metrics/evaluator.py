@@ -21,6 +21,8 @@ from services.logs_metrics.store import AlarmRow
 log = get_logger(__name__)
 
 CHUNK = 100
+CHANGES_CHUNK = 20
+"""Changes in one transaction: when the whole fleet falls silent at once, writers of logs still get their turn."""
 LONGEST_PERIOD_S = 8 * 24 * 3600
 SETTLE_S = 1.0
 """After the full ten seconds: what was counted in them is being written."""
@@ -54,17 +56,21 @@ class Evaluator:
             async with self._database.session(read_only=True) as session:
                 rows = await alarms.due(session, shorter_s, after, CHUNK)
                 wanted = await self._decide(session, rows, now_ms)
-            for row, change in wanted:
-                async with self._database.session() as session, session.begin():
-                    turned = await alarms.change(session, row, change)
-                changed += turned
-                if turned:
-                    state = alarms.NAMES[change.state]
-                    log.info("alarm changed", alarm=row.name, account=row.account, state=state, reason=change.reason)
+            for at in range(0, len(wanted), CHANGES_CHUNK):
+                changed += await self._change(wanted[at : at + CHANGES_CHUNK])
             self.evaluated += len(rows)
             if len(rows) < CHUNK:
                 return changed
             after = _key(rows[-1])
+
+    async def _change(self, wanted: Sequence[tuple[AlarmRow, Change]]) -> int:
+        """How many of the changes were made: the others have been made, or overtaken, by somebody else."""
+        async with self._database.session() as session, session.begin():
+            turned = [pair for pair in wanted if await alarms.change(session, *pair)]
+        for row, change in turned:
+            state = alarms.NAMES[change.state]
+            log.info("alarm changed", alarm=row.name, account=row.account, state=state, reason=change.reason)
+        return len(turned)
 
     async def _decide(
         self, session: AsyncSession, rows: Sequence[AlarmRow], now_ms: int
