@@ -19,6 +19,7 @@ from belvedere.chassis.logs import get_logger
 from belvedere.chassis.paths import EdgePaths, remove_run_dir
 from belvedere.chassis.process import Child
 from belvedere.chassis.stop import stop_on_signals
+from edge.orphans import adopt_orphans, end_orphans
 
 log = get_logger(__name__)
 
@@ -64,6 +65,7 @@ async def run(data: Path, bundle: Path | None) -> int:
     paths.prepare()
     stop = asyncio.Event()
     stop_on_signals(stop)
+    adopt_orphans()
     with _only_one(paths.data), contextlib.ExitStack() as stack:
         stack.callback(remove_run_dir, paths.data)
         if await _prepare(paths, bundle) == REFUSED:
@@ -84,6 +86,8 @@ class Watch:
         self._stop = stop
         self._children: dict[str, Child] = {}
         self._code = 0
+        self._spawning = asyncio.Lock()
+        """Held while a child is started: until it is noted, it looks like somebody's orphan."""
 
     async def run(self) -> int:
         keepers = [asyncio.create_task(self._keep(program), name=program.name) for program in self._programs]
@@ -103,11 +107,13 @@ class Watch:
         loop = asyncio.get_running_loop()
         while not self._stop.is_set():
             started = loop.time()
-            child = await Child.start(program.name, program.argv, log_file=self._paths.logs / f"{program.name}.log")
-            self._children[program.name] = child
+            async with self._spawning:
+                child = await Child.start(program.name, program.argv, log_file=self._paths.logs / f"{program.name}.log")
+                self._children[program.name] = child
             code = await child.wait()
             if self._stop.is_set():
                 return
+            await self._end_orphans()
             if program.name == AGENT and code == REBOOT_EXIT_CODE:
                 log.info("the agent asks for a restart of the appliance")
                 self._code = REBOOT_EXIT_CODE
@@ -126,6 +132,11 @@ class Watch:
         for phase in (["supervisor"], [name for name in grace if name in TOGETHER], ["nats-server"]):
             children = [self._children[name] for name in phase if name in self._children]
             await asyncio.gather(*(child.stop(grace[child.name]) for child in children))
+        await self._end_orphans()
+
+    async def _end_orphans(self) -> None:
+        async with self._spawning:
+            await asyncio.to_thread(end_orphans, {child.pid for child in self._children.values()})
 
 
 async def _prepare(paths: EdgePaths, bundle: Path | None) -> int:
