@@ -31,6 +31,8 @@ from tests.bench import machine, peers
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 LOOK_EVERY_S = 0.05
+SHOWN_ERRORS = 3
+"""Of a server under which a benchmark failed."""
 REGION = "us-east-1"
 
 
@@ -106,6 +108,10 @@ def _running(name: str, argv: list[str], folder: Path, cores: Sequence[int]) -> 
         )
     try:
         yield process
+    except Exception:
+        errors = [line for line in (folder / f"{name}.err").read_text().splitlines() if '"level": "error"' in line]
+        print(f"the last errors of {name}:", *errors[-SHOWN_ERRORS:], sep="\n", file=sys.stderr)
+        raise
     finally:
         process.terminate()
         try:
