@@ -21,7 +21,7 @@ from belvedere.chassis.database import UtcDateTime
 from services.registry import rules
 from services.registry.store import DeviceRow
 
-FEW_NAMES = 200
+FEW_NAMES = 50
 """So many devices whose names begin alike are read whole and sorted here."""
 
 LAST_CHARACTER = "\U0010ffff"

@@ -92,7 +92,8 @@ def f3_f5(folder: Path) -> Report:
         for what, parameters in LISTINGS.items():
             rounds: dict[str, list[float]] = {"few": [], "many": []}
             for turn in range(ROUNDS):
-                for name, count in (("few", FEW), ("many", MANY)):
+                pair = (("few", FEW), ("many", MANY))
+                for name, count in pair if turn % 2 else pair[::-1]:
                     # Another size each round: an answer that is remembered would say nothing.
                     rounds[name].append(_page_ms(sized[count], {**parameters, "MaxResults": 25 - turn}))
             pages[what] = rounds
