@@ -53,7 +53,7 @@ class FrontDoor:
         self._dispatcher, self._access, self._clock, self._settings = dispatcher, access, clock, settings
         self._runner: web.ServerRunner | None = None
         self.port = 0
-        # Bound once: a logger of the module looks up its name anew for every line, 20 µs of each request.
+        # Bound once: a logger of the module looks up its name anew for every line (5 of 47 µs).
         self._lines = log.bind()
 
     async def start(self, host: str, port: int) -> None:

@@ -5,7 +5,7 @@
 
 Must not know any service. A method that this process does not serve goes over the channel behind. What a peer gets is
 what it would get over the wire: a message of its own (written and read again), the caller, the time limit, typed errors;
-only the hop is gone. Measured: 0.7 ms a call over gRPC's unix socket on asyncio, 0.03 ms here.
+only the hop is gone. Measured on a busy machine: 0.8 to 1.1 ms a call over gRPC's unix socket on asyncio, 0.013 ms here.
 """
 
 from __future__ import annotations
