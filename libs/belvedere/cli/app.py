@@ -47,18 +47,16 @@ NO_ROLE = "none"
 Command = Callable[[argparse.Namespace], int]
 
 
-def add_arguments(commands: Any) -> None:
-    """Adds `app` and its commands to the command line."""
-    app = commands.add_parser("app", help="make, build, package and deploy an application").add_subparsers(
-        required=True, metavar="COMMAND"
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the commands of `belvedere app` to the command line."""
+    app = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Command, text: str, folder: bool = True) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = app.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        own: argparse.ArgumentParser = app.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if folder:
-            parser.add_argument("app_dir", metavar="APP_DIR", type=Path, help="the application's folder")
-        parser.set_defaults(run=_told(run))
-        return parser
+            own.add_argument("app_dir", metavar="APP_DIR", type=Path, help="the application's folder")
+        own.set_defaults(run=_told(run))
+        return own
 
     made = command("init", init, "make a new application folder, with an example that works")
     made.add_argument("--account", help=f"account in its documents (the endpoint's, or {FIRST_ACCOUNT})")

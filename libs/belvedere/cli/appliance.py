@@ -7,12 +7,25 @@ import asyncio
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from belvedere.chassis.edge import EdgeError, ask
 from belvedere.cli.errors import CliError
 
 STATUS_TIMEOUT_S = 5.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    running = commands.add_parser("run", help="run an appliance in the foreground")
+    running.add_argument("--data", type=Path, required=True, help="data folder; made at first start")
+    running.add_argument("--bundle", type=Path, help="the ZIP from ProvisionDevice; needed at first start only")
+    running.set_defaults(run=run)
+    asking = commands.add_parser("status", help="what a running appliance is doing")
+    asking.add_argument("--data", type=Path, required=True, help="the data folder of `belvedere appliance run`")
+    asking.add_argument("--json", action="store_true", help="everything, as JSON")
+    asking.set_defaults(run=status)
 
 
 def run(options: argparse.Namespace) -> int:

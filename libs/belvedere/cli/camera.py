@@ -14,6 +14,21 @@ from belvedere.cli.errors import CliError
 from belvedere.rtsp import RtspError, serve_camera
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    serving = parser.add_subparsers(required=True, metavar="COMMAND").add_parser(
+        "serve", help="play a video file in a loop as an RTSP camera with digest authentication"
+    )
+    serving.add_argument("file", type=Path, help="H.264 or H.265 video")
+    serving.add_argument("--host", default="127.0.0.1")
+    serving.add_argument("--port", type=int, default=8553)
+    serving.add_argument("--path", default="camera")
+    serving.add_argument("--username", default="camera")
+    serving.add_argument(
+        "--password-file", type=Path, help="file with the password; without it one is made and printed"
+    )
+    serving.set_defaults(run=serve)
+
+
 def serve(options: argparse.Namespace) -> int:
     configure("camera")
     if not options.file.exists():

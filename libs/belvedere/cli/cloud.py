@@ -11,13 +11,16 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import grpc
+from typing import TYPE_CHECKING
 
 from belvedere import awsmodel
 from belvedere.chassis.paths import run_dir
 from belvedere.cli.errors import CliError
-from belvedere.v1 import identity_pb2, identity_pb2_grpc, registry_pb2, registry_pb2_grpc
+
+if TYPE_CHECKING:
+    import grpc
+
+    from belvedere.v1 import registry_pb2
 
 ADMIN_FILE = "admin.json"
 PORTS_FILE = "ports.json"
@@ -55,6 +58,22 @@ class CloudAccess:
         )
 
 
+def add_up(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="data folder; made at first start")
+    parser.add_argument("--port", type=int, help="port of the AWS endpoint (first start: 8700); the others follow it")
+    parser.set_defaults(run=up)
+
+
+def add_env(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="the data folder of `belvedere up`")
+    parser.set_defaults(run=env)
+
+
+def add_console(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="the data folder of `belvedere up`")
+    parser.set_defaults(run=console_link)
+
+
 def up(options: argparse.Namespace) -> int:
     """Becomes the cloud side: this process is replaced, so that signals reach it as they are."""
     options.data.mkdir(parents=True, exist_ok=True)
@@ -89,6 +108,8 @@ def console_link(options: argparse.Namespace) -> int:
 
 def login_url(data: Path) -> str:
     """A link that logs the administrator in to the console once."""
+    from belvedere.v1 import identity_pb2, identity_pb2_grpc
+
     access = CloudAccess.load(data)
     with _owner_channel(data) as channel:
         answer = identity_pb2_grpc.IdentityServiceStub(channel).CreateLoginToken(
@@ -99,6 +120,8 @@ def login_url(data: Path) -> str:
 
 def viewer_credentials(data: Path, device_id: str) -> registry_pb2.CreateViewerCredentialsResponse:
     """Where a device's video can be seen, and what opens it."""
+    from belvedere.v1 import registry_pb2, registry_pb2_grpc
+
     access = CloudAccess.load(data)
     with _owner_channel(data) as channel:
         return registry_pb2_grpc.RegistryServiceStub(channel).CreateViewerCredentials(
@@ -111,6 +134,8 @@ def viewer_credentials(data: Path, device_id: str) -> registry_pb2.CreateViewerC
 @contextlib.contextmanager
 def _owner_channel(data: Path) -> Iterator[grpc.Channel]:
     """The services' socket, which only the owner of the data folder can open. Raises CliError."""
+    import grpc
+
     try:
         with grpc.insecure_channel(f"unix:{run_dir(data) / 'grpc.sock'}") as channel:
             yield channel

@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, default=_path("DEMO_JSON"), help="write the figures here")
     parser.add_argument("--clip", type=Path, default=_path("CLIP"), help="H.264 or H.265 file for the simulated camera")
     parser.add_argument("--camera", default=os.environ.get("CAMERA"), help="rtsp:// address of a real camera instead")
+    parser.set_defaults(run=run)
     parser.add_argument("--port", type=int, help="port of the AWS endpoint; the cloud side's other ports follow it")
 
 
