@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, PublicKey, SealedBox
 
-from belvedere.secret import Secret
 from belvedere.fleet.errors import SealError
+from belvedere.secret import Secret
 
 KEY_BYTES = 32
 """Length of an X25519 key."""

@@ -7,8 +7,9 @@ from logging.handlers import RotatingFileHandler
 
 import cv2
 import numpy as np
-import panoramasdk
 from metrics import PeopleMetric
+
+import panoramasdk
 
 MODEL_NODE = "person_detector"
 MODEL_INPUT = "image_tensor"
