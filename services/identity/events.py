@@ -1,6 +1,11 @@
-"""What identity hears on the bus: appliances that ask for an application's role credentials (`up.<id>.credentials`).
+"""What identity publishes, and hears on the bus.
 
-It believes the device's target document, which only the cloud side writes: credentials go to the device whose target
+published   identity.key.changed       an access key, or a user's bearer tokens: subject is the key's id or the user's ARN
+            identity.policy.changed    a policy, or who has it, or a user or role: subject is its ARN
+heard       both, from other replicas: what was read is read again
+            up.<id>.credentials        appliances that ask for an application's role credentials
+
+For credentials it believes the device's target document, which only the cloud side writes: credentials go to the device whose target
 names the instance with that role, and to nobody else. The answer is `{"error": …}` for every refusal.
 """
 
@@ -14,7 +19,9 @@ from typing import Any
 from belvedere.bus import subjects
 from belvedere.bus.connection import Bus, Message
 from belvedere.bus.errors import BusError, InvalidDocument
+from belvedere.bus.event import Event
 from belvedere.bus.kv import KeyValue
+from belvedere.chassis.context import Caller
 from belvedere.chassis.errors import BelvedereError
 from belvedere.chassis.logs import get_logger
 from belvedere.fleet import DesiredState, DocumentError, Target
@@ -22,8 +29,36 @@ from belvedere.v1 import identity_pb2 as pb
 
 log = get_logger(__name__)
 
+SOURCE = "/belvedere/identity"
+KEY_CHANGED, POLICY_CHANGED = "identity.key.changed", "identity.policy.changed"
+
+
+def changed(type: str, subject: str, who: Caller) -> Event:
+    """One of the two."""
+    return Event(type, SOURCE, subject, who.account, who.region, {"by": who.principal})
+
+
+class Changes:
+    """Hears of changes, this replica's own among them."""
+
+    def __init__(self, bus: Bus, forget: Callable[[], None]) -> None:
+        self._bus, self._forget = bus, forget
+
+    async def run(self) -> None:
+        """Until cancelled. No consumer: who was away has nothing that is older than his absence for long."""
+
+        async def heard(message: Message) -> None:
+            self._forget()
+
+        subscription = await self._bus.subscribe(subjects.events("identity"), heard)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await subscription.stop()
+
+
 Assume = Callable[[str, str], Awaitable[pb.AssumeRoleResponse]]
-"""(role ARN, session name) → temporary credentials; raises BelvedereError."""
+"""(role ARN, instance id) → temporary credentials; raises BelvedereError."""
 
 
 class CredentialsDesk:
@@ -34,7 +69,7 @@ class CredentialsDesk:
         self._targets = KeyValue(bus, subjects.TARGET_BUCKET)
         self._assume = assume
 
-    async def run(self) -> None:
+    async def give_credentials(self) -> None:
         """Until cancelled. Replicas share the work."""
         subscription = await self._bus.subscribe(subjects.UP_CREDENTIALS_ALL, self._asked, queue="identity")
         try:
@@ -67,7 +102,7 @@ class CredentialsDesk:
             return {"error": f"no application instance {instance_id!r} is to run on {device_id}"}
         if not application.role_arn:
             return {"error": f"{instance_id} has no role: give RuntimeRoleArn when it is created"}
-        credentials = await self._assume(application.role_arn, instance_id[:64])
+        credentials = await self._assume(application.role_arn, instance_id)
         return {
             "AccessKeyId": credentials.access_key_id,
             "SecretAccessKey": credentials.secret_access_key,

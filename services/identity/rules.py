@@ -1,123 +1,99 @@
-"""What identity decides. Pure: policies, ARNs, signing keys; no I/O, no clock, no randomness.
-
-Policies are AWS's JSON documents. An explicit Deny wins, then an Allow is needed; `*` and `?` are wildcards; actions are
-compared without regard to case. What this reader does not know makes a document invalid, so that a condition is never
-skipped unnoticed.
-"""
+"""What identity decides besides policies (`policy/`). Pure: names, ARNs, signing keys, quotas; no I/O, no clock, no randomness."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from enum import Enum
 
 from belvedere.chassis.errors import Invalid
 from belvedere.chassis.ids import parse_arn
+from services.identity.policy import Decision, Trust
 
 ADMINISTRATOR = "admin"
 APPLICATION_ROLE = "BelvedereApplication"
-MAX_ACCESS_KEYS = 2  # AWS's limit: one in use, one to change over to
+PANORAMA = "panorama.amazonaws.com"
+ASSUME_ROLE, PASS_ROLE = "sts:AssumeRole", "iam:PassRole"
+ALWAYS_ALLOWED = frozenset({"sts:GetCallerIdentity"})
+"""Whatever policies say, as in AWS: it tells a caller no more than he has proved."""
 SESSION_MIN_S, SESSION_MAX_S, SESSION_DEFAULT_S = 900, 43200, 3600
 SESSION_NAME = re.compile(r"[A-Za-z0-9_+=,.@-]{2,64}")
-VERSIONS = ("2012-10-17", "2008-10-17")
-STATEMENT_PARTS = {"Sid", "Effect", "Action", "Resource"}
+TOKEN_MIN_S, TOKEN_MAX_S, TOKEN_DEFAULT_S = 60, 365 * 86400, 12 * 3600
 
-ADMINISTRATOR_POLICY: dict[str, Any] = {
-    "Version": "2012-10-17",
-    "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}],
-}
-# What applications written for AWS Panorama do with their role: metrics, logs, and finding out who they are.
-APPLICATION_POLICY: dict[str, Any] = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Action": [
-                "cloudwatch:PutMetricData",
-                "logs:CreateLogGroup",
-                "logs:CreateLogStream",
-                "logs:PutLogEvents",
-                "panorama:List*",
-                "panorama:Describe*",
-            ],
-            "Resource": "*",
-        }
-    ],
-}
+# AWS's quotas.
+MAX_ACCESS_KEYS = 2  # a user: one in use, one to change over to
+MAX_USERS, MAX_ROLES, MAX_POLICIES = 5000, 1000, 1500
+MAX_ATTACHED = 10  # policies a user or role
+
+_NAMES = {"user": 64, "role": 64, "policy": 128}
+_NAME = re.compile(r"[A-Za-z0-9_+=,.@-]+")
+
+
+class Kind(Enum):
+    """Who a principal is."""
+
+    USER = "user"
+    ROLE = "role"
+    """A session of it."""
+    SERVICE = "service"
+    """A service of ours that acts by itself."""
 
 
 @dataclass(frozen=True)
-class Statement:
-    """One statement of a policy."""
+class Principal:
+    """A principal's ARN, taken apart."""
 
-    allow: bool
-    actions: tuple[str, ...]
-    resources: tuple[str, ...]
+    arn: str
+    kind: Kind
+    account: str
+    """"aws" for services."""
+    name: str
+    """The user's, the role's or the service's."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The ARNs by which a trust policy may name it."""
+        return (self.arn, role_arn(self.account, self.name)) if self.kind is Kind.ROLE else (self.arn,)
 
-def parse_policy(document: Mapping[str, Any]) -> tuple[Statement, ...]:
-    """The statements of a policy document. Raises Invalid that names the place."""
-    if document.get("Version", VERSIONS[0]) not in VERSIONS:
-        raise Invalid("Version: 2012-10-17 is expected", [("Version", "must be 2012-10-17")])
-    statements = document.get("Statement")
-    if isinstance(statements, Mapping):
-        statements = [statements]
-    if not isinstance(statements, list):
-        raise Invalid("Statement: a list is expected", [("Statement", "must be a list")])
-    return tuple(_statement(f"Statement[{index}]", item) for index, item in enumerate(statements))
-
-
-def _statement(path: str, item: Any) -> Statement:
-    if not isinstance(item, Mapping):
-        raise Invalid(f"{path}: an object is expected", [(path, "must be an object")])
-    unknown = sorted(set(item) - STATEMENT_PARTS)
-    if unknown:
-        raise Invalid(f"{path}: {unknown[0]} is not supported", [(f"{path}.{unknown[0]}", "is not supported")])
-    if item.get("Effect") not in ("Allow", "Deny"):
-        raise Invalid(f"{path}.Effect: Allow or Deny is expected", [(f"{path}.Effect", "must be Allow or Deny")])
-    return Statement(item["Effect"] == "Allow", _texts(path, item, "Action"), _texts(path, item, "Resource"))
+    @property
+    def holder_arn(self) -> str:
+        """`aws:PrincipalArn`: a session's is its role's."""
+        return self.names[-1]
 
 
-def _texts(path: str, item: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    value = item.get(name)
-    values = [value] if isinstance(value, str) else value
-    if not isinstance(values, list) or not values or not all(isinstance(text, str) for text in values):
-        place = f"{path}.{name}"
-        raise Invalid(f"{place}: a text or a list of texts is expected", [(place, "must be a text or a list of texts")])
-    return tuple(values)
+def check_name(kind: str, name: str) -> None:
+    """Raises Invalid for what is no name of a user, role or policy."""
+    if not _NAME.fullmatch(name) or len(name) > _NAMES[kind]:
+        field = {"user": "UserName", "role": "RoleName", "policy": "PolicyName"}[kind]
+        text = f"1 to {_NAMES[kind]} letters, digits and _+=,.@-"
+        raise Invalid(f"{name[:80]!r} is no name of a {kind}: {text}.", [(field, text)])
 
 
-def allowed(policies: Iterable[Mapping[str, Any]], action: str, resource: str) -> bool:
-    """Whether the policies together allow it. A document that cannot be read allows nothing: Invalid."""
-    decision = False
-    for document in policies:
-        for statement in parse_policy(document):
-            if _matches(statement, action, resource):
-                if not statement.allow:
-                    return False
-                decision = True
-    return decision
-
-
-def _matches(statement: Statement, action: str, resource: str) -> bool:
-    return any(_pattern(text.lower()).match(action.lower()) for text in statement.actions) and any(
-        _pattern(text).match(resource) for text in statement.resources
-    )
-
-
-@lru_cache(maxsize=1024)
-def _pattern(text: str) -> re.Pattern[str]:
-    parts = {"*": ".*", "?": "."}
-    return re.compile("".join(parts.get(letter, re.escape(letter)) for letter in text) + r"\Z", re.DOTALL)
-
-
-def refusal(principal: str, action: str, resource: str) -> str:
+def refusal(principal: str, action: str, resource: str, why: str = "") -> str:
     """AWS's words for a denied request."""
-    return f"User: {principal} is not authorized to perform: {action} on resource: {resource}"
+    return f"User: {principal} is not authorized to perform: {action} on resource: {resource}{why and ' '}{why}"
+
+
+def why_not(decision: Decision, action: str) -> str:
+    """The end of AWS's words, of a principal's own policies."""
+    if decision is Decision.DENIED:
+        return "with an explicit deny in an identity-based policy"
+    return f"because no identity-based policy allows the {action} action"
+
+
+def may_assume(own: Decision, trust: Trust) -> str:
+    """ "" where a role may be assumed, else the end of the refusal: a deny anywhere wins; who is named needs nothing else."""
+    if own is Decision.DENIED:
+        return why_not(own, ASSUME_ROLE)
+    if trust is Trust.DENIED:
+        return "with an explicit deny in a resource-based policy"
+    if trust is Trust.NAMED or (trust is Trust.ACCOUNT and own is Decision.ALLOWED):
+        return ""
+    if trust is Trust.ACCOUNT:
+        return why_not(own, ASSUME_ROLE)
+    return f"because no resource-based policy allows the {ASSUME_ROLE} action"
 
 
 def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
@@ -151,13 +127,30 @@ def parse_role_arn(text: str) -> tuple[str, str]:
     return parsed.account, parsed.resource.rsplit("/", 1)[1]
 
 
-def parse_principal(text: str) -> tuple[str, str, str]:
-    """("user" or "role", account, name) of a principal's ARN. Raises Invalid."""
+def policy_arn(account: str, name: str) -> str:
+    """The ARN of a policy of an account's own."""
+    return f"arn:aws:iam::{account}:policy/{name}"
+
+
+def parse_policy_arn(text: str, account: str) -> str:
+    """The name of a policy of this account. Raises Invalid."""
+    prefix = policy_arn(account, "")
+    if not text.startswith(prefix):
+        expected = f"arn:aws:iam::{account}:policy/<name> or arn:aws:iam::aws:policy/<name>"
+        raise Invalid(f"{text!r} is not the ARN of a policy of this account.", [("PolicyArn", f"must be {expected}")])
+    check_name("policy", text.removeprefix(prefix))
+    return text.removeprefix(prefix)
+
+
+def parse_principal(text: str) -> Principal:
+    """Raises Invalid for what is no principal's ARN."""
     parsed = parse_arn(text)
     if parsed.service == "iam" and parsed.resource_type == "user":
-        return "user", parsed.account, parsed.resource.rsplit("/", 1)[1]
+        return Principal(text, Kind.USER, parsed.account, parsed.resource.rsplit("/", 1)[1])
     if parsed.service == "sts" and parsed.resource_type == "assumed-role":
-        return "role", parsed.account, parsed.resource_id.partition("/")[0]
+        return Principal(text, Kind.ROLE, parsed.account, parsed.resource_id.partition("/")[0])
+    if parsed.service == "iam" and parsed.account == "aws" and parsed.resource_type == "service":
+        return Principal(text, Kind.SERVICE, parsed.account, parsed.resource_id)
     raise Invalid(f"{text!r} is neither a user nor a role session", [("Principal", "is not a principal")])
 
 
@@ -171,6 +164,15 @@ def check_session(name: str, duration_s: int) -> int:
         fields.append(("DurationSeconds", f"must lie between {SESSION_MIN_S} and {SESSION_MAX_S}"))
     if fields:
         raise Invalid("; ".join(f"{path}: {text}" for path, text in fields), fields)
+    return duration_s
+
+
+def check_token(duration_s: int) -> int:
+    """How long a bearer token lasts, 0 meaning the default. Raises Invalid."""
+    duration_s = duration_s or TOKEN_DEFAULT_S
+    if not TOKEN_MIN_S <= duration_s <= TOKEN_MAX_S:
+        text = f"must lie between {TOKEN_MIN_S} and {TOKEN_MAX_S}"
+        raise Invalid(f"DurationSeconds: {text}", [("DurationSeconds", text)])
     return duration_s
 
 

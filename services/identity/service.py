@@ -5,42 +5,52 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from belvedere.bus.keyring import write_secret
-from belvedere.chassis.context import caller
+from belvedere.chassis.context import caller, new_request_id, service_principal
 from belvedere.chassis.database import Database
-from belvedere.chassis.errors import Denied, Invalid, NotFound, QuotaExceeded
+from belvedere.chassis.errors import Denied, Invalid, NotFound
+from belvedere.chassis.ids import Arn
 from belvedere.chassis.logs import get_logger
+from belvedere.chassis.page import cut, decode_token, encode_token, page_size
 from belvedere.chassis.runtime import CloudSettings, Runtime
 from belvedere.chassis.service import Service
 from belvedere.v1 import identity_pb2 as pb
 from belvedere.v1 import identity_pb2_grpc
 from services.identity import rules, store
-from services.identity.events import CredentialsDesk
+from services.identity.audit import Trail, Use
+from services.identity.authority import Authority
+from services.identity.directory import Directory
+from services.identity.events import Changes, CredentialsDesk
+from services.identity.policy import Request, Trust, managed
+from services.identity.roles import RoleHandlers
 from services.identity.settings import ENV, Settings
 from services.identity.store import (
     AccessKeyRow,
     AccountRow,
+    AttachmentRow,
     AuditRow,
     ConsoleSessionRow,
     LoginTokenRow,
     RoleRow,
     UserRow,
 )
+from services.identity.users import UserHandlers
 from services.identity.vault import Session, Vault, fingerprint, new_secret_key, unique_id
 
+AUDIT_PAGE = 500
 PURGE_EVERY_S = 3600.0
 TOKEN_BYTES = 32
 
 log = get_logger(__name__)
 
 
-class IdentityHandlers(identity_pb2_grpc.IdentityServiceServicer):
-    """IdentityService."""
+class IdentityHandlers(UserHandlers, RoleHandlers):
+    """IdentityService: decisions, credentials and sessions here; users and roles in the bases."""
 
     def __init__(
         self,
@@ -51,12 +61,13 @@ class IdentityHandlers(identity_pb2_grpc.IdentityServiceServicer):
         admin_file: Path,
         clock: Callable[[], datetime],
     ) -> None:
-        self._database = database
-        self._vault = vault
+        directory, trail = Directory(database), Trail(database)
+        super().__init__(database, vault, directory, trail, clock)
         self._settings = settings
         self._cloud = cloud
         self._admin_file = admin_file
-        self._clock = clock
+        self._authority = Authority(database, cloud.account, cloud.region, clock)
+        self.directory, self.trail = directory, trail
 
     async def prepare(self) -> None:
         """At first start: the account, its administrator with one access key in admin.json, the applications' role."""
@@ -71,7 +82,6 @@ class IdentityHandlers(identity_pb2_grpc.IdentityServiceServicer):
                     account=account,
                     name=rules.ADMINISTRATOR,
                     user_id=unique_id("AIDA", 17),
-                    policies=[rules.ADMINISTRATOR_POLICY],
                     created=now,
                 )
             )
@@ -80,10 +90,15 @@ class IdentityHandlers(identity_pb2_grpc.IdentityServiceServicer):
                     account=account,
                     name=rules.APPLICATION_ROLE,
                     role_id=unique_id("AROA", 17),
-                    policies=[rules.APPLICATION_POLICY],
+                    trust=managed.application_trust(account),
                     created=now,
                 )
             )
+            for kind, name, policy in (
+                ("user", rules.ADMINISTRATOR, managed.ADMINISTRATOR_ACCESS),
+                ("role", rules.APPLICATION_ROLE, managed.APPLICATION_ACCESS),
+            ):
+                session.add(AttachmentRow(account=account, kind=kind, name=name, policy_arn=policy))
             row, secret = self._new_key(account, rules.ADMINISTRATOR)
             session.add(row)
             admin = {
@@ -101,7 +116,12 @@ class IdentityHandlers(identity_pb2_grpc.IdentityServiceServicer):
         while True:
             now = self._clock()
             async with self._database.session() as session, session.begin():
-                await store.purge(session, now=now, audit_before=now - timedelta(days=self._settings.audit_days))
+                await store.purge(
+                    session,
+                    now=now,
+                    audit_before=now - timedelta(days=self._settings.audit_days),
+                    audit_rows=self._settings.audit_rows,
+                )
             await asyncio.sleep(PURGE_EVERY_S)
 
     async def GetSigningKey(self, request: pb.GetSigningKeyRequest, context: Any) -> pb.GetSigningKeyResponse:
@@ -109,77 +129,112 @@ class IdentityHandlers(identity_pb2_grpc.IdentityServiceServicer):
             secret, principal = await self._session_key(request.access_key_id, request.session_token)
         else:
             secret, principal = await self._user_key(request.access_key_id)
+            self._trail.used(request.access_key_id, Use(self._clock(), request.service[:64], request.region[:32]))
         key = rules.signing_key(secret, request.date, request.region, request.service)
         return pb.GetSigningKeyResponse(signing_key=key, principal=principal)
 
     async def Authorize(self, request: pb.AuthorizeRequest, context: Any) -> pb.AuthorizeResponse:
-        arn = request.principal.arn
-        kind, account, name = rules.parse_principal(arn)
-        async with self._database.session() as session, session.begin():
-            holder: UserRow | RoleRow | None
-            if kind == "user":
-                holder = await session.get(UserRow, (account, name))
-            else:
-                holder = await session.get(RoleRow, (account, name))
-            allowed = False
-            if holder is not None:
-                try:
-                    allowed = rules.allowed(holder.policies, request.action, request.resource)
-                except Invalid as error:
-                    log.error("a stored policy cannot be read: denied", principal=arn, reason=error.message)
-            session.add(
-                AuditRow(
-                    at=self._clock(),
-                    account=account,
-                    principal=arn[:512],
-                    action=request.action[:128],
-                    resource=request.resource[:2048],
-                    allowed=allowed,
-                    source_address=request.source_address[:64],
-                    request_id=request.request_id[:64],
-                )
-            )
-        message = "" if allowed else rules.refusal(arn, request.action, request.resource)
-        return pb.AuthorizeResponse(allowed=allowed, message=message)
+        who = rules.parse_principal(request.principal.arn)
+        holder = await self._directory.holder(who)
+        if holder is not None and holder.looks_at_tags and not request.HasField("resource_tags"):
+            return pb.AuthorizeResponse(resource_tags_needed=True)
+        known = self._authority.context(who, holder, request.source_address)
+        known.update({key.lower(): (value,) for key, value in request.context.items()})
+        known.update({f"aws:resourcetag/{key}".lower(): (value,) for key, value in request.resource_tags.tags.items()})
+        if request.tag_keys:
+            known["aws:tagkeys"] = tuple(request.tag_keys)
+        why = await self._authority.why_not(who, holder, Request(request.action, request.resource, known))
+        await self._leave_line(
+            who, request.action, request.resource, not why, request.source_address, request.request_id
+        )
+        message = rules.refusal(who.arn, request.action, request.resource, why) if why else ""
+        return pb.AuthorizeResponse(allowed=not why, message=message)
 
-    async def CreateAccessKey(self, request: pb.CreateAccessKeyRequest, context: Any) -> pb.CreateAccessKeyResponse:
-        account = caller().account
-        async with self._database.session() as session, session.begin():
-            user = await session.get(UserRow, (account, request.user_name))
-            if user is None:
-                raise NotFound("USER", request.user_name)
-            if len(await store.access_keys(session, account, user.name)) >= rules.MAX_ACCESS_KEYS:
-                raise QuotaExceeded(
-                    "AccessKeysPerUser",
-                    f"{user.name} has {rules.MAX_ACCESS_KEYS} access keys already: delete one first.",
-                )
-            row, secret = self._new_key(account, user.name)
-            session.add(row)
-        return pb.CreateAccessKeyResponse(access_key_id=row.access_key_id, secret_access_key=secret)
+    async def PassRole(self, request: pb.PassRoleRequest, context: Any) -> pb.PassRoleResponse:
+        who = caller()
+        await self._require(rules.PASS_ROLE, request.role_arn, {"iam:passedtoservice": (request.service,)})
+        account, name = rules.parse_role_arn(request.role_arn)
+        async with self._database.session(read_only=True) as session:
+            role = await session.get(RoleRow, (account, name)) if account == who.account else None
+        if role is None:
+            text = rules.unknown_role(request.role_arn, who.account)
+            raise Invalid(text, [("RuntimeRoleArn", "there is no such role")])
+        if (
+            self._authority.trusted(role, service=request.service, known=self._authority.as_service(""))
+            is not Trust.NAMED
+        ):
+            text = f"the role's trust policy does not let {request.service} assume it"
+            raise Invalid(f"{request.role_arn}: {text}.", [("RuntimeRoleArn", text)])
+        return pb.PassRoleResponse()
 
     async def AssumeRole(self, request: pb.AssumeRoleRequest, context: Any) -> pb.AssumeRoleResponse:
         duration_s = rules.check_session(request.role_session_name, request.duration_seconds)
-        account, _ = rules.parse_role_arn(request.role_arn)
-        if account != caller().account:
-            raise Denied(rules.refusal(caller().principal, "sts:AssumeRole", request.role_arn))
-        return await self.assume(request.role_arn, request.role_session_name, duration_s)
+        rules.parse_role_arn(request.role_arn)
+        await self._require(rules.ASSUME_ROLE, request.role_arn, {})
+        role = await self._role(request.role_arn, caller().account)
+        return self._credentials(role, request.role_session_name, duration_s)
 
-    async def assume(self, role_arn: str, session_name: str, duration_s: int | None = None) -> pb.AssumeRoleResponse:
-        """Temporary credentials for a role. Raises Invalid, Denied."""
+    async def assume_for_instance(self, role_arn: str, instance_id: str) -> pb.AssumeRoleResponse:
+        """Temporary credentials for an application instance. Raises Invalid, Denied."""
+        account, _ = rules.parse_role_arn(role_arn)
+        role = await self._role(role_arn, account)
+        instance = str(Arn("panorama", self._cloud.region, account, f"applicationInstance/{instance_id}"))
+        trusted = (
+            self._authority.trusted(role, service=rules.PANORAMA, known=self._authority.as_service(instance))
+            is Trust.NAMED
+        )
+        who = rules.Principal(service_principal("panorama"), rules.Kind.SERVICE, account, "panorama")
+        await self._leave_line(who, rules.ASSUME_ROLE, role_arn, trusted, "", new_request_id())
+        if not trusted:
+            raise Denied(f"The trust policy of {role_arn} does not let {rules.PANORAMA} assume it.")
+        return self._credentials(role, instance_id[:64], self._settings.application_session_s)
+
+    async def _require(self, action: str, resource: str, known: dict[str, Sequence[str]]) -> None:
+        """Raises Denied where the caller's policies do not allow it. Services may by themselves."""
+        call = caller()
+        who = rules.parse_principal(call.principal)
+        if who.kind is rules.Kind.SERVICE:
+            return
+        holder = await self._directory.holder(who)
+        request = Request(action, resource, {**self._authority.context(who, holder, call.source), **known})
+        why = await self._authority.why_not(who, holder, request)
+        if action != rules.ASSUME_ROLE or not call.source:
+            # Authorize has left the line of a call by itself; this is a permission that another call needs besides.
+            await self._leave_line(who, action, resource, not why, call.source, call.request_id)
+        if why:
+            raise Denied(rules.refusal(call.principal, action, resource, why))
+
+    async def _leave_line(
+        self, who: rules.Principal, action: str, resource: str, allowed: bool, source: str, request_id: str
+    ) -> None:
+        await self._trail.record(
+            at=self._clock(),
+            account=who.account,
+            principal=who.arn,
+            action=action,
+            resource=resource,
+            allowed=allowed,
+            source_address=source,
+            request_id=request_id,
+        )
+
+    async def _role(self, role_arn: str, for_account: str) -> RoleRow:
         account, name = rules.parse_role_arn(role_arn)
         async with self._database.session(read_only=True) as session:
-            role = await session.get(RoleRow, (account, name))
+            role = await session.get(RoleRow, (account, name)) if account == for_account else None
         if role is None:
-            raise Denied(rules.unknown_role(role_arn, account))
-        lasts = timedelta(seconds=duration_s or self._settings.application_session_s)
+            raise Denied(rules.unknown_role(role_arn, for_account))
+        return role
+
+    def _credentials(self, role: RoleRow, session_name: str, duration_s: int) -> pb.AssumeRoleResponse:
         made = Session(
             access_key_id=unique_id("ASIA", 16),
             secret=new_secret_key(),
-            account=account,
-            role=name,
+            account=role.account,
+            role=role.name,
             role_id=role.role_id,
             session=session_name,
-            expires=(self._clock() + lasts).replace(microsecond=0),
+            expires=(self._clock() + timedelta(seconds=duration_s)).replace(microsecond=0),
         )
         response = pb.AssumeRoleResponse(
             access_key_id=made.access_key_id,
@@ -189,6 +244,27 @@ class IdentityHandlers(identity_pb2_grpc.IdentityServiceServicer):
         )
         response.expiration.FromDatetime(made.expires)
         return response
+
+    async def ListAuditEntries(self, request: pb.ListAuditEntriesRequest, context: Any) -> pb.ListAuditEntriesResponse:
+        account = caller().account
+        size = page_size(request.max_results or None, AUDIT_PAGE)
+        since = request.since.ToDatetime(tzinfo=UTC) if request.HasField("since") else None
+        filters = [str(since), request.user_name, request.denied_only]
+        after = decode_token(request.next_token, "ListAuditEntries", filters)
+        await self._trail.flush()
+        async with self._database.session(read_only=True) as session:
+            found = await store.audit_page(
+                session,
+                account,
+                since=since,
+                principal=rules.user_arn(account, request.user_name) if request.user_name else None,
+                denied_only=request.denied_only,
+                before=after["position"] if after else None,
+                limit=size + 1,
+            )
+        rows, more = cut(found, size)
+        token = encode_token({"position": rows[-1].position}, "ListAuditEntries", filters) if more else ""
+        return pb.ListAuditEntriesResponse(entries=[_entry(row) for row in rows], next_token=token)
 
     async def CreateLoginToken(self, request: pb.CreateLoginTokenRequest, context: Any) -> pb.CreateLoginTokenResponse:
         account, token = caller().account, secrets.token_urlsafe(TOKEN_BYTES)
@@ -237,7 +313,7 @@ class IdentityHandlers(identity_pb2_grpc.IdentityServiceServicer):
         async with self._database.session(read_only=True) as session:
             row = await session.get(AccessKeyRow, access_key_id)
             user = await session.get(UserRow, (row.account, row.user_name)) if row is not None else None
-        if row is None or user is None:
+        if row is None or user is None or not row.active:
             raise NotFound("ACCESS_KEY", access_key_id, "The security token included in the request is invalid.")
         return self._vault.unseal(row.sealed_secret).reveal(), _user_principal(user)
 
@@ -253,17 +329,6 @@ class IdentityHandlers(identity_pb2_grpc.IdentityServiceServicer):
             raise Denied("The security token included in the request is invalid.")
         return found.secret.reveal(), _session_principal(found)
 
-    def _new_key(self, account: str, user_name: str) -> tuple[AccessKeyRow, str]:
-        secret = new_secret_key()
-        row = AccessKeyRow(
-            access_key_id=unique_id("AKIA", 16),
-            account=account,
-            user_name=user_name,
-            sealed_secret=self._vault.seal(secret),
-            created=self._clock(),
-        )
-        return row, secret.reveal()
-
 
 def _user_principal(user: UserRow) -> pb.Principal:
     return pb.Principal(account_id=user.account, arn=rules.user_arn(user.account, user.name), user_id=user.user_id)
@@ -272,6 +337,19 @@ def _user_principal(user: UserRow) -> pb.Principal:
 def _session_principal(made: Session) -> pb.Principal:
     arn = rules.session_arn(made.account, made.role, made.session)
     return pb.Principal(account_id=made.account, arn=arn, user_id=f"{made.role_id}:{made.session}")
+
+
+def _entry(row: AuditRow) -> pb.AuditEntry:
+    entry = pb.AuditEntry(
+        principal=row.principal,
+        action=row.action,
+        resource=row.resource,
+        allowed=row.allowed,
+        source_address=row.source_address,
+        request_id=row.request_id,
+    )
+    entry.time.FromDatetime(row.at)
+    return entry
 
 
 def create(runtime: Runtime) -> Service:
@@ -285,11 +363,13 @@ def create(runtime: Runtime) -> Service:
         runtime.paths.admin_file,
         runtime.clock,
     )
-    desk = CredentialsDesk(runtime.bus, handlers.assume)
+    desk = CredentialsDesk(runtime.bus, handlers.assume_for_instance)
+    changes = Changes(runtime.bus, handlers.directory.forget)
     return Service(
         name="identity",
         servicers=[(identity_pb2_grpc.add_IdentityServiceServicer_to_server, handlers, "belvedere.v1.IdentityService")],
-        tasks=[desk.run, handlers.purge],
+        tasks=[desk.give_credentials, changes.run, handlers.trail.run, handlers.purge],
         ready=[handlers.prepare],
+        close=[handlers.trail.close],
         migrations=Path(__file__).parent / "migrations",
     )

@@ -22,3 +22,5 @@ class Settings:
     """How long the credentials last that an application gets for its role, in seconds."""
     audit_days: float = 90.0
     """How long decisions stay in the audit trail, in days."""
+    audit_rows: int = 5_000_000
+    """How many decisions the audit trail keeps at most, the newest ones; about 250 bytes each."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import JSON, LargeBinary
+from sqlalchemy import JSON, LargeBinary, func
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel, col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -33,8 +33,9 @@ class UserRow(Row, table=True):
     account: str = Field(primary_key=True, foreign_key="account.account", ondelete="CASCADE", max_length=12)
     name: str = Field(primary_key=True, max_length=64)
     user_id: str = Field(unique=True, max_length=32)
-    policies: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
     created: datetime = Field(sa_type=UtcDateTime)
+    tokens_from: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """Bearer tokens made before are refused."""
 
 
 class RoleRow(Row, table=True):
@@ -44,8 +45,32 @@ class RoleRow(Row, table=True):
     account: str = Field(primary_key=True, foreign_key="account.account", ondelete="CASCADE", max_length=12)
     name: str = Field(primary_key=True, max_length=64)
     role_id: str = Field(unique=True, max_length=32)
-    policies: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
+    trust: dict[str, Any] = Field(sa_type=JSON)
     created: datetime = Field(sa_type=UtcDateTime)
+
+
+class PolicyRow(Row, table=True):
+    """A policy of an account's own."""
+
+    __tablename__ = "policy"
+    account: str = Field(primary_key=True, foreign_key="account.account", ondelete="CASCADE", max_length=12)
+    name: str = Field(primary_key=True, max_length=128)
+    document: dict[str, Any] = Field(sa_type=JSON)
+    created: datetime = Field(sa_type=UtcDateTime)
+    updated: datetime = Field(sa_type=UtcDateTime)
+
+
+class AttachmentRow(Row, table=True):
+    """A policy that a user or a role has."""
+
+    __tablename__ = "attachment"
+    account: str = Field(primary_key=True, foreign_key="account.account", ondelete="CASCADE", max_length=12)
+    kind: str = Field(primary_key=True, max_length=4)
+    """"user" or "role"."""
+    name: str = Field(primary_key=True, max_length=64)
+    policy_arn: str = Field(primary_key=True, max_length=256, index=True)
+    position: int = 0
+    """In the order of attaching."""
 
 
 class AccessKeyRow(Row, table=True):
@@ -57,6 +82,10 @@ class AccessKeyRow(Row, table=True):
     user_name: str = Field(max_length=64)
     sealed_secret: bytes = Field(sa_type=LargeBinary)
     created: datetime = Field(sa_type=UtcDateTime)
+    active: bool = True
+    last_used: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    last_used_service: str = Field(default="", max_length=64)
+    last_used_region: str = Field(default="", max_length=32)
 
 
 class LoginTokenRow(Row, table=True):
@@ -87,12 +116,15 @@ class AuditRow(Row, table=True):
     position: int | None = Field(default=None, primary_key=True)
     at: datetime = Field(sa_type=UtcDateTime, index=True)
     account: str = Field(max_length=12)
-    principal: str = Field(max_length=512)
+    principal: str = Field(max_length=512, index=True)
     action: str = Field(max_length=128)
     resource: str = Field(max_length=2048)
     allowed: bool
     source_address: str = Field(default="", max_length=64)
     request_id: str = Field(default="", max_length=64)
+
+
+R = TypeVar("R", UserRow, RoleRow, PolicyRow)
 
 
 async def access_keys(session: AsyncSession, account: str, user_name: str) -> Sequence[AccessKeyRow]:
@@ -107,8 +139,92 @@ async def take_login_token(session: AsyncSession, token_hash: str) -> LoginToken
     return (await session.exec(query)).scalars().first()
 
 
-async def purge(session: AsyncSession, *, now: datetime, audit_before: datetime) -> None:
-    """Removes what has expired, and decisions older than `audit_before`."""
+async def attached(session: AsyncSession, account: str, kind: str, name: str) -> list[str]:
+    """ARNs of the policies that a user or role has, in the order of attaching."""
+    query = (
+        select(AttachmentRow.policy_arn)
+        .where(AttachmentRow.account == account, AttachmentRow.kind == kind, AttachmentRow.name == name)
+        .order_by(col(AttachmentRow.position), col(AttachmentRow.policy_arn))
+    )
+    return list((await session.exec(query)).all())
+
+
+async def attachments(session: AsyncSession, account: str) -> dict[tuple[str, str], list[str]]:
+    """ARNs of policies by ("user" or "role", name), of the whole account."""
+    query = select(AttachmentRow).where(AttachmentRow.account == account).order_by(col(AttachmentRow.position))
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in (await session.exec(query)).all():
+        found.setdefault((row.kind, row.name), []).append(row.policy_arn)
+    return found
+
+
+async def holders(session: AsyncSession, account: str, policy_arn: str) -> Sequence[AttachmentRow]:
+    """Who has a policy."""
+    query = select(AttachmentRow).where(AttachmentRow.account == account, AttachmentRow.policy_arn == policy_arn)
+    return (await session.exec(query.order_by(col(AttachmentRow.kind), col(AttachmentRow.name)))).all()
+
+
+async def all_of(session: AsyncSession, row: type[R], account: str) -> Sequence[R]:
+    """Every user, role or policy of an account, by name."""
+    query = select(row).where(row.account == account).order_by(col(row.name))
+    return (await session.exec(query)).all()
+
+
+async def count_of(session: AsyncSession, row: type[R], account: str) -> int:
+    """How many users, roles or policies an account has."""
+    return (await session.exec(select(func.count()).select_from(row).where(row.account == account))).one()
+
+
+async def key_counts(session: AsyncSession, account: str) -> dict[str, int]:
+    """How many access keys each user has."""
+    query = (
+        select(AccessKeyRow.user_name, func.count())
+        .where(AccessKeyRow.account == account)
+        .group_by(col(AccessKeyRow.user_name))
+    )
+    return dict((await session.exec(query)).all())
+
+
+async def delete_holder(session: AsyncSession, account: str, kind: str, name: str) -> None:
+    """What goes with a user or role: attachments, and a user's keys, links and sessions."""
+    await session.exec(
+        delete(AttachmentRow).where(
+            col(AttachmentRow.account) == account, col(AttachmentRow.kind) == kind, col(AttachmentRow.name) == name
+        )
+    )
+    if kind == "user":
+        for row in (AccessKeyRow, LoginTokenRow, ConsoleSessionRow):
+            await session.exec(delete(row).where(col(row.account) == account, col(row.user_name) == name))
+
+
+async def audit_page(
+    session: AsyncSession,
+    account: str,
+    *,
+    since: datetime | None,
+    principal: str | None,
+    denied_only: bool,
+    before: int | None,
+    limit: int,
+) -> Sequence[AuditRow]:
+    """Decisions, newest first. `principal`: of this ARN; `before`: with a smaller position."""
+    query = select(AuditRow).where(AuditRow.account == account)
+    if since is not None:
+        query = query.where(AuditRow.at >= since)
+    if principal is not None:
+        query = query.where(AuditRow.principal == principal)
+    if denied_only:
+        query = query.where(col(AuditRow.allowed).is_(False))
+    if before is not None:
+        query = query.where(col(AuditRow.position) < before)
+    return (await session.exec(query.order_by(col(AuditRow.position).desc()).limit(limit))).all()
+
+
+async def purge(session: AsyncSession, *, now: datetime, audit_before: datetime, audit_rows: int) -> None:
+    """Removes what has expired, decisions older than `audit_before`, and the oldest above `audit_rows`."""
     await session.exec(delete(LoginTokenRow).where(col(LoginTokenRow.expires) < now))
     await session.exec(delete(ConsoleSessionRow).where(col(ConsoleSessionRow.expires) < now))
     await session.exec(delete(AuditRow).where(col(AuditRow.at) < audit_before))
+    newest = (await session.exec(select(func.max(AuditRow.position)))).one()
+    if newest is not None:
+        await session.exec(delete(AuditRow).where(col(AuditRow.position) <= newest - audit_rows))

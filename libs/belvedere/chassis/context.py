@@ -23,6 +23,7 @@ ACCOUNT = "x-belvedere-account"
 REGION = "x-belvedere-region"
 PRINCIPAL = "x-belvedere-principal"
 REQUEST_ID = "x-belvedere-request-id"
+SOURCE = "x-belvedere-source"
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class Caller:
     """ARN of the user, role session or service that calls."""
     request_id: str
     """One per request of a user, the same in all services that it passes."""
+    source: str = ""
+    """The address that a user's request came from, once policies have been asked about it; empty: the owner's socket, or a
+    service by itself."""
 
 
 def service_principal(service: str) -> str:
@@ -77,7 +81,8 @@ def acting_as(who: Caller) -> Iterator[Caller]:
 
 def call_metadata(who: Caller) -> tuple[tuple[str, str], ...]:
     """gRPC metadata that carries `who` to a peer."""
-    return ((ACCOUNT, who.account), (REGION, who.region), (PRINCIPAL, who.principal), (REQUEST_ID, who.request_id))
+    found = ((ACCOUNT, who.account), (REGION, who.region), (PRINCIPAL, who.principal), (REQUEST_ID, who.request_id))
+    return (*found, (SOURCE, who.source)) if who.source else found
 
 
 def from_metadata(metadata: Mapping[str, str]) -> Caller | None:
@@ -85,4 +90,5 @@ def from_metadata(metadata: Mapping[str, str]) -> Caller | None:
     account, region = metadata.get(ACCOUNT, ""), metadata.get(REGION, "")
     if not account or not region:
         return None
-    return Caller(account, region, metadata.get(PRINCIPAL, ""), metadata.get(REQUEST_ID) or new_request_id())
+    request_id = metadata.get(REQUEST_ID) or new_request_id()
+    return Caller(account, region, metadata.get(PRINCIPAL, ""), request_id, metadata.get(SOURCE, ""))

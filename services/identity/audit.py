@@ -1,0 +1,143 @@
+"""The audit trail: one row a decision, written in batches; and when access keys were used last.
+
+A decision does not wait for the disk: rows are written every FLUSH_S, or as soon as BATCH of them wait. None is dropped: while
+ROWS_MAX wait, who comes next waits too, and an orderly stop writes what is left. A process that is killed loses FLUSH_S at most.
+Knows the tables only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import insert, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import col
+
+from belvedere.chassis.database import Database
+from belvedere.chassis.errors import Unavailable
+from belvedere.chassis.logs import get_logger
+from services.identity.store import AccessKeyRow, AuditRow
+
+FLUSH_S = 0.05
+BATCH = 500
+ROWS_MAX = 10_000
+ROOM_TIMEOUT_S = 10.0
+"""For room in the queue; a call that gets none is not answered with yes."""
+RETRY_S = 1.0
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Use:
+    """A use of an access key."""
+
+    at: datetime
+    service: str
+    region: str
+
+
+class Trail:
+    """See the module."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._rows: list[dict[str, Any]] = []
+        self._uses: dict[str, Use] = {}
+        self._filled = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._writing = asyncio.Lock()
+        self._closed = False
+
+    async def record(
+        self,
+        *,
+        at: datetime,
+        account: str,
+        principal: str,
+        action: str,
+        resource: str,
+        allowed: bool,
+        source_address: str,
+        request_id: str,
+    ) -> None:
+        """Adds a decision. Raises Unavailable where the trail cannot be written: what leaves no trace is not done."""
+        if len(self._rows) >= ROWS_MAX:
+            self._room.clear()
+            try:
+                async with asyncio.timeout(ROOM_TIMEOUT_S):
+                    await self._room.wait()
+            except TimeoutError as error:
+                raise Unavailable("The audit trail cannot be written at the moment. Try again.") from error
+        self._rows.append(
+            {
+                "at": at,
+                "account": account[:12],
+                "principal": principal[:512],
+                "action": action[:128],
+                "resource": resource[:2048],
+                "allowed": allowed,
+                "source_address": source_address[:64],
+                "request_id": request_id[:64],
+            }
+        )
+        if self._closed:
+            # The task has ended; calls that were under way when the stop began still leave their line.
+            await self.flush()
+        else:
+            self._filled.set()
+
+    def used(self, access_key_id: str, use: Use) -> None:
+        """Notes that a key was used; written with the next batch."""
+        self._uses[access_key_id] = use
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Writes until cancelled."""
+        while True:
+            await self._filled.wait()
+            if len(self._rows) < BATCH:
+                await asyncio.sleep(FLUSH_S)
+            self._filled.clear()
+            try:
+                # Shielded: a stop that cut a commit short would leave open whether its rows are there.
+                await asyncio.shield(self.flush())
+            except SQLAlchemyError as error:
+                log.error("the audit trail waits", rows=len(self._rows), error=str(error)[:200], retry_s=RETRY_S)
+                self._filled.set()
+                await asyncio.sleep(RETRY_S)
+
+    async def close(self) -> None:
+        """Writes what is left; from now on every decision is written at once."""
+        self._closed = True
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Returns when all that was recorded before is written."""
+        async with self._writing:
+            rows, uses = self._rows, self._uses
+            if not rows and not uses:
+                return
+            self._rows, self._uses = [], {}
+            try:
+                async with self._database.session() as session, session.begin():
+                    connection = await session.connection()
+                    if rows:
+                        await connection.execute(insert(AuditRow), rows)
+                    for key, use in uses.items():
+                        await connection.execute(
+                            update(AccessKeyRow)
+                            .where(col(AccessKeyRow.access_key_id) == key)
+                            .values(last_used=use.at, last_used_service=use.service, last_used_region=use.region)
+                        )
+            except BaseException:
+                # Nothing was written: back in line, ahead of what came meanwhile.
+                self._rows = rows + self._rows
+                self._uses = {**uses, **self._uses}
+                raise
+            if len(self._rows) < ROWS_MAX:
+                self._room.set()
