@@ -24,7 +24,8 @@ from belvedere.chassis.tags import add_tags, check_tags, remove_tags
 from belvedere.fleet import DesiredState, with_paused
 from belvedere.graph import ResolvedGraph
 from belvedere.v1 import deployments_pb2 as pb
-from belvedere.v1 import deployments_pb2_grpc, registry_pb2, registry_pb2_grpc
+from belvedere.v1 import deployments_pb2_grpc, identity_pb2, registry_pb2, registry_pb2_grpc
+from belvedere.v1.identity_pb2_grpc import IdentityServiceStub
 from services.deployments import events, rules, store, wire
 from services.deployments.deployer import NOT_NOW, Deployer
 from services.deployments.listening import Listener
@@ -34,6 +35,9 @@ from services.deployments.settings import ENV, Settings
 from services.deployments.store import InstanceRow, PackageUseRow
 
 log = get_logger(__name__)
+
+ROLE_USER = "panorama.amazonaws.com"
+"""Who takes on the role of an application instance, as trust policies name it."""
 
 
 class DeploymentsHandlers(deployments_pb2_grpc.DeploymentsServiceServicer):
@@ -62,6 +66,11 @@ class DeploymentsHandlers(deployments_pb2_grpc.DeploymentsServiceServicer):
         manifest, overrides = request.manifest_payload.payload_data, request.manifest_overrides_payload.payload_data
         rules.check_request(request.name, request.runtime_role_arn, manifest, overrides, who.account)
         tags = check_tags(request.tags)
+        if request.runtime_role_arn:
+            # Raises Denied without iam:PassRole, Invalid for a role that is not there or not for application instances.
+            await IdentityServiceStub(self._channel()).PassRole(
+                identity_pb2.PassRoleRequest(role_arn=request.runtime_role_arn, service=ROLE_USER)
+            )
         device_name = await self._device_name(request.default_runtime_context_device)
         replaces = request.application_instance_id_to_replace
         async with self._database.session(read_only=True) as session:

@@ -18,10 +18,9 @@ from belvedere.chassis.secret import Secret
 from belvedere.v1 import identity_pb2
 from belvedere.v1.identity_pb2_grpc import IdentityServiceStub
 from services.gateway.errors import AuthError, AuthKind
-from services.gateway.message import Call
+from services.gateway.message import NO_FACTS, Call, Facts
 from services.gateway.sigv4 import Scope, Signature
 
-ALWAYS_ALLOWED = frozenset({"sts:GetCallerIdentity"})
 UNKNOWN_KEY_TEXT = "The security token included in the request is invalid."
 
 
@@ -49,15 +48,21 @@ class Access:
         self._account = account
         self._entries, self._lifetime_s, self._now = cache_entries, cache_s, monotonic
         self._keys: OrderedDict[tuple[Scope, str], tuple[float, Key]] = OrderedDict()
+        self._changes = 0
 
     def __len__(self) -> int:
         """How many keys are remembered."""
         return len(self._keys)
 
+    def forget(self) -> None:
+        """An access key, user or role has changed: every key is asked for again."""
+        self._changes += 1
+        self._keys.clear()
+
     async def key(self, signature: Signature, request_id: str) -> Key:
         """The key that should have signed. Raises AuthError: UNKNOWN_KEY, EXPIRED_TOKEN.
 
-        A key is remembered for `cache_s`, so a deleted access key works that much longer.
+        A key is remembered until `forget`, which identity's events bring about, and for `cache_s` at most.
         """
         # The token's hash, so that no token lies about in memory longer than its request.
         place = (signature.scope, hashlib.sha256(signature.session_token.encode()).hexdigest())
@@ -65,7 +70,11 @@ class Access:
         if known is not None and known[0] > self._now():
             self._keys.move_to_end(place)
             return known[1]
+        changes = self._changes
         key = await self._ask(signature, request_id)
+        if changes != self._changes:
+            # Answered before a change that was heard of since: good for this request, which came first.
+            return key
         self._keys[place] = (self._now() + self._lifetime_s, key)
         self._keys.move_to_end(place)
         while len(self._keys) > self._entries:
@@ -95,21 +104,38 @@ class Access:
             raise AuthError(kind, text) from error
         return Key(Secret(answer.signing_key), answer.principal)
 
-    async def authorize(self, call: Call, action: str, resource: str) -> None:
+    async def authorize(self, call: Call, action: str, resource: str, facts: Facts = NO_FACTS) -> None:
         """Raises AuthError(DENIED) unless policies allow it. Leaves identity's line in the audit trail."""
-        if action in ALWAYS_ALLOWED:
-            return
         if call.proof is None:
             raise AuthError(AuthKind.MISSING, "Missing Authentication Token")
         request = identity_pb2.AuthorizeRequest(
             principal=call.proof.principal,
             action=action,
             resource=resource,
+            context=_context(call, facts),
             source_address=call.source_address,
             request_id=call.request_id,
+            tag_keys=sorted({*facts.tag_keys, *facts.request_tags}),
+            # Present, though empty, where there is nothing to read: identity then does not ask for it.
+            resource_tags=identity_pb2.TagMap() if facts.resource_tags is None else None,
         )
         decision = await self._identity.Authorize(request)
+        if decision.resource_tags_needed and facts.resource_tags is not None:
+            request.resource_tags.CopyFrom(identity_pb2.TagMap(tags=await facts.resource_tags()))
+            decision = await self._identity.Authorize(request)
         if not decision.allowed:
             arn = call.proof.principal.arn
             fallback = f"User: {arn} is not authorized to perform: {action} on resource: {resource}"
             raise AuthError(AuthKind.DENIED, decision.message or fallback)
+
+
+def _context(call: Call, facts: Facts) -> dict[str, str]:
+    """Condition keys of every request, then those of the operation."""
+    known = {
+        "aws:SecureTransport": "false",  # one HTTP port: a proxy's TLS ends before it
+        "aws:UserAgent": call.header("user-agent"),
+        "aws:RequestedRegion": call.who.region,
+        **{f"aws:RequestTag/{key}": value for key, value in facts.request_tags.items()},
+        **facts.context,
+    }
+    return {key: text.encode("utf-8", "replace").decode() for key, text in known.items()}

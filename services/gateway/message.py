@@ -5,7 +5,7 @@ Knows HTTP's parts but no server and no AWS protocol: each service reads a Call 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -43,7 +43,23 @@ class Proof:
     principal: identity_pb2.Principal
 
 
-Authorize = Callable[["Call", str, str], Awaitable[None]]
+@dataclass(frozen=True)
+class Facts:
+    """What policies may look at besides action, resource and caller."""
+
+    context: Mapping[str, str] = field(default_factory=dict)
+    """Condition keys of this operation: `s3:prefix`, `cloudwatch:namespace`."""
+    request_tags: Mapping[str, str] = field(default_factory=dict)
+    """`aws:RequestTag/<key>`: the tags that the request gives."""
+    tag_keys: Sequence[str] = ()
+    """`aws:TagKeys`, where the request names keys without values; those of `request_tags` are added."""
+    resource_tags: Callable[[], Awaitable[Mapping[str, str]]] | None = None
+    """Reads the tags that the resource has; asked only where a policy of the caller looks at them."""
+
+
+NO_FACTS = Facts()
+
+Authorize = Callable[["Call", str, str, Facts], Awaitable[None]]
 
 
 @dataclass
@@ -92,9 +108,9 @@ class Call:
             raise AssertionError("the call was not verified")
         return self.caller
 
-    async def authorize(self, action: str, resource: str) -> None:
+    async def authorize(self, action: str, resource: str, facts: Facts = NO_FACTS) -> None:
         """Raises AuthError(DENIED) unless the caller may."""
-        await self.authorizer(self, action, resource)
+        await self.authorizer(self, action, resource, facts)
 
 
 class AwsService(Protocol):

@@ -14,7 +14,7 @@ from belvedere.awsmodel import ServiceModel
 from belvedere.chassis.errors import BelvedereError
 from services.gateway.codecs import Codec
 from services.gateway.errors import AwsError, GatewayError
-from services.gateway.message import Call, Reply
+from services.gateway.message import NO_FACTS, Call, Facts, Reply
 from services.gateway.validation import Problems, read_members
 
 Values = Mapping[str, Any]
@@ -37,10 +37,12 @@ class ModelService:
         resource: Callable[[Values, Call], str],
         invalid: Callable[[Problems], AwsError],
         failure: Callable[[BelvedereError], AwsError],
+        context: Callable[[Values], Mapping[str, str]] | None = None,
     ) -> None:
+        """`context`: the service's own condition keys."""
         self._model, self._codecs, self._prefix = model, codecs, prefix
         self._handlers, self._resource = handlers, resource
-        self._invalid, self._failure = invalid, failure
+        self._invalid, self._failure, self._context = invalid, failure, context
 
     async def handle(self, call: Call) -> Reply:
         """Raises GatewayError with the service's codes."""
@@ -55,7 +57,8 @@ class ModelService:
         by_name = {name: request.values.get(m.wire_name) for name, m in operation.input.members.items()}
         values = read_members(operation.input, by_name, "", problems)
         # Asked before the caller is told what is wrong: who may not call learns nothing.
-        await call.authorize(f"{self._prefix}:{operation.name}", self._resource(values, call))
+        facts = NO_FACTS if self._context is None else Facts(context=self._context(values))
+        await call.authorize(f"{self._prefix}:{operation.name}", self._resource(values, call), facts)
         if problems:
             raise self._invalid(problems)
         try:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 
 from belvedere import awsmodel
+from belvedere.bus import subjects
+from belvedere.bus.connection import Message
 from belvedere.chassis.runtime import Runtime
 from belvedere.chassis.service import Service
 from services.gateway.access import Access
@@ -22,15 +25,35 @@ from services.gateway.sts import service as sts
 
 def create(runtime: Runtime) -> Service:
     """Listens on `runtime.ports.gateway` once started; has no gRPC of its own and no tables."""
-    door = front_door(runtime, runtime.settings(Settings, ENV))
+    settings = runtime.settings(Settings, ENV)
+    access = Access(
+        runtime.channel(),
+        account=runtime.cloud.account,
+        cache_entries=settings.key_cache_entries,
+        cache_s=settings.key_cache_s,
+        monotonic=time.monotonic,
+    )
+    door = front_door(runtime, settings, access)
 
     async def listen() -> None:
         await door.start(runtime.cloud.host, runtime.ports.gateway)
 
-    return Service(name="gateway", ready=[listen], close=[door.stop])
+    async def hear_changes() -> None:
+        """Until cancelled: deleted and disabled keys are refused as soon as identity has said so."""
+
+        async def heard(message: Message) -> None:
+            access.forget()
+
+        subscription = await runtime.bus.subscribe(subjects.events("identity"), heard)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await subscription.stop()
+
+    return Service(name="gateway", tasks=[hear_changes], ready=[listen], close=[door.stop])
 
 
-def front_door(runtime: Runtime, settings: Settings) -> FrontDoor:
+def front_door(runtime: Runtime, settings: Settings, access: Access) -> FrontDoor:
     """The server and what stands behind it."""
     channel = runtime.channel()
     services: Mapping[str, AwsService] = {
@@ -40,11 +63,4 @@ def front_door(runtime: Runtime, settings: Settings) -> FrontDoor:
         "logs": logs.create(channel),
         "monitoring": cloudwatch.create(channel, runtime.clock),
     }
-    access = Access(
-        channel,
-        account=runtime.cloud.account,
-        cache_entries=settings.key_cache_entries,
-        cache_s=settings.key_cache_s,
-        monotonic=time.monotonic,
-    )
     return FrontDoor(Dispatcher(services), access, runtime.clock, settings)

@@ -14,7 +14,7 @@ class Settings:
     key_cache_entries: int = 1024
     """How many signing keys are remembered; the one unused longest goes first."""
     key_cache_s: float = 60.0
-    """For how many seconds. A deleted access key works that much longer at most."""
+    """For how many seconds at most. A deleted access key is refused as soon as the bus says so; this is for when it cannot."""
     idle_timeout_s: float = 75.0
     """After how many seconds without a request a connection is closed. Longer than clients keep theirs."""
     read_timeout_s: float = 30.0

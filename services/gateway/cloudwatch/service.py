@@ -57,6 +57,7 @@ def create(channel: grpc.aio.Channel, clock: Callable[[], datetime]) -> ModelSer
         resource=_resource,
         invalid=_invalid,
         failure=_failure,
+        context=lambda values: {"cloudwatch:namespace": values["Namespace"]} if values.get("Namespace") else {},
     )
 
 

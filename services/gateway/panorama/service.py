@@ -17,7 +17,7 @@ from belvedere.awsmodel import Operation, ServiceModel
 from belvedere.chassis.errors import BelvedereError
 from belvedere.chassis.ids import arn
 from services.gateway.errors import GatewayError
-from services.gateway.message import Call, Reply
+from services.gateway.message import Call, Facts, Reply
 from services.gateway.panorama import failures, tags
 from services.gateway.panorama.operations import ANY, MESSAGES, OPERATIONS, Peers, also_needed
 from services.gateway.panorama.router import Match, Router
@@ -60,8 +60,17 @@ class PanoramaService:
         call.operation = operation.name
         if operation.name not in OPERATIONS and operation.name not in tags.OPERATIONS:
             raise failures.unknown_operation(f"{operation.name} is not served here.")
-        await call.authorize(f"panorama:{operation.name}", self._resource(call, match))
-        values = parse_input(operation, call, match.path_values)
+        # Asked before the caller is told what is wrong: who may not call learns nothing.
+        values: dict[str, Any] = {}
+        wrong: GatewayError | None = None
+        try:
+            values = parse_input(operation, call, match.path_values)
+        except GatewayError as error:
+            wrong = error
+        for resource in self._resources(call, match, values):
+            await call.authorize(f"panorama:{operation.name}", resource, self._facts(call, resource, values))
+        if wrong is not None:
+            raise wrong
         if needed := also_needed(operation.name, values):
             await call.authorize(*needed)
         try:
@@ -96,15 +105,28 @@ class PanoramaService:
             self._bodies.move_to_end(key)
         return body
 
-    def _resource(self, call: Call, match: Match) -> str:
+    def _resources(self, call: Call, match: Match, values: Mapping[str, Any]) -> list[str]:
+        """What the operation is about: ARNs, or `*` for lists and for what is still to be made."""
         if "ResourceArn" in match.path_values:
-            return match.path_values["ResourceArn"].encode("utf-8", "replace").decode()
+            return [_text(match.path_values["ResourceArn"])]
+        if match.operation.name == "CreateJobForDevices" and values:
+            return [arn("panorama", call.who.region, call.who.account, f"device/{id}") for id in values["DeviceIds"]]
         template = OPERATIONS[match.operation.name].resource
         if template == ANY:
-            return ANY
+            return [ANY]
         kind, _, member = template.partition("/")
-        value = match.path_values[member.strip("{}")].encode("utf-8", "replace").decode()
-        return arn("panorama", call.who.region, call.who.account, f"{kind}/{value}")
+        value = _text(match.path_values[member.strip("{}")])
+        return [arn("panorama", call.who.region, call.who.account, f"{kind}/{value}")]
+
+    def _facts(self, call: Call, resource: str, values: Mapping[str, Any]) -> Facts:
+        tags = dict(values.get("Tags") or {})
+        for item in values.get("JobTags") or ():
+            tags.update(item["Tags"])
+        return Facts(
+            request_tags=tags,
+            tag_keys=values.get("TagKeys") or (),
+            resource_tags=None if resource == ANY else lambda: self._tags.of(resource, call.who),
+        )
 
     def failed(self, call: Call, error: GatewayError) -> Reply:
         return failures.reply(error)
@@ -157,6 +179,11 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 def _json(document: Mapping[str, Any]) -> bytes:
     return _encode(document).encode()
+
+
+def _text(value: str) -> str:
+    """What may hold halves of characters, as a text that can be sent."""
+    return value.encode("utf-8", "replace").decode()
 
 
 def _no_constant(name: str) -> Any:

@@ -35,6 +35,13 @@ class Tags:
             return {}
         return {"Tags": await self._list(kind, resource_id)}
 
+    async def of(self, resource_arn: str, who: Caller) -> dict[str, str]:
+        """The tags that a resource has, for policies; none where there is no such resource."""
+        try:
+            return await self._list(*_resource(resource_arn, who))
+        except (Invalid, NotFound):
+            return {}
+
     async def _tag(self, kind: str, resource_id: str, tags: Mapping[str, str]) -> None:
         if kind == "device":
             await self._peers.registry.TagDevice(registry_pb2.TagDeviceRequest(device_id=resource_id, tags=tags))

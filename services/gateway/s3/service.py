@@ -13,7 +13,7 @@ import grpc
 
 from belvedere.chassis.errors import BelvedereError
 from services.gateway.errors import GatewayError
-from services.gateway.message import Call, Reply
+from services.gateway.message import Call, Facts, Reply
 from services.gateway.s3 import failures, names
 from services.gateway.s3.buckets import Buckets
 from services.gateway.s3.index import Index
@@ -66,7 +66,8 @@ class S3Service:
         else:
             raise failures.not_implemented(f"{call.method} /")
         if action:
-            await call.authorize(f"s3:{action}", resource)
+            prefix = {"s3:prefix": call.parameter("prefix") or ""} if action == "ListBucket" else {}
+            await call.authorize(f"s3:{action}", resource, Facts(context=prefix))
         try:
             return await handler()
         except BelvedereError as error:

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from belvedere.chassis.context import caller
 from services.gateway.cloudwatch import service as front
 from services.gateway.errors import AuthError, AuthKind
-from services.gateway.message import Call
+from services.gateway.message import Call, Facts
 from services.gateway.sigv4 import HttpRequest
 from tests.services.gateway.wire import send
 from tests.support.cloud import RunningCloud
@@ -296,7 +296,7 @@ def test_each_alarm_of_a_deletion_is_asked_for_by_its_own_name(door: Door, name:
         door.client("cloudwatch").put_metric_alarm(**alarm(each))
     asked: list[str] = []
 
-    async def spares_c(call: Call, action: str, resource: str) -> None:
+    async def spares_c(call: Call, action: str, resource: str, facts: Facts) -> None:
         asked.append(f"{action} {resource}")
         if resource.endswith("-c"):
             raise AuthError(AuthKind.DENIED, "no")
