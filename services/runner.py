@@ -25,7 +25,8 @@ from belvedere.bus.connection import Bus
 from belvedere.bus.errors import BusError
 from belvedere.bus.hub import Hub, HubConfig
 from belvedere.chassis import rpc, settings
-from belvedere.chassis.grpc_server import GrpcServer, ServerError
+from belvedere.chassis.gate import BearerGate
+from belvedere.chassis.grpc_server import GrpcServer, ServerError, Tls
 from belvedere.chassis.local import LocalChannel, Methods, collect
 from belvedere.chassis.logs import get_logger
 from belvedere.chassis.outbox import Relay
@@ -75,6 +76,8 @@ class Cloud:
         self.settings = cloud_settings or settings.load(CloudSettings, "BELVEDERE_")
         self._names = tuple(services)
         self._port = port
+        self.public: GrpcServer | None = None
+        """gRPC over TCP, where `grpc_port` is set; `.port` is where."""
         self._stack = AsyncExitStack()
         self._groups: list[Tasks] = []
         self._runtime: Runtime | None = None
@@ -140,6 +143,7 @@ class Cloud:
         except ServerError as error:
             raise StartError(str(error)) from error
         self._on_stop("gRPC", GRPC_STOP_TIMEOUT_S, server.stop)
+        await self._open_public(services, runtime, hub)
         for service in services:
             for close in service.close:
                 self._on_stop(f"{service.name} close", CLOSE_TIMEOUT_S, close)
@@ -147,8 +151,26 @@ class Cloud:
             for task in service.tasks:
                 group.start(f"{service.name} {getattr(task, '__name__', 'task')}", _run(task))
         await self._until_ready(services)
-        await server.serving(True)
+        for each in (server, self.public) if self.public else (server,):
+            await each.serving(True)
         log.info("ready", services=self._names, ports=vars(ports))
+
+    async def _open_public(self, services: Sequence[Service], runtime: Runtime, hub: Hub) -> None:
+        """The same services over TCP, behind the gate, where a port is set."""
+        port = self.settings.grpc_port
+        if port is None:
+            return
+        gate = BearerGate(runtime.channel(), account=self.settings.account, region=self.settings.region)
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        self.public = GrpcServer(f"{host}:{port}", gate=gate, tls=Tls(hub.tls.key, hub.tls.certificate))
+        for service in services:
+            self.public.add(service)
+        try:
+            await self.public.start()
+        except ServerError as error:
+            raise StartError(f"{error}: set BELVEDERE_GRPC_PORT to another port.") from error
+        self._on_stop("public gRPC", GRPC_STOP_TIMEOUT_S, self.public.stop)
+        log.info("gRPC is open to holders of tokens", port=self.public.port)
 
     def _lock(self) -> None:
         file: IO[str] = self._stack.enter_context(self.paths.lock_file.open("a+"))

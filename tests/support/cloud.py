@@ -52,13 +52,13 @@ class RunningCloud:
 
 @asynccontextmanager
 async def running_cloud(
-    data: Path, services: Sequence[str] = SERVICES, *, port: int = 0
+    data: Path, services: Sequence[str] = SERVICES, *, port: int = 0, grpc_port: int | None = None
 ) -> AsyncIterator[RunningCloud]:
     """Starts `services` (those whose folder is there) on the data folder `data`; ready inside the block.
 
     On the same folder again: the same ports and state, as after a restart.
     """
-    settings = CloudSettings(account=ACCOUNT, region=REGION)
+    settings = CloudSettings(account=ACCOUNT, region=REGION, grpc_port=grpc_port)
     async with Cloud(data, present(services), port=port, cloud_settings=settings) as cloud:
         yield RunningCloud(cloud)
     if cloud.failed is not None:

@@ -8,6 +8,7 @@
     ├── Conflict        it exists already, or its state does not allow this
     ├── Invalid         the request is wrong; `fields` says where
     ├── Denied          the caller may not, or is nobody
+    ├── Unauthenticated a call over TCP has no bearer token that is good
     ├── QuotaExceeded   a limit is reached
     ├── Unavailable     not now: a peer is away or too slow; trying again may help
     └── Internal        our fault; the message holds a request id and nothing else
@@ -60,6 +61,10 @@ class Invalid(BelvedereError):
 
 class Denied(BelvedereError):
     """The caller may not do this, or could not be recognised."""
+
+
+class Unauthenticated(BelvedereError):
+    """The call brings no proof of who sends it, or none that is good (any more)."""
 
 
 class QuotaExceeded(BelvedereError):

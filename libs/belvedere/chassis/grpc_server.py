@@ -11,6 +11,7 @@ Must not know any service. A unix socket is made with mode 0600.
 
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -18,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
-from belvedere.chassis.rpc import CHANNEL_OPTIONS, ServerInterceptor
+from belvedere.chassis.rpc import CHANNEL_OPTIONS, Gate, ServerInterceptor
 from belvedere.chassis.service import Service
 
 STOP_GRACE_S = 1.0
@@ -31,15 +32,30 @@ class ServerError(Exception):
     """The server cannot listen at its address."""
 
 
+@dataclass(frozen=True)
+class Tls:
+    """Files of a server, PEM."""
+
+    key: Path
+    certificate: Path
+    """Followed by those of its issuers."""
+
+
 class GrpcServer:
     """The process's gRPC server."""
 
-    def __init__(self, address: str) -> None:
-        """`address`: `unix:/path` or `host:port` (port 0: a free one, then in `port`)."""
+    def __init__(self, address: str, *, gate: Gate | None = None, tls: Tls | None = None) -> None:
+        """`address`: `unix:/path` or `host:port` (port 0: a free one, then in `port`).
+
+        `gate`: who may come in; without one every call is the owner's. `tls`: for TCP, the server's key and certificate.
+        """
         self.address = address
         self.port = 0
+        self._gate, self._tls = gate, tls
         self._server = grpc.aio.server(
-            interceptors=[ServerInterceptor()], options=CHANNEL_OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS
+            interceptors=[ServerInterceptor(gate)],
+            options=CHANNEL_OPTIONS,
+            maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
         )
         self._health = HealthServicer()
         self._names: list[str] = [""]
@@ -48,6 +64,8 @@ class GrpcServer:
     def add(self, service: Service) -> None:
         """Adds the servicers of `service`; before `start`."""
         for register, servicer, full_name in service.servicers:
+            if self._gate is not None and not self._gate.serves(f"/{full_name}/"):
+                continue
             register(servicer, self._server)
             self._names.append(full_name)
 
@@ -64,7 +82,13 @@ class GrpcServer:
             path.unlink()
         mask = os.umask(0o177)
         try:
-            self.port = self._server.add_insecure_port(self.address)
+            if self._tls is None:
+                self.port = self._server.add_insecure_port(self.address)
+            else:
+                credentials = grpc.ssl_server_credentials(
+                    [(self._tls.key.read_bytes(), self._tls.certificate.read_bytes())]
+                )
+                self.port = self._server.add_secure_port(self.address, credentials)
             await self._server.start()
         except RuntimeError as error:
             await self._server.stop(None)

@@ -13,8 +13,8 @@ the request id as its only text; the traceback goes to the log.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NoReturn, Protocol
 
 import grpc
 from google.protobuf import any_pb2, message
@@ -29,6 +29,7 @@ from belvedere.chassis.errors import (
     Invalid,
     NotFound,
     QuotaExceeded,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -46,6 +47,7 @@ _CODES: dict[type[BelvedereError], tuple[grpc.StatusCode, int]] = {
     Conflict: (grpc.StatusCode.FAILED_PRECONDITION, code_pb2.FAILED_PRECONDITION),
     Invalid: (grpc.StatusCode.INVALID_ARGUMENT, code_pb2.INVALID_ARGUMENT),
     Denied: (grpc.StatusCode.PERMISSION_DENIED, code_pb2.PERMISSION_DENIED),
+    Unauthenticated: (grpc.StatusCode.UNAUTHENTICATED, code_pb2.UNAUTHENTICATED),
     QuotaExceeded: (grpc.StatusCode.RESOURCE_EXHAUSTED, code_pb2.RESOURCE_EXHAUSTED),
     Unavailable: (grpc.StatusCode.UNAVAILABLE, code_pb2.UNAVAILABLE),
     Internal: (grpc.StatusCode.INTERNAL, code_pb2.INTERNAL),
@@ -99,6 +101,8 @@ def from_status(status: status_pb2.Status) -> BelvedereError | None:
             return Invalid(text, [(v.field, v.description) for v in bad.field_violations])
         case "Denied":
             return Denied(text)
+        case "Unauthenticated":
+            return Unauthenticated(text)
         case "QuotaExceeded":
             return QuotaExceeded(fields.get("quota_code", ""), text)
         case "Unavailable":
@@ -120,8 +124,31 @@ def raise_typed(error: grpc.aio.AioRpcError) -> NoReturn:
     raise Internal(f"{error.code().name}: {error.details()}") from error
 
 
+class Gate(Protocol):
+    """Who may come in where a server is open to others than the owner."""
+
+    def serves(self, method: str) -> bool:
+        """Whether `/package.Service/Method` is for them at all; `/package.Service/`: any method of it."""
+        ...
+
+    async def admit(
+        self, method: str, request: message.Message, metadata: Mapping[str, str], peer: str
+    ) -> context.Caller:
+        """The caller that the call proves, once it is allowed. Raises Unauthenticated, Denied."""
+        ...
+
+
+OPEN_TO_ALL = ("/grpc.health.", "/grpc.reflection.")
+
+
 class ServerInterceptor(grpc.aio.ServerInterceptor):
-    """Sets `chassis.context` for the handler and turns its errors into google.rpc.Status."""
+    """Sets `chassis.context` for the handler and turns its errors into google.rpc.Status.
+
+    Without a gate a call's metadata is believed: only the owner reaches such a server. With one it is not looked at.
+    """
+
+    def __init__(self, gate: Gate | None = None) -> None:
+        self._gate = gate
 
     async def intercept_service(
         self,
@@ -129,16 +156,21 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "grpc.RpcMethodHandler[Any, Any] | None":
         handler = await continuation(handler_call_details)
+        gate, method = self._gate, handler_call_details.method
+        if gate is not None and not gate.serves(method) and not method.startswith(OPEN_TO_ALL):
+            return None
         # Health and reflection stream; all methods of ours are unary.
-        if handler is None or handler.unary_unary is None:
+        if handler is None or handler.unary_unary is None or method.startswith(OPEN_TO_ALL):
             return handler
         inner: Callable[[Any, Any], Awaitable[Any]] = handler.unary_unary
-        method = handler_call_details.method
         metadata = {k: v for k, v in handler_call_details.invocation_metadata or () if isinstance(v, str)}
-        who = context.from_metadata(metadata)
+        believed = context.from_metadata(metadata) if gate is None else None
 
         async def run(request: Any, rpc: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            who = believed
             try:
+                if gate is not None:
+                    who = await gate.admit(method, request, metadata, rpc.peer())
                 if who is None:
                     return await inner(request, rpc)
                 with context.acting_as(who):
@@ -152,7 +184,8 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             except grpc.aio.AbortError:
                 raise
             except Exception:
-                request_id = who.request_id if who else metadata.get(context.REQUEST_ID) or context.new_request_id()
+                given = metadata.get(context.REQUEST_ID) if gate is None else None
+                request_id = who.request_id if who else given or context.new_request_id()
                 log.exception("%s failed, request %s", method, request_id)
                 await rpc.abort(grpc.StatusCode.INTERNAL, request_id)
 

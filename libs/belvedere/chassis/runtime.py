@@ -61,6 +61,9 @@ class CloudSettings:
     """Address that gateway, console, device port and leaf listener bind; 0.0.0.0 for all."""
     host_names: tuple[str, ...] = ("127.0.0.1",)
     """Names and addresses by which appliances and users reach this machine, the first one preferred."""
+    grpc_port: int | None = None
+    """TCP port on `host` where the services' gRPC is open to holders of bearer tokens, over TLS; 0: a free one, absent: none.
+    The owner's socket is always there."""
     database_url: Secret[str] | None = None
     """PostgreSQL for all services, one schema each; absent: SQLite files in the data folder."""
 

@@ -1,0 +1,128 @@
+"""The gate of the services' gRPC where others than the owner reach it: bearer tokens, and the same policies as everywhere.
+
+    grpcurl -cacert DATA/secrets/tls/ca.pem -H "authorization: Bearer $TOKEN" HOST:PORT belvedere.v1.RegistryService/ListDevices
+
+Who calls is what the token says; `x-belvedere-account`, `-principal` and `-source` of a caller are not looked at. It may choose the
+region (`x-belvedere-region`), as a SigV4 scope does. Every call gets its request id here.
+Asks identity; keeps nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import unquote
+
+import grpc
+from google.protobuf.message import Message
+
+from belvedere.chassis import context
+from belvedere.chassis.context import Caller, acting_as, new_request_id, service_principal
+from belvedere.chassis.errors import Denied, Invalid, NotFound, Unauthenticated
+from belvedere.chassis.permissions import PREFIXES, Need, is_public, needs
+from belvedere.v1 import deployments_pb2, identity_pb2, packages_pb2, registry_pb2
+from belvedere.v1.deployments_pb2_grpc import DeploymentsServiceStub
+from belvedere.v1.identity_pb2_grpc import IdentityServiceStub
+from belvedere.v1.packages_pb2_grpc import PackagesServiceStub
+from belvedere.v1.registry_pb2_grpc import RegistryServiceStub
+
+PACKAGE = "/belvedere.v1."
+TOKEN_MAX = 4096
+SCHEME = "bearer "
+_REGION = re.compile(r"[a-z]{2}(-[a-z]{1,12}){1,3}-[0-9]{1,2}")
+_MISSING = (
+    "The call brings no token: send the metadata `authorization: Bearer <token>`; `belvedere token create` makes one."
+)
+
+
+class BearerGate:
+    """A `rpc.Gate`."""
+
+    def __init__(self, channel: grpc.aio.Channel, *, account: str, region: str) -> None:
+        """`account`: for which the gate itself asks; `region`: of callers who choose none."""
+        self._identity = IdentityServiceStub(channel)
+        self._registry = RegistryServiceStub(channel)
+        self._packages = PackagesServiceStub(channel)
+        self._deployments = DeploymentsServiceStub(channel)
+        self._account, self._region = account, region
+
+    def serves(self, method: str) -> bool:
+        """Methods of the public services that are not for services among themselves."""
+        if not method.startswith(PACKAGE):
+            return False
+        service, _, name = method.removeprefix(PACKAGE).partition("/")
+        return is_public(service, name) if name else service in PREFIXES
+
+    async def admit(self, method: str, request: Message, metadata: Mapping[str, str], peer: str) -> Caller:
+        """Raises Unauthenticated, Denied, Invalid."""
+        region = metadata.get(context.REGION, self._region)
+        if not _REGION.fullmatch(region):
+            raise Invalid(f"{context.REGION}: {region[:40]!r} is no region such as {self._region}.")
+        request_id, source = new_request_id(), address(peer)
+        with acting_as(Caller(self._account, region, service_principal("gate"), request_id)):
+            principal = await self._principal(metadata.get("authorization", ""))
+            who = Caller(principal.account_id, region, principal.arn, request_id, source)
+            service, _, name = method.removeprefix(PACKAGE).partition("/")
+            agent = metadata.get("user-agent", "")
+            for need in needs(service, name, request, who.account, region):
+                await self._authorize(need, principal, who, agent)
+        return who
+
+    async def _principal(self, authorization: str) -> identity_pb2.Principal:
+        if authorization[: len(SCHEME)].lower() != SCHEME or len(authorization) > TOKEN_MAX:
+            raise Unauthenticated(_MISSING)
+        token = authorization[len(SCHEME) :].strip()
+        try:
+            return (await self._identity.GetBearer(identity_pb2.GetBearerRequest(token=token))).principal
+        except Denied as error:
+            raise Unauthenticated(error.message) from error
+
+    async def _authorize(self, need: Need, principal: identity_pb2.Principal, who: Caller, agent: str) -> None:
+        request = identity_pb2.AuthorizeRequest(
+            principal=principal,
+            action=need.action,
+            resource=need.resource,
+            context={
+                "aws:SecureTransport": "true",
+                "aws:RequestedRegion": who.region,
+                "aws:UserAgent": agent,
+                **{f"aws:RequestTag/{key}": value for key, value in need.request_tags.items()},
+                **need.context,
+            },
+            source_address=who.source,
+            request_id=who.request_id,
+            tag_keys=sorted({*need.tag_keys, *need.request_tags}),
+        )
+        decision = await self._identity.Authorize(request)
+        if decision.resource_tags_needed:
+            request.resource_tags.CopyFrom(identity_pb2.TagMap(tags=await self._tags(need.resource, who)))
+            decision = await self._identity.Authorize(request)
+        if not decision.allowed:
+            raise Denied(decision.message)
+
+    async def _tags(self, resource: str, who: Caller) -> dict[str, str]:
+        """The tags of a resource of the caller's account; none of what is not there or has no tags."""
+        kind, _, name = resource.rpartition(":")[2].partition("/")
+        with acting_as(Caller(who.account, who.region, service_principal("gate"), who.request_id)):
+            try:
+                match kind:
+                    case "device":
+                        device = registry_pb2.DescribeDeviceRequest(device_id=name)
+                        return dict((await self._registry.DescribeDevice(device)).tags)
+                    case "package":
+                        package = packages_pb2.DescribePackageRequest(package_id=name)
+                        return dict((await self._packages.DescribePackage(package)).tags)
+                    case "applicationInstance":
+                        instance = deployments_pb2.DescribeApplicationInstanceRequest(application_instance_id=name)
+                        return dict((await self._deployments.DescribeApplicationInstance(instance)).tags)
+            except (NotFound, Invalid):
+                return {}
+        return {}
+
+
+def address(peer: str) -> str:
+    """The address in gRPC's name of a peer: `ipv4:10.0.0.1:4242`, `ipv6:%5B::1%5D:4242`; else "unknown"."""
+    kind, _, rest = peer.partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return "unknown"
+    return unquote(rest).rpartition(":")[0].strip("[]") or "unknown"
