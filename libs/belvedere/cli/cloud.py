@@ -113,7 +113,9 @@ def login_url(data: Path) -> str:
     access = CloudAccess.load(data)
     with _owner_channel(data) as channel:
         answer = identity_pb2_grpc.IdentityServiceStub(channel).CreateLoginToken(
-            identity_pb2.CreateLoginTokenRequest(user_name="admin"), metadata=_metadata(access), timeout=GRPC_TIMEOUT_S
+            identity_pb2.CreateLoginTokenRequest(user_name="admin"),
+            metadata=owner_metadata(access),
+            timeout=GRPC_TIMEOUT_S,
         )
     return f"{access.console_url}/login?token={answer.token}"
 
@@ -126,7 +128,7 @@ def viewer_credentials(data: Path, device_id: str) -> registry_pb2.CreateViewerC
     with _owner_channel(data) as channel:
         return registry_pb2_grpc.RegistryServiceStub(channel).CreateViewerCredentials(
             registry_pb2.CreateViewerCredentialsRequest(device_id=device_id),
-            metadata=_metadata(access),
+            metadata=owner_metadata(access),
             timeout=GRPC_TIMEOUT_S,
         )
 
@@ -143,7 +145,8 @@ def _owner_channel(data: Path) -> Iterator[grpc.Channel]:
         raise CliError(f"the cloud side in {data} does not answer ({error}): is `belvedere up` running?") from error
 
 
-def _metadata(access: CloudAccess) -> tuple[tuple[str, str], ...]:
+def owner_metadata(access: CloudAccess) -> tuple[tuple[str, str], ...]:
+    """What a call over the owner's socket says of its caller."""
     return (
         ("x-belvedere-account", access.account_id),
         ("x-belvedere-region", access.region),

@@ -1,0 +1,198 @@
+"""The audit trail at its edges, changes made by another replica, and data folders of the version before policies."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+from sqlmodel import select
+
+from belvedere.chassis.database import Database
+from belvedere.v1 import identity_pb2 as pb
+from belvedere.v1.identity_pb2_grpc import IdentityServiceStub
+from services.identity import audit, store
+from services.identity.audit import Trail
+from services.identity.service import IdentityHandlers
+from services.identity.settings import Settings
+from services.identity.store import AuditRow, PolicyRow
+from services.identity.vault import Vault
+from tests.support.cloud import ADMIN, RunningCloud, running_cloud
+from tests.support.fleet import eventually
+
+MIGRATIONS = Path(store.__file__).parent / "migrations"
+ALLOW_ALL = '{"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}'
+
+
+def question(arn: str, request_id: str = "r") -> pb.AuthorizeRequest:
+    return pb.AuthorizeRequest(
+        principal=pb.Principal(arn=arn), action="panorama:ListDevices", resource="*", request_id=request_id
+    )
+
+
+def replica(cloud: RunningCloud) -> IdentityHandlers:
+    """Another process of the service on the same database, as far as its handlers go."""
+    runtime = cloud.runtime
+    vault, file = Vault(runtime.paths.secrets), runtime.paths.admin_file
+    return IdentityHandlers(runtime.database("identity"), vault, Settings(), runtime.cloud, file, runtime.clock)
+
+
+async def test_an_orderly_stop_loses_no_line(tmp_path: Path) -> None:
+    count = 1500
+    async with running_cloud(tmp_path, services=["identity"]) as cloud:
+        identity = IdentityServiceStub(cloud.channel)
+        await asyncio.gather(*(identity.Authorize(question(ADMIN, f"r-{n}")) for n in range(count)))
+    async with (
+        running_cloud(tmp_path, services=["identity"]) as cloud,
+        cloud.runtime.database("identity").session(read_only=True) as session,
+    ):
+        found = (await session.exec(select(AuditRow.request_id))).all()
+    assert sorted(found) == sorted(f"r-{n}" for n in range(count))
+
+
+async def test_the_trail_is_read_in_pages_newest_first(tmp_path: Path) -> None:
+    async with running_cloud(tmp_path, services=["identity"]) as cloud:
+        identity = IdentityServiceStub(cloud.channel)
+        for n in range(7):
+            await identity.Authorize(question(ADMIN, f"r-{n}"))
+        with cloud.caller():
+            request, seen = pb.ListAuditEntriesRequest(max_results=3), []
+            while True:
+                answer = await identity.ListAuditEntries(request)
+                seen += [entry.request_id for entry in answer.entries]
+                request.next_token = answer.next_token
+                if not answer.next_token:
+                    break
+            assert seen == [f"r-{n}" for n in reversed(range(7))]
+            later = pb.ListAuditEntriesRequest()
+            later.since.FromDatetime(datetime.now(UTC) + timedelta(minutes=1))
+            assert not (await identity.ListAuditEntries(later)).entries
+
+
+async def ready_database(folder: Path, migrations: Path = MIGRATIONS) -> Database:
+    database = Database.at(folder / "identity.sqlite3", "identity")
+    await database.migrate(migrations)
+    return database
+
+
+async def record(trail: Trail, at: datetime, request_id: str) -> None:
+    await trail.record(
+        at=at,
+        account="123456789012",
+        principal=ADMIN,
+        action="a:B",
+        resource="*",
+        allowed=True,
+        source_address="",
+        request_id=request_id,
+    )
+
+
+async def test_the_trail_keeps_days_and_rows_and_no_more(tmp_path: Path) -> None:
+    database, now = await ready_database(tmp_path), datetime.now(UTC)
+    trail = Trail(database)
+    for n in range(10):
+        await record(trail, now - timedelta(days=10 - n), f"r-{n}")
+    await trail.flush()
+    for kept, expected in ((timedelta(days=5, hours=12), 5), (timedelta(days=99), 3)):
+        async with database.session() as session, session.begin():
+            await store.purge(session, now=now, audit_before=now - kept, audit_rows=1000 if expected == 5 else 3)
+        async with database.session(read_only=True) as session:
+            found = (await session.exec(select(AuditRow.request_id).order_by(text("position")))).all()
+        assert found == [f"r-{n}" for n in range(10 - expected, 10)]
+    await database.close()
+
+
+async def test_lines_wait_for_a_database_that_cannot_be_written_and_none_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "RETRY_S", 0.05)
+    database, now = await ready_database(tmp_path), datetime.now(UTC)
+    trail = Trail(database)
+    async with database.engine.begin() as connection:
+        await connection.execute(text("ALTER TABLE audit RENAME TO away"))
+    running = asyncio.create_task(trail.run())
+    for n in range(3):
+        await record(trail, now, f"r-{n}")
+    with pytest.raises(OperationalError):
+        await trail.flush()
+    async with database.engine.begin() as connection:
+        await connection.execute(text("ALTER TABLE away RENAME TO audit"))
+
+    async def written() -> list[str]:
+        async with database.session(read_only=True) as session:
+            return list((await session.exec(select(AuditRow.request_id).order_by(text("position")))).all())
+
+    await eventually(lambda: _is(written(), ["r-0", "r-1", "r-2"]), "the lines")
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await trail.close()
+    await record(trail, now, "after the stop")
+    assert (await written())[-1] == "after the stop"
+    await database.close()
+
+
+async def _is(found: object, expected: object) -> bool:
+    return await found == expected  # type: ignore[misc]
+
+
+async def test_what_another_replica_changes_counts_here_within_a_second(tmp_path: Path) -> None:
+    async with running_cloud(tmp_path, services=["identity"]) as cloud:
+        identity, other = IdentityServiceStub(cloud.channel), replica(cloud)
+        with cloud.caller():
+            arn = (await identity.CreateUser(pb.CreateUserRequest(user_name="ada"))).user.arn
+            assert not (await identity.Authorize(question(arn))).allowed
+            made = pb.CreatePolicyRequest(policy_name="all", policy_document=ALLOW_ALL)
+            policy = (await other.CreatePolicy(made, None)).policy.arn
+            await other.AttachPolicy(pb.AttachPolicyRequest(policy_arn=policy, user_name="ada"), None)
+
+            async def allowed() -> bool:
+                return (await identity.Authorize(question(arn))).allowed
+
+            await eventually(allowed, "the change", timeout_s=1)
+
+
+async def test_a_policy_that_cannot_be_read_any_more_allows_nothing(tmp_path: Path) -> None:
+    async with running_cloud(tmp_path, services=["identity"]) as cloud:
+        identity = IdentityServiceStub(cloud.channel)
+        with cloud.caller():
+            arn = (await identity.CreateUser(pb.CreateUserRequest(user_name="ada"))).user.arn
+            made = pb.CreatePolicyRequest(policy_name="later", policy_document=ALLOW_ALL)
+            await identity.CreatePolicy(made)
+            own = arn.replace(":user/ada", ":policy/later")
+            async with cloud.runtime.database("identity").session() as session, session.begin():
+                row = await session.get(PolicyRow, ("123456789012", "later"))
+                assert row is not None
+                row.document = {"Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*", "New": 1}]}
+                session.add(row)
+            for policy in (own, "arn:aws:iam::aws:policy/AdministratorAccess"):
+                await identity.AttachPolicy(pb.AttachPolicyRequest(policy_arn=policy, user_name="ada"))
+            answer = await identity.Authorize(question(arn))
+            assert not answer.allowed and "explicit deny" in answer.message
+
+
+async def test_a_data_folder_from_before_policies_keeps_its_administrator_and_role(tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.mkdir()
+    shutil.copy(MIGRATIONS / "r0001_tables.py", old)
+    folder = tmp_path / "cloud" / "db"
+    folder.mkdir(parents=True)
+    database = await ready_database(folder, old)
+    async with database.engine.begin() as connection:
+        await connection.execute(text("INSERT INTO account VALUES ('123456789012', '2026-01-01')"))
+        for table, name in (("user_account", "admin"), ("role", "BelvedereApplication")):
+            row = f"('123456789012', '{name}', 'AIDAX{name}', '[{{}}]', '2026-01-01')"
+            await connection.execute(text(f"INSERT INTO {table} VALUES {row}"))
+    await database.close()
+    async with running_cloud(tmp_path / "cloud", services=["identity"]) as cloud:
+        identity = IdentityServiceStub(cloud.channel)
+        assert (await identity.Authorize(question(ADMIN))).allowed
+        with cloud.caller():
+            (role,) = (await identity.ListRoles(pb.ListRolesRequest())).roles
+            assert list(role.policy_arns) == ["arn:aws:iam::aws:policy/belvedere/BelvedereApplicationAccess"]
+            made = await identity.AssumeRole(pb.AssumeRoleRequest(role_arn=role.arn, role_session_name="s1"))
+            assert made.access_key_id
