@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from belvedere.chassis.logs import get_logger
+from belvedere.modelfile import ModelFile, ModelKind
 from edge.inference import modelfile
 from edge.inference.backends.quiet import openvino as ov
 from edge.inference.errors import InvalidInput, ModelError, ModelInvalid, ModelUnsupported
-from edge.inference.modelfile import ModelKind
 from edge.inference.settings import Settings
 from edge.inference.tensors import Array, InputSpec, TensorInfo, plain
 
@@ -93,7 +93,7 @@ class OpenVinoBackend:
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
-    def _read(self, found: modelfile.ModelFile) -> ov.Model:
+    def _read(self, found: ModelFile) -> ov.Model:
         try:
             model = self._core.read_model(str(found.path))
         except RuntimeError as error:
