@@ -89,6 +89,17 @@ class Model(Record):
 
 
 @dataclass(frozen=True)
+class Port(Record):
+    """A port of the appliance that leads into the sandbox."""
+
+    host_port: int
+    """Of the appliance, on every address of it."""
+    container_port: int
+    """Of the sandbox's loopback, at which the application listens."""
+    protocol: str = "tcp"
+
+
+@dataclass(frozen=True)
 class AppSpec(Record):
     """One application as it is wanted."""
 
@@ -111,6 +122,8 @@ class AppSpec(Record):
     limits: Limits = field(default_factory=Limits)
     log_group: str = ""
     """Empty: the one of its instance on this device."""
+    ports: tuple[Port, ...] = ()
+    """Ways in."""
 
     @property
     def camera_ids(self) -> tuple[str, ...]:
