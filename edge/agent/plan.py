@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from belvedere.fleet import DesiredState, Target, TargetApplication, TargetJob
-from belvedere.graph import CodeView, PortType, ResolvedGraph, ViewInput, app_view
+from belvedere.graph import CodeView, PortType, ResolvedGraph, TensorInput, ViewInput, app_view
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,7 @@ class WantedModel:
     digest: str
     framework: str
     precision: str
-    inputs: tuple[tuple[str, tuple[int, ...], str], ...]
-    """(name, shape, dtype) of each."""
+    inputs: tuple[TensorInput, ...]
 
 
 @dataclass(frozen=True)
@@ -231,7 +230,7 @@ def _models(graph: ResolvedGraph) -> list[WantedModel]:
             model.asset.digest,
             model.framework,
             model.precision,
-            tuple((port.name, port.shape, port.dtype) for port in model.inputs),
+            model.inputs,
         )
         for model in graph.models
     ]
@@ -254,7 +253,12 @@ def _spec(app: TargetApplication, view: CodeView) -> dict[str, Any]:
             }
             for model in view.models
         },
+        "ports": [
+            {"host_port": port.host_port, "container_port": port.container_port, "protocol": "tcp"}
+            for port in view.ports
+        ],
         "has_role": app.role_arn is not None,
+        **({"limits": limits} if (limits := view.node.limits.given()) else {}),
     }
 
 

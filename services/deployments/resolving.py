@@ -5,7 +5,7 @@ Must not know instances or devices.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import grpc
 
@@ -36,11 +36,14 @@ class Resolver:
         """`channel` leads to the packages service."""
         self._channel = channel
 
-    async def resolve(self, manifest: str, overrides: str, account: str) -> ResolvedGraph:
-        """The graph. Raises Invalid with every problem of the documents."""
+    async def resolve(
+        self, manifest: str, overrides: str, account: str, taken: Mapping[int, str] | None = None
+    ) -> ResolvedGraph:
+        """The graph. `taken`: the device's ports that other applications have, and which. Raises Invalid with every
+        problem of the documents."""
         try:
             parsed = parse_application(manifest, overrides or None)
-            return resolve(*parsed, await self._releases(package_queries(*parsed)), account)
+            return resolve(*parsed, await self._releases(package_queries(*parsed)), account, taken)
         except (DocumentInvalid, GraphInvalid) as error:
             raise rules.invalid_documents(error.problems) from error
 

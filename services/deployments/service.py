@@ -26,7 +26,7 @@ from belvedere.graph import ResolvedGraph
 from belvedere.v1 import deployments_pb2 as pb
 from belvedere.v1 import deployments_pb2_grpc, identity_pb2, registry_pb2, registry_pb2_grpc
 from belvedere.v1.identity_pb2_grpc import IdentityServiceStub
-from services.deployments import events, rules, store, wire
+from services.deployments import events, ports, rules, store, wire
 from services.deployments.deployer import NOT_NOW, Deployer
 from services.deployments.listening import Listener
 from services.deployments.resolving import Resolver
@@ -75,7 +75,8 @@ class DeploymentsHandlers(deployments_pb2_grpc.DeploymentsServiceServicer):
         replaces = request.application_instance_id_to_replace
         async with self._database.session(read_only=True) as session:
             await self._check_replaced(session, who, replaces, request.default_runtime_context_device)
-        graph = await self._resolver.resolve(manifest, overrides, who.account)
+            taken = await ports.taken(session, request.default_runtime_context_device, replaces)
+        graph = await self._resolver.resolve(manifest, overrides, who.account, taken)
         blob = await self._blobs.put_bytes(graph.to_json().encode())
         row = InstanceRow(
             instance_id=new_id("applicationInstance"),
@@ -99,6 +100,8 @@ class DeploymentsHandlers(deployments_pb2_grpc.DeploymentsServiceServicer):
         )
         async with self._database.session() as session, session.begin():
             await self._check_replaced(session, who, replaces, row.device_id)
+            # Once more, now that nobody else writes: two that ask at the same time can't both have a port.
+            ports.check(graph, await ports.taken(session, row.device_id, replaces))
             session.add(row)
             await session.flush()
             for position, ref in enumerate(graph.packages):

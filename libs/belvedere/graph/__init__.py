@@ -24,7 +24,9 @@ from belvedere.graph.resolved import (
     DisplayNode,
     Edge,
     Entry,
+    ImageInput,
     InputPort,
+    Limits,
     Literal,
     ModelNode,
     NetworkRule,
@@ -35,7 +37,7 @@ from belvedere.graph.resolved import (
     ResolvedGraph,
     TensorInput,
 )
-from belvedere.graph.view import CodeView, Stream, ViewInput, ViewOutput, app_view
+from belvedere.graph.view import CodeView, Stream, ViewInput, ViewOutput, ViewPort, app_view
 
 __all__ = [
     "BUILT_IN",
@@ -49,8 +51,10 @@ __all__ = [
     "Entry",
     "GraphError",
     "GraphInvalid",
+    "ImageInput",
     "InputPort",
     "Interface",
+    "Limits",
     "Literal",
     "Manifest",
     "ModelDescriptor",
@@ -73,6 +77,7 @@ __all__ = [
     "TensorInput",
     "ViewInput",
     "ViewOutput",
+    "ViewPort",
     "app_view",
     "camera_document",
     "package_queries",

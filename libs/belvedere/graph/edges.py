@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from belvedere.graph._reading import Problems, meets, shown
@@ -53,10 +54,38 @@ def check_edges(merged: Merged, ports: dict[str, Ports], problems: Problems) -> 
         if edge in edges:
             continue
         edges[edge] = None
+        _check_way(item, ports, problems)
         already = incoming[item.consumer, input.name]
         already.append(edge)
         _check_room(item, input, already, problems)
+    _check_circles(merged.edges, edges, problems)
     return tuple(edges)
+
+
+def _check_way(item: MergedEdge, ports: dict[str, Ports], problems: Problems) -> None:
+    """A display shows what code gives it: a camera by itself has nobody to hand its pictures on."""
+    ends = [ports[name].interface for name in (item.producer, item.consumer)]
+    if [end.category for end in ends if end is not None] == ["media_source", "media_sink"]:
+        problems.add(
+            item.place,
+            f'"{item.consumer}" would show nothing of "{item.producer}": lead the camera to code, and the code to the display',
+        )
+
+
+def _check_circles(items: Sequence[MergedEdge], edges: Iterable[Edge], problems: Problems) -> None:
+    """Pictures that lead back to where they came from have no beginning."""
+    onward: dict[str, set[str]] = defaultdict(set)
+    for edge in edges:
+        onward[edge.producer_node].add(edge.consumer_node)
+    for item in items:
+        reached, ways = set[str](), [item.consumer]
+        while ways:
+            name = ways.pop()
+            if name not in reached:
+                reached.add(name)
+                ways += onward[name]
+        if item.consumer in onward[item.producer] and item.producer in reached:
+            problems.add(item.place, f'"{item.producer}" leads back to itself by way of "{item.consumer}"')
 
 
 def _check_room(item: MergedEdge, port: PackageInput, edges: list[Edge], problems: Problems) -> None:

@@ -11,7 +11,19 @@ from dataclasses import dataclass
 from belvedere.graph._reading import Fields, Problems, Value, clean_text, is_expression, literal, load, shown
 from belvedere.graph.application import LITERAL_TYPES, NODE_NAME, VERSION, check_envelope
 from belvedere.graph.errors import DocumentInvalid
-from belvedere.graph.resolved import Entry, InputPort, Literal, OutputPort, PackageRef, PortType, TensorInput
+from belvedere.graph.requirements import read_requirements
+from belvedere.graph.resolved import (
+    NO_LIMITS,
+    Entry,
+    ImageInput,
+    InputPort,
+    Limits,
+    Literal,
+    OutputPort,
+    PackageRef,
+    PortType,
+    TensorInput,
+)
 
 PORT_NAME = r"[$A-Z_a-z0-9]+"
 CATEGORIES = ("media_source", "media_sink", "business_logic", "ml_model")
@@ -20,7 +32,10 @@ CATEGORY_ALIASES = {"data_sink": "media_sink"}
 IMPLEMENTATION_TYPES = ("system", "container", "model")
 FRAMEWORKS = ("TENSORFLOW", "PYTORCH", "MXNET", "ONNX", "TFLITE")
 """The first three are the schema's; the others are read as they are by the inference backends."""
-PRECISIONS = ("FP32", "FP16")
+PRECISIONS = ("FP32", "FP16", "INT8")
+"""INT8 is not in the schema: for models that are quantised already."""
+COLORS = ("BGR", "RGB", "GRAY")
+FITS = ("stretch", "letterbox")
 TENSOR_TYPES = (
     "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64"
 )  # fmt: skip
@@ -36,6 +51,8 @@ class Implementation:
     asset_uri: str
     """For files: the name under the package's binaries."""
     descriptor_uri: str = ""
+    limits: Limits = NO_LIMITS
+    """What it asks of the appliance."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +181,12 @@ class Release:
         """The stored file of the named asset in this form."""
         return next((asset for asset in self.assets if (asset.name, asset.type) == (name, type)), None)
 
+    def limits(self, asset: str) -> Limits:
+        """What the container of the named asset asks for."""
+        found = self.document.asset(asset)
+        containers = [item for item in found.implementations if item.type == "container"] if found else []
+        return containers[0].limits if containers else NO_LIMITS
+
 
 def parse_package(text: str | bytes) -> PackageDocument:
     """Reads a package.json. Raises DocumentInvalid with every problem."""
@@ -245,6 +268,7 @@ def _implementation(item: Value) -> Implementation:
         fields.choice("type", IMPLEMENTATION_TYPES, required=True),
         fields.text("assetUri", required=True),
         fields.text("descriptorUri"),
+        read_requirements(fields),
     )
 
 
@@ -324,7 +348,7 @@ def _model(value: Value) -> ModelDescriptor:
 
 
 def _tensor(item: Value) -> TensorInput:
-    fields = item.fields("name", "shape", "type")
+    fields = item.fields("name", "shape", "type", "image")
     shape: list[int] = []
     for dimension in fields.items("shape", minimum=1):
         if isinstance(dimension.value, bool) or not isinstance(dimension.value, int):
@@ -334,7 +358,31 @@ def _tensor(item: Value) -> TensorInput:
         else:
             shape.append(dimension.value)
     name = fields.text("name", required=True, minimum=1)
-    return TensorInput(name, tuple(shape), fields.choice("type", TENSOR_TYPES, default="float32"))
+    image = _image(fields.get("image")) if fields.has("image") else None
+    return TensorInput(name, tuple(shape), fields.choice("type", TENSOR_TYPES, default="float32"), image)
+
+
+def _image(value: Value) -> ImageInput:
+    fields = value.fields("color", "fit", "scale", "mean", "std")
+    color = fields.choice("color", COLORS, default="BGR")
+    scale = _numbers(fields.get("scale"), nonzero=True) if fields.has("scale") else (1.0,)
+    lists = {}
+    for name in ("mean", "std"):
+        numbers = [number for item in fields.items(name) for number in _numbers(item, nonzero=name == "std")]
+        if len(numbers) not in (0, 1, len(color) if color != "GRAY" else 1):
+            fields.problems.add(fields.at(name), "must have one number, or one for each channel")
+        lists[name] = tuple(numbers)
+    fit = fields.choice("fit", FITS, default="stretch")
+    return ImageInput(color, fit, scale[0] if scale else 1.0, lists["mean"], lists["std"])
+
+
+def _numbers(value: Value, nonzero: bool) -> tuple[float, ...]:
+    """The number, or none where there was a problem."""
+    number = value.value
+    if isinstance(number, bool) or not isinstance(number, int | float) or (nonzero and not number):
+        value.problem(f"must be a number{' other than 0' if nonzero else ''}, not {shown(number)}")
+        return ()
+    return (float(number),)
 
 
 def _runtime(value: Value) -> RuntimeDescriptor:

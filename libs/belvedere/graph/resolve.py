@@ -54,15 +54,20 @@ def package_queries(manifest: Manifest, overrides: Overrides) -> tuple[PackageQu
 
 
 def resolve(
-    manifest: Manifest, overrides: Overrides, releases: Mapping[PackageQuery, Release], account: str
+    manifest: Manifest,
+    overrides: Overrides,
+    releases: Mapping[PackageQuery, Release],
+    account: str,
+    taken: Mapping[int, str] | None = None,
 ) -> ResolvedGraph:
     """The graph of one deployment. A query without an entry in `releases` has no registered version.
 
-    `account` is the one that deploys; it is named in messages only. Raises GraphInvalid with every problem.
+    `account` is the one that deploys; it is named in messages only. `taken`: the device's ports that others have, and
+    who. Raises GraphInvalid with every problem.
     """
     problems = Problems()
     merged = merge(manifest, overrides, problems)
-    resolver = _Resolver(merged, releases, account, problems)
+    resolver = _Resolver(merged, releases, account, problems, taken or {})
     graph = resolver.graph()
     if problems.found:
         raise GraphInvalid(problems.found)
@@ -77,10 +82,16 @@ class _Resolver:
     """One run of `resolve`: what is found on the way."""
 
     def __init__(
-        self, merged: Merged, releases: Mapping[PackageQuery, Release], account: str, problems: Problems
+        self,
+        merged: Merged,
+        releases: Mapping[PackageQuery, Release],
+        account: str,
+        problems: Problems,
+        taken: Mapping[int, str],
     ) -> None:
         self._merged = merged
         self._problems = problems
+        self._taken = taken
         self._releases = {item.full_name: self._release(item, releases, account) for item in merged.packages}
         self._code: list[CodeNode] = []
         self._cameras: list[CameraNode] = []
@@ -224,7 +235,7 @@ class _Resolver:
         self._code.append(
             CodeNode(
                 node.name, release.ref, interface.name, stored, asset.descriptor.entry,
-                interface.code_inputs, interface.code_outputs,
+                interface.code_inputs, interface.code_outputs, release.limits(asset.name),
             )
         )  # fmt: skip
 
@@ -260,7 +271,12 @@ class _Resolver:
     def _network_rules(self) -> tuple[NetworkRule, ...]:
         rules: dict[int, NetworkRule] = {}
         for rule in self._merged.open_rules:
-            if rule.host_port in rules:
+            made = NetworkRule(rule.node, rule.container_port, rule.host_port)
+            if rules.setdefault(rule.host_port, made) != made:
                 self._problems.add(f"{rule.place}.hostPort", f"{rule.host_port} is taken by an earlier rule")
-            rules[rule.host_port] = NetworkRule(rule.node, rule.container_port, rule.host_port)
+            elif rule.host_port in self._taken:
+                self._problems.add(
+                    f"{rule.place}.hostPort",
+                    f"{rule.host_port} is taken on this device by {self._taken[rule.host_port]}: choose another",
+                )
         return tuple(rules.values())

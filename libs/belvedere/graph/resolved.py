@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from belvedere.graph.errors import ResolvedGraphError
-from belvedere.records import Plain, Record
+from belvedere.records import Plain, Record, canonical_json
 
 Literal = bool | int | float | str
 """Value of a parameter."""
@@ -83,6 +83,24 @@ class OutputPort(_Part):
 
 
 @dataclass(frozen=True)
+class ImageInput(_Part):
+    """How a camera's picture becomes an input: resized to the input's height and width, then (pixel × scale - mean) / std.
+
+    Not in AWS's schema, where applications do this by themselves.
+    """
+
+    color: str = "BGR"
+    """`BGR` (as `media.image` is), `RGB` or `GRAY`: the order of the channels."""
+    fit: str = "stretch"
+    """`stretch`, or `letterbox`: proportions kept, in the middle of grey (114)."""
+    scale: float = 1.0
+    mean: tuple[float, ...] = ()
+    """One for all channels or one for each, in the order of `color`; none: 0."""
+    std: tuple[float, ...] = ()
+    """The same; none: 1."""
+
+
+@dataclass(frozen=True)
 class TensorInput(_Part):
     """An input of a model."""
 
@@ -90,6 +108,8 @@ class TensorInput(_Part):
     shape: tuple[int, ...]
     dtype: str
     """`float32`, `uint8` …; the descriptor's word."""
+    image: ImageInput | None = None
+    """None: nothing is said; a picture is resized, and left as it is otherwise."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +123,31 @@ class CameraNode(_Part):
 
 
 @dataclass(frozen=True)
+class Limits(_Part):
+    """What the code may use, as its package asks for it; 0: whatever the appliance gives by default."""
+
+    memory_mb: int = 0
+    cpu: float = 0.0
+    """Cores."""
+    pids: int = 0
+    """Processes and threads."""
+    disk_mb: int = 0
+
+    def given(self) -> dict[str, int | float]:
+        """Those that are asked for."""
+        named: dict[str, int | float] = {
+            "memory_mb": self.memory_mb,
+            "cpu": self.cpu,
+            "pids": self.pids,
+            "disk_mb": self.disk_mb,
+        }
+        return {name: value for name, value in named.items() if value}
+
+
+NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
 class CodeNode(_Part):
     """The application's own code."""
 
@@ -113,6 +158,7 @@ class CodeNode(_Part):
     entry: Entry
     inputs: tuple[InputPort, ...] = ()
     outputs: tuple[OutputPort, ...] = ()
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True)
@@ -125,13 +171,20 @@ class ModelNode(_Part):
     asset: Asset
     framework: str
     precision: str
-    """`FP32` or `FP16`."""
+    """`FP32`, `FP16` or `INT8`."""
     inputs: tuple[TensorInput, ...] = ()
 
     @property
     def model_id(self) -> str:
-        """Key under which an appliance loads it once, whoever uses it: `<digest hex>-<precision>`."""
-        return f"{self.asset.digest.removeprefix('sha256:')}-{self.precision}"
+        """Key under which an appliance loads it once, whoever uses it: `<digest hex>-<precision>-<hash of the inputs>`.
+
+        The inputs belong to it: a file whose sizes are open is another model with other shapes.
+        """
+        inputs = canonical_json([port.to_plain() for port in self.inputs])
+        return (
+            f"{self.asset.digest.removeprefix('sha256:')}-{self.precision}-"
+            f"{hashlib.sha256(inputs.encode()).hexdigest()[:8]}"
+        )
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,14 @@ class ViewOutput:
 
 
 @dataclass(frozen=True)
+class ViewPort:
+    """A port of the appliance that leads to a port that the code listens on."""
+
+    host_port: int
+    container_port: int
+
+
+@dataclass(frozen=True)
 class CodeView:
     """One code node with everything around it."""
 
@@ -61,6 +69,7 @@ class CodeView:
     outputs: tuple[ViewOutput, ...]
     models: tuple[ModelNode, ...]
     """Every model of the graph: applications call them by node name, whether or not the graph draws an edge."""
+    ports: tuple[ViewPort, ...] = ()
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -75,36 +84,56 @@ def app_view(graph: ResolvedGraph) -> tuple[CodeView, ...]:
 
 def _view(graph: ResolvedGraph, node: CodeNode) -> CodeView:
     incoming = [edge for edge in graph.edges if edge.consumer_node == node.name]
-    outgoing = [edge for edge in graph.edges if edge.producer_node == node.name]
-    displays = {display.name for display in graph.displays}
     return CodeView(
         node,
         inputs=tuple(
-            ViewInput(port.name, port.type, streams=_streams(graph, incoming, port.name))
+            ViewInput(port.name, port.type, streams=_streams(graph, node.name, port.name))
             if port.type is PortType.MEDIA
             else ViewInput(port.name, port.type, value=_value(graph, incoming, port.name, port.default, port.type))
             for port in node.inputs
         ),
         outputs=tuple(
-            ViewOutput(
-                port.name,
-                port.type,
-                tuple(
-                    edge.consumer_node
-                    for edge in outgoing
-                    if edge.producer_port == port.name and edge.consumer_node in displays
-                ),
-            )
-            for port in node.outputs
+            ViewOutput(port.name, port.type, _displays(graph, node.name, port.name)) for port in node.outputs
         ),
         models=graph.models,
+        ports=tuple(
+            ViewPort(rule.host_port, rule.container_port) for rule in graph.network_rules if rule.node == node.name
+        ),
     )
 
 
-def _streams(graph: ResolvedGraph, incoming: list[Edge], port: str) -> tuple[Stream, ...]:
+def _streams(graph: ResolvedGraph, node: str, port: str) -> tuple[Stream, ...]:
+    """The cameras that lead to the port, also by way of models: those are called by the code, and let pictures pass."""
     cameras = {camera.name: camera.camera_id for camera in graph.cameras}
-    producers = (edge.producer_node for edge in incoming if edge.consumer_port == port)
-    return tuple(Stream(cameras[name], name) for name in producers if name in cameras)
+    models = {model.name for model in graph.models}
+    found: dict[str, None] = {}
+    seen: set[str] = set()
+    ways = [edge.producer_node for edge in graph.edges if (edge.consumer_node, edge.consumer_port) == (node, port)]
+    while ways:
+        name = ways.pop(0)
+        if name in cameras:
+            found[name] = None
+        elif name in models and name not in seen:
+            seen.add(name)
+            ways += [edge.producer_node for edge in graph.edges if edge.consumer_node == name]
+    return tuple(Stream(cameras[name], name) for name in found)
+
+
+def _displays(graph: ResolvedGraph, node: str, port: str) -> tuple[str, ...]:
+    """The displays that the port leads to, also by way of models."""
+    displays = {display.name for display in graph.displays}
+    models = {model.name for model in graph.models}
+    found: dict[str, None] = {}
+    seen: set[str] = set()
+    ways = [edge.consumer_node for edge in graph.edges if (edge.producer_node, edge.producer_port) == (node, port)]
+    while ways:
+        name = ways.pop(0)
+        if name in displays:
+            found[name] = None
+        elif name in models and name not in seen:
+            seen.add(name)
+            ways += [edge.consumer_node for edge in graph.edges if edge.producer_node == name]
+    return tuple(found)
 
 
 def _value(graph: ResolvedGraph, incoming: list[Edge], port: str, default: Literal | None, type: PortType) -> Literal:

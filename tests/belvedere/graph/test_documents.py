@@ -311,3 +311,18 @@ def test_packages_with_slips_give_a_graph_or_named_problems(data: st.DataObject)
         app_view(resolve(*parsed, known, graphs.ACCOUNT))
     except GraphError as error:
         assert error.problems
+
+
+def test_what_is_asked_of_the_appliance_is_checked() -> None:
+    package = graphs.code_package()
+    package["nodePackage"]["assets"][0]["implementations"][0]["requirements"] = [
+        {"type": "device", "name": "panorama_devkit"},
+        {"type": "resources", "memoryMb": 1, "cpu": True, "pids": "many", "diskMb": 1.5},
+        {"minVersion": "1.0"},
+    ]
+    with pytest.raises(DocumentInvalid) as caught:
+        parse_package(json.dumps(package))
+    place = "assets[0].implementations[0].requirements"
+    assert [problem.place for problem in caught.value.problems] == [
+        f"{place}[1].memoryMb", f"{place}[1].cpu", f"{place}[1].pids", f"{place}[1].diskMb", f"{place}[2].type",
+    ]  # fmt: skip

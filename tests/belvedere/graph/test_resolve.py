@@ -1,6 +1,8 @@
 """From documents to one graph: what comes out, and what every refusal says and where."""
 
 import json
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from belvedere.graph import (
     BUILT_IN,
     DocumentInvalid,
     GraphInvalid,
+    ImageInput,
     NetworkRule,
     PackageQuery,
     PortType,
@@ -57,11 +60,20 @@ def test_the_graph_holds_everything_by_digest() -> None:
     assert graph.code[0].entry.environment == {"MODE": "count"}
     assert graph.models[0].framework == "TENSORFLOW"
     assert graph.models[0].inputs[0].shape == (1, 300, 300, 3)
-    assert graph.models[0].model_id.endswith("-FP32")
+    assert re.fullmatch(r"[0-9a-f]{64}-FP32-[0-9a-f]{8}", graph.models[0].model_id)
     assert [asset.size_bytes for asset in graph.assets] == [1000, 1000]
     camera = known[PackageQuery(graphs.ACCOUNT, "north", "1.0")].ref
     assert graph.cameras[0].camera_id == f"north-1.0-{camera.patch_version[:8]}"
     assert [ref.name for ref in graph.packages] == ["people_counter_code", "person_detector", "north"]
+
+
+def test_the_same_file_with_other_inputs_is_another_model_to_an_appliance() -> None:
+    model = resolved(graphs.manifest(), graphs.overrides("north")).models[0]
+    other_shape = replace(model, inputs=(replace(model.inputs[0], shape=(1, 320, 320, 3)),))
+    other_picture = replace(model, inputs=(replace(model.inputs[0], image=ImageInput("RGB")),))
+    same_again = replace(model, name="another_node", inputs=tuple(model.inputs))
+    assert same_again.model_id == model.model_id
+    assert len({one.model_id for one in (model, other_shape, other_picture)}) == 3
 
 
 def test_the_same_documents_give_the_same_digest_and_come_back_from_json() -> None:
@@ -333,3 +345,84 @@ def test_credentials_never_come_through_the_graph() -> None:
     manifest["nodeGraph"]["edges"].append({"producer": "title", "consumer": "front_door.password"})
     (text,) = problems(manifest, graphs.overrides("north"))
     assert text.startswith('edges[4].consumer: address and credentials of "north" come from its registration')
+
+
+def test_a_port_that_another_application_has_is_named_with_everything_else() -> None:
+    manifest, overrides = graphs.manifest(), graphs.overrides("north")
+    manifest["nodeGraph"]["edges"].append({"producer": "nobody", "consumer": "code_node.video_in"})
+    rule = {"node": "code_node", "containerPort": 8080, "hostPort": 8001}
+    overrides["nodeGraphOverrides"]["networkRoutingRules"] = [rule, rule]
+    parsed = parse_application(json.dumps(manifest), json.dumps(overrides))
+    with pytest.raises(GraphInvalid) as caught:
+        resolve(*parsed, graphs.releases("north"), graphs.ACCOUNT, {8001: 'application "door"'})
+    assert [str(problem) for problem in caught.value.problems] == [
+        'edges[4].producer: no node "nobody" in nodes',
+        'overrides.networkRoutingRules[0].hostPort: 8001 is taken on this device by application "door": choose another',
+        'overrides.networkRoutingRules[1].hostPort: 8001 is taken on this device by application "door": choose another',
+    ]
+
+
+def test_the_code_hears_which_ports_lead_to_it() -> None:
+    manifest, overrides = graphs.manifest(), graphs.overrides("north")
+    # Without hostPort, the appliance's port is the container's.
+    rules = [
+        {"node": "code_node", "containerPort": 8080},
+        {"node": "code_node", "containerPort": 8080, "hostPort": 9000},
+    ]
+    overrides["nodeGraphOverrides"]["networkRoutingRules"] = rules
+    (view,) = app_view(resolved(manifest, overrides))
+    assert [(port.host_port, port.container_port) for port in view.ports] == [(8080, 8080), (9000, 8080)]
+
+
+def test_pictures_that_pass_by_a_model_reach_the_code_and_the_display() -> None:
+    # Graphs may draw a model between camera and code, or code and display: models declare media in and out.
+    manifest = graphs.manifest()
+    inner = manifest["nodeGraph"]
+    model = "detector"
+    inner["edges"] = [
+        {"producer": "front_door.video_out", "consumer": f"{model}.video_in"},
+        {"producer": f"{model}.video_out", "consumer": "code_node.video_in"},
+        {"producer": "code_node.video_out", "consumer": "output.video_in"},
+    ]
+    (view,) = app_view(resolved(manifest, graphs.overrides("north", "south")))
+    assert [stream.stream_id for stream in view.inputs[0].streams] == ["north", "south"]
+    assert view.outputs[0].displays == ("output",)
+
+    inner["edges"] = [
+        {"producer": "front_door.video_out", "consumer": "code_node.video_in"},
+        {"producer": "code_node.video_out", "consumer": f"{model}.video_in"},
+        {"producer": f"{model}.video_out", "consumer": "output.video_in"},
+    ]
+    (view,) = app_view(resolved(manifest, graphs.overrides("north")))
+    assert view.outputs[0].displays == ("output",)
+
+
+def test_pictures_that_lead_in_a_circle_or_past_the_code_are_refused() -> None:
+    manifest = graphs.manifest()
+    inner = manifest["nodeGraph"]
+    model = "detector"
+    inner["edges"] = [
+        {"producer": "front_door.video_out", "consumer": "output.video_in"},
+        {"producer": "code_node.video_out", "consumer": f"{model}.video_in"},
+        {"producer": f"{model}.video_out", "consumer": "code_node.video_in"},
+    ]
+    assert problems(manifest, graphs.overrides("north")) == [
+        'edges[0]: "output" would show nothing of "north": lead the camera to code, and the code to the display',
+        f'edges[1]: "code_node" leads back to itself by way of "{model}"',
+        f'edges[2]: "{model}" leads back to itself by way of "code_node"',
+    ]
+
+
+def test_what_the_code_asks_of_the_appliance_is_in_its_graph() -> None:
+    package = graphs.code_package()
+    implementation = package["nodePackage"]["assets"][0]["implementations"][0]
+    implementation["requirements"] = [
+        {"type": "ota", "minVersion": "4.3.0"},
+        {"type": "hardware_access", "inferenceAccelerators": [{"deviceType": "nvhost_gpu"}]},
+        {"type": "resources", "memoryMb": 256, "cpu": 0.5},
+    ]
+    known = graphs.releases("north")
+    known[PackageQuery(graphs.ACCOUNT, "people_counter_code", "1.0")] = graphs.release(package)
+    graph = resolved(graphs.manifest(), graphs.overrides("north"), known)
+    assert graph.code[0].limits.given() == {"memory_mb": 256, "cpu": 0.5}
+    assert ResolvedGraph.from_json(graph.to_json()) == graph

@@ -429,3 +429,39 @@ async def test_what_a_device_said_while_the_cloud_was_away_is_heard(tmp_path: Pa
     async with running_cloud(tmp_path, SERVICES) as cloud:
         with cloud.caller():
             await until(cloud, instance_id, "DEPLOYMENT_SUCCEEDED")
+
+
+async def test_a_port_that_another_application_of_the_device_has_is_refused_with_everything_else(
+    cloud: RunningCloud, device: Device
+) -> None:
+    def request(
+        name: str, replaces: str = "", extra: dict[str, str] | None = None
+    ) -> pb.CreateApplicationInstanceRequest:
+        manifest, overrides = graphs.manifest(), graphs.overrides("north")
+        manifest["nodeGraph"]["edges"] += [extra] if extra else []
+        rule = {"node": "code_node", "containerPort": 8080, "hostPort": 8001}
+        overrides["nodeGraphOverrides"]["networkRoutingRules"] = [rule]
+        made = pb.CreateApplicationInstanceRequest(
+            name=name,
+            default_runtime_context_device=device.device_id,
+            manifest_payload=pb.ManifestPayload(payload_data=json.dumps(manifest)),
+            manifest_overrides_payload=pb.ManifestOverridesPayload(payload_data=json.dumps(overrides)),
+        )
+        if replaces:
+            made.application_instance_id_to_replace = replaces
+        return made
+
+    first = (await stub(cloud).CreateApplicationInstance(request("door"))).application_instance_id
+    with pytest.raises(Invalid) as caught:
+        wrong = {"producer": "nobody", "consumer": "code_node.title"}
+        await stub(cloud).CreateApplicationInstance(request("yard", extra=wrong))
+    assert list(caught.value.fields) == [
+        ("edges[4].producer", 'no node "nobody" in nodes'),
+        (
+            "overrides.networkRoutingRules[0].hostPort",
+            f'8001 is taken on this device by application "door" ({first}): choose another',
+        ),
+    ]
+    second = (await stub(cloud).CreateApplicationInstance(request("door", replaces=first))).application_instance_id
+    await remove(cloud, second)
+    await stub(cloud).CreateApplicationInstance(request("yard"))
