@@ -73,6 +73,11 @@ class BlobStore:
             obstore.delete(store, left)
         return cls(store)
 
+    @property
+    def objects(self) -> ObjectStore:
+        """The object store itself: for `belvedere.chunks`, which keeps its own beside the blobs, below `chunk…/`."""
+        return self._store
+
     async def put_stream(self, chunks: AsyncIterable[bytes], *, expected: str | None = None) -> Blob:
         """Stores what comes. With `expected`, DigestMismatch if it is something else. Errors of `chunks` pass through."""
         if expected is not None:
