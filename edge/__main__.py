@@ -16,15 +16,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m edge", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="data folder; made at first start")
     parser.add_argument("--bundle", type=Path, help="the ZIP from ProvisionDevice; needed at first start only")
+    parser.add_argument("--local", action="store_true", help="belong to no cloud side (what `belvedere run` starts)")
     options = parser.parse_args()
     configure("edge")
     try:
-        code = asyncio.run(run(options.data, options.bundle))
+        code = asyncio.run(run(options.data, options.bundle, local=options.local))
     except ApplianceError as error:
         print(f"edge: {error}", file=sys.stderr)
         return 2
     if code == REBOOT_EXIT_CODE:
-        os.execv(sys.executable, [sys.executable, "-m", "edge", "--data", str(options.data)])
+        local = ["--local"] if options.local else []
+        os.execv(sys.executable, [sys.executable, "-m", "edge", "--data", str(options.data), *local])
     return code
 
 

@@ -59,8 +59,9 @@ class Program:
     argv: tuple[str, ...]
 
 
-async def run(data: Path, bundle: Path | None) -> int:
-    """Runs the appliance until a signal, or until the agent asks for a reboot; the exit status. Raises ApplianceError."""
+async def run(data: Path, bundle: Path | None, *, local: bool = False) -> int:
+    """Runs the appliance until a signal, or until the agent asks for a reboot; the exit status. `local`: one that belongs
+    to no cloud side. Raises ApplianceError."""
     paths = EdgePaths(data)
     paths.prepare()
     stop = asyncio.Event()
@@ -68,7 +69,7 @@ async def run(data: Path, bundle: Path | None) -> int:
     adopt_orphans()
     with _only_one(paths.data), contextlib.ExitStack() as stack:
         stack.callback(remove_run_dir, paths.data)
-        if await _prepare(paths, bundle) == REFUSED:
+        if await _prepare(paths, bundle, local) == REFUSED:
             return REFUSED
         programs = [Program("nats-server", (binary(), "-c", str(paths.nats / "leaf.conf")))]
         programs += [
@@ -139,11 +140,13 @@ class Watch:
             await asyncio.to_thread(end_orphans, {child.pid for child in self._children.values()})
 
 
-async def _prepare(paths: EdgePaths, bundle: Path | None) -> int:
+async def _prepare(paths: EdgePaths, bundle: Path | None, local: bool) -> int:
     """0 or REFUSED; raises ApplianceError."""
     argv = [sys.executable, "-m", "edge.agent", "prepare", "--data", str(paths.data)]
     if bundle is not None:
         argv += ["--bundle", str(bundle)]
+    if local:
+        argv.append("--local")
     child = await Child.start("prepare", argv, stdout=asyncio.subprocess.DEVNULL)
     try:
         async with asyncio.timeout(PREPARE_TIMEOUT_S):

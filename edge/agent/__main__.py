@@ -34,10 +34,11 @@ def _prepare(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m edge.agent prepare")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--local", action="store_true")
     options = parser.parse_args(arguments)
     logs.configure("agent")
     try:
-        asyncio.run(prepare(options.data, options.bundle))
+        asyncio.run(prepare(options.data, options.bundle, local=options.local))
     except AgentError as error:
         print(f"edge: {error}", file=sys.stderr)
         return 2

@@ -48,6 +48,11 @@ class DeviceConfig:
     creds_generation: int = 1
     """Number in device.<n>.creds: a new file name is what makes nats-server take renewed credentials."""
 
+    @property
+    def local(self) -> bool:
+        """Whether it belongs to no cloud side."""
+        return not self.leaf_urls
+
     @classmethod
     def load(cls, folder: Path) -> DeviceConfig:
         try:

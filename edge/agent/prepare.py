@@ -20,13 +20,20 @@ from belvedere.chassis.paths import EdgePaths
 from edge.agent.device import CA, DeviceConfig, write_private
 from edge.agent.enrol import Bundle, enrol, is_enrolled
 from edge.agent.errors import NotEnrolled
+from edge.agent.local import make_local
 
 
-async def prepare(data: Path, bundle: Path | None) -> None:
-    """Enrols where that is still to do, and writes what the leaf and the processes read. Raises AgentError."""
+async def prepare(data: Path, bundle: Path | None, *, local: bool = False) -> None:
+    """Enrols where that is still to do (`local`: makes an identity without a cloud side), and writes what the leaf and
+    the processes read. Raises AgentError."""
     paths = EdgePaths(data)
     paths.prepare()
-    if not is_enrolled(paths.device):
+    if local:
+        if is_enrolled(paths.device) and not DeviceConfig.load(paths.device).local:
+            raise NotEnrolled(f"{data} belongs to a device of a cloud side: choose another folder to run without one")
+        if not is_enrolled(paths.device):
+            make_local(paths.device)
+    elif not is_enrolled(paths.device):
         if bundle is None:
             raise NotEnrolled(f"{data} belongs to no device: start with --bundle and the ZIP from ProvisionDevice")
         await enrol(Bundle.load(bundle), paths.device, serial_number=serial_number(), software_version=__version__)

@@ -2,6 +2,7 @@
 
 edge.agent.overview       what every process of the appliance said last, and what the processes use
 edge.agent.credentials    {"instance_id"} → role credentials, asked from the cloud for the supervisor
+edge.agent.target         where there is no cloud side (edge.agent.local): the target
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from edge.agent.forward import Forwarder, ensure_local_streams, message_ids
 from edge.agent.jobs import Jobs
 from edge.agent.lease import Lease
 from edge.agent.link import Link
+from edge.agent.local import read_target
 from edge.agent.loop import KINDS, Loop
 from edge.agent.settings import AgentSettings
 
@@ -46,7 +48,7 @@ class Agent:
         self._me = me
         self._settings = settings
         self._config = DeviceConfig.load(folder)
-        keys = DeviceKeys.load_or_make(folder)
+        keys = self._keys = DeviceKeys.load_or_make(folder)
         self._link = Link(me.bus, self._config.device_id, check_s=settings.link_check_s)
         self._lease = Lease(me.bus, self._config, keys, folder)
         assets = AssetStore(
@@ -83,8 +85,18 @@ class Agent:
             await me.on_status(process, self._status_taker(process))
         await me.command("overview", self._overview)
         await me.command("credentials", self._credentials)
-        self._loop.restore()
+        if self._config.local:
+            await me.command("target", self._take_local_target)
+        else:
+            self._loop.restore()
         me.tasks.start("loop", self._loop.run())
+        if not self._config.local:
+            self._begin_link(me)
+        self._loop.wake()
+        await me.stop.wait()
+
+    def _begin_link(self, me: EdgeProcess) -> None:
+        """Everything that speaks with the cloud side."""
         me.tasks.start("reports", self._loop.run_reports())
         me.tasks.start("link", self._link.run(self._loop.take_target))
         me.tasks.start(
@@ -93,8 +105,11 @@ class Agent:
         me.tasks.start("device-active", self._device_active())
         for forwarder in self._forwarders:
             me.tasks.start("forwarder", forwarder.run())
-        self._loop.wake()
-        await me.stop.wait()
+
+    async def _take_local_target(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer is what who started it can't know: the key of the video."""
+        await self._loop.take_target(read_target(body, self._keys))
+        return {"viewer_key": self._config.viewer_key}
 
     def _status_taker(self, process: str) -> Callable[[dict[str, Any]], Awaitable[None]]:
         async def take(body: dict[str, Any]) -> None:

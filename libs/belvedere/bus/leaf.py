@@ -41,20 +41,16 @@ def render(
     credentials: Path,
     tls_ca: Path,
 ) -> str:
-    """The text of leaf.conf. Pure. `users`: public nkeys (`U…`) of the appliance's processes."""
+    """The text of leaf.conf. Pure. `users`: public nkeys (`U…`) of the appliance's processes; no `leaf_urls`: no link."""
     folder = folder.absolute()
-
-    def path(value: Path) -> str:
-        return json.dumps(str(value.absolute()))
-
     members = ", ".join(f"{{ nkey: {user} }}" for user in users)
     return f"""# Written by belvedere.bus.leaf: changes here are lost.
 server_name: {device_id}
 listen: "127.0.0.1:{port}"
-pid_file: {path(folder / PID)}
+pid_file: {_path(folder / PID)}
 max_payload: {MAX_PAYLOAD_BYTES}
 jetstream {{
-  store_dir: {path(folder / "jetstream")}, domain: {device_id}
+  store_dir: {_path(folder / "jetstream")}, domain: {device_id}
   max_mem: {MAX_MEMORY_BYTES}, max_file: {MAX_FILE_BYTES}
 }}
 accounts {{
@@ -62,19 +58,30 @@ accounts {{
   SYS {{ users: [] }}
 }}
 system_account: SYS
-leafnodes {{
+{_link(leaf_urls, credentials, tls_ca)}"""
+
+
+def _link(leaf_urls: Sequence[str], credentials: Path, tls_ca: Path) -> str:
+    """The link to the hub; nothing for an appliance that belongs to none."""
+    if not leaf_urls:
+        return ""
+    return f"""leafnodes {{
   reconnect: "{RECONNECT_S}s"
   remotes: [ {{
     urls: {json.dumps(list(leaf_urls))}
     account: DEV
-    credentials: {path(credentials)}
+    credentials: {_path(credentials)}
     # What the appliance's processes say to each other is theirs: it does not leave, and nothing like it comes in.
     deny_exports: ["edge.>"], deny_imports: ["edge.>"]
     first_info_timeout: "{LINK_TIMEOUT_S}s"
-    tls {{ ca_file: {path(tls_ca)}, timeout: {LINK_TIMEOUT_S} }}
+    tls {{ ca_file: {_path(tls_ca)}, timeout: {LINK_TIMEOUT_S} }}
   }} ]
 }}
 """
+
+
+def _path(value: Path) -> str:
+    return json.dumps(str(value.absolute()))
 
 
 def write(
