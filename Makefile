@@ -42,6 +42,7 @@ lint: setup ## format, rules, types, who may import whom, proto/
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/vermin --quiet --no-tips --violations --target=3.7- --exclude os.memfd_create libs/framelink libs/panoramasdk
 	$(BIN)/buf lint
 
 clean: ## removes what was built and cached, not .venv

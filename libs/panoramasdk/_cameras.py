@@ -15,7 +15,7 @@ import select
 import threading
 import time
 import weakref
-from typing import Callable, Sequence
+from typing import Callable, Collection, ContextManager, Sequence
 
 from framelink import FramelinkError, FrameReader, RingGone
 from panoramasdk._errors import NodeError, TimeoutException
@@ -47,13 +47,15 @@ class _Feed:
         self.latest: Picture | None = None
         self.fresh = False
         """`latest` has not been delivered yet."""
+        self.paused = False
+        """By its owner, for this application: it delivers nothing, not even its previous frame."""
 
 
 class Cameras:
     """The cameras of one media input.
 
-    `delivered(pictures)` is told of each batch's new frames, before the application has them; `waiting(since)` of the time at
-    which a wait begins (seconds, wall clock), and None when it ends.
+    `delivered(pictures)` is told of each batch's new frames, before the application has them; `using()` is held as long as the
+    application waits here.
     """
 
     def __init__(
@@ -62,13 +64,13 @@ class Cameras:
         reader_name: str,
         feeds: Sequence[tuple[Stream, str]],
         delivered: Callable[[list[Picture]], None],
-        waiting: Callable[[float | None], None],
+        using: Callable[[], ContextManager[None]],
     ) -> None:
         self._port = port
         self._reader_name = reader_name
         self._feeds = [_Feed(stream, path) for stream, path in feeds]
         self._delivered = delivered
-        self._waiting = waiting
+        self._using = using
         self._turn = threading.Lock()
         """Whoever has it may use the readers and the pictures: one `get`, or `tend`."""
         self._arrived: collections.deque[tuple[_Feed, FrameReader]] = collections.deque()
@@ -85,14 +87,10 @@ class Cameras:
         if not self._feeds:
             raise NodeError("the input %r has no camera: connect one in the application's graph" % self._port)
         deadline = None if timeout_s is None else time.monotonic() + max(0.0, timeout_s)
-        with self._turn:
+        with self._using(), self._turn:
             self._settle_older()
             self._forget_overtaken()
-            self._waiting(time.time())
-            try:
-                return self._wait(timeout_s, deadline)
-            finally:
-                self._waiting(None)
+            return self._wait(timeout_s, deadline)
 
     def _wait(self, timeout_s: float | None, deadline: float | None) -> list[media]:
         gathered_by = None
@@ -117,13 +115,13 @@ class Cameras:
         self._welcome()
         for feed in self._feeds:
             self._take(feed)
-            if feed.fresh and feed.reader is not None and feed.reader.newest() > feed.reader.last_sequence:
+            if feed.fresh and _has_newer(feed):
                 feed.fresh = False
 
     @staticmethod
     def _is_due(feed: _Feed) -> bool:
         """It has a frame for us that is only on its way."""
-        return not feed.fresh and feed.reader is not None and feed.reader.newest() > feed.reader.last_sequence
+        return not (feed.fresh or feed.paused) and _has_newer(feed)
 
     def image_used(self) -> None:
         """The application looks at pixels: from the next request on BGR is made for it."""
@@ -144,7 +142,7 @@ class Cameras:
 
     def _ask(self, feed: _Feed) -> None:
         """Request a frame of this camera, if there is not a new one already."""
-        if feed.reader is not None and not feed.fresh:
+        if feed.reader is not None and not feed.fresh and not feed.paused:
             try:
                 feed.reader.request(bgr=self._bgr_unused < BGR_UNUSED_FRAMES)
             except (RingGone, OSError):
@@ -152,6 +150,8 @@ class Cameras:
 
     def _take(self, feed: _Feed) -> None:
         """What this camera has for us, without waiting."""
+        if feed.paused:
+            feed.latest, feed.fresh = None, False
         if feed.reader is None or feed.fresh:
             return
         try:
@@ -159,7 +159,9 @@ class Cameras:
         except RingGone:
             self._lose(feed)
             return
-        if frame is not None:
+        if frame is not None and feed.paused:
+            frame.release()  # it was asked for before the pause
+        elif frame is not None:
             feed.latest = Picture(feed.stream, frame)
             feed.fresh = True
             self._bgr_unused += 1
@@ -224,13 +226,28 @@ class Cameras:
             if feed.reader is None and not any(feed is arrived for arrived, _ in list(self._arrived)):
                 self._connect(feed)
 
+    def pause(self, camera_ids: Collection[str]) -> None:
+        """From now on these deliver nothing, and the others do. From any thread."""
+        for feed in self._feeds:
+            feed.paused = feed.stream.camera_id in camera_ids
+        self._wake()
+
+    def has_news(self) -> bool:
+        """A frame is there that the application has not got, and it does not wait for one."""
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            return any(not feed.paused and (feed.fresh or _has_newer(feed)) for feed in self._feeds)
+        finally:
+            self._turn.release()
+
     def _connect(self, feed: _Feed) -> None:
         try:
             reader = FrameReader(feed.path, self._reader_name, connect_timeout_s=0)
         except (FramelinkError, OSError):
             return  # Not there yet; the next tending tries again.
         self._arrived.append((feed, reader))
-        os.write(self._wake_in, b"w")
+        self._wake()
 
     def _welcome(self) -> None:
         while self._arrived:
@@ -242,8 +259,18 @@ class Cameras:
             feed.reader.close()
             feed.reader = None
 
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_in, b"w")
+        except BlockingIOError:
+            return  # Full of wake-ups: whoever waits is woken.
+
     def _drain_wake(self) -> None:
         try:
             os.read(self._wake_out, 4096)
         except BlockingIOError:
             return  # It was a camera that ended the wait.
+
+
+def _has_newer(feed: _Feed) -> bool:
+    return feed.reader is not None and feed.reader.newest() > feed.reader.last_sequence

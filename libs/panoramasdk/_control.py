@@ -8,8 +8,12 @@
      "latency_app_ms",          {"p50", "p99", "count"}: from a frame's capture to the application having it; of the last
                                 LATENCIES frames; p50 and p99 are null before the first
      "first_output_unix_ms",    when it put for the first time; null before
-     "waiting_since_unix_ms"}   since when it waits in get(); null while it works
+     "idle_ms"}                 for how long there have been new frames while the application was neither in get(), put()
+                                nor call(), in any thread; 0 while it is. A large one: it hangs
 Stats are sent once a second, and at once at the first frame taken and the first one put.
+
+The supervisor says:
+    {"type": "paused", "cameras": [camera_id]}                                   these deliver nothing to this application
 
 Must not know: what the supervisor makes of it.
 """
@@ -17,16 +21,18 @@ Must not know: what the supervisor makes of it.
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import os
 import platform
 import socket
 import threading
 import time
-from typing import Any
+from typing import Any, Iterator
 
 LATENCIES = 512
 """Half a minute of one camera at 15 frames a second."""
+MESSAGE_MAX_BYTES = 16384
 SDK_VERSION = "1.2"
 """The version of AWS's SDK whose behaviour this is."""
 
@@ -39,7 +45,9 @@ class Stats:
         self._taken = self._put = self._calls = 0
         self._latencies: collections.deque[float] = collections.deque(maxlen=LATENCIES)
         self._first_output: int | None = None
-        self._waiting: dict[str, float] = {}
+        self._inside = 0
+        """Threads of the application that are in the SDK just now."""
+        self._idle_since_ns = time.monotonic_ns()
         self.news = threading.Event()
         """Set at the first frame taken and put: somebody waits to hear of them."""
 
@@ -68,19 +76,28 @@ class Stats:
         with self._lock:
             self._calls += 1
 
-    def waiting(self, port: str, since: float | None) -> None:
-        """The application waits at this port since then (seconds, wall clock); None when it does no longer."""
+    @contextlib.contextmanager
+    def using(self) -> Iterator[None]:
+        """Held while a thread of the application is in the SDK: that it hangs can't be said of it."""
         with self._lock:
-            if since is None:
-                self._waiting.pop(port, None)
-            else:
-                self._waiting[port] = since
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                self._idle_since_ns = time.monotonic_ns()
+
+    def nothing_new(self) -> None:
+        """No frame waits for the application: it has nothing to ask for."""
+        with self._lock:
+            self._idle_since_ns = time.monotonic_ns()
 
     def message(self) -> dict[str, Any]:
         """The "stats" message."""
         with self._lock:
             ordered = sorted(self._latencies)
-            waiting = min(self._waiting.values()) if self._waiting else None
+            idle_ns = 0 if self._inside else time.monotonic_ns() - self._idle_since_ns
             return {
                 "type": "stats",
                 "frames_taken": self._taken,
@@ -88,7 +105,7 @@ class Stats:
                 "calls": self._calls,
                 "latency_app_ms": {"p50": _at(ordered, 0.50), "p99": _at(ordered, 0.99), "count": self._taken},
                 "first_output_unix_ms": self._first_output,
-                "waiting_since_unix_ms": None if waiting is None else int(waiting * 1000),
+                "idle_ms": idle_ns // 1000000,
             }
 
 
@@ -105,6 +122,27 @@ class Control:
         if self._socket is None and not self._connect():
             return False
         return self._send(message)
+
+    def heard(self) -> list[dict[str, Any]]:
+        """What the supervisor has said since the last time; what can't be read is left out."""
+        messages = []
+        while self._socket is not None:
+            try:
+                data = self._socket.recv(MESSAGE_MAX_BYTES)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            if not data:
+                self.close()
+                break
+            try:
+                message = json.loads(data.decode())
+            except ValueError:
+                continue
+            if isinstance(message, dict):
+                messages.append(message)
+        return messages
 
     def close(self) -> None:
         if self._socket is not None:

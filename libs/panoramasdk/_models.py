@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, ContextManager, Mapping
 
 import numpy as np
 
@@ -27,8 +27,16 @@ busy.
 class Models:
     """The models that the node is connected to, by the names of their nodes."""
 
-    def __init__(self, client: CallClient, models: Mapping[str, Model], called: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        client: CallClient,
+        models: Mapping[str, Model],
+        called: Callable[[], None],
+        using: Callable[[], ContextManager[None]],
+    ) -> None:
+        """`called` is told of each answer; `using()` is held as long as the application waits for one."""
         self._client = client
+        self._using = using
         self._models = models
         self._called = called
 
@@ -40,7 +48,10 @@ class Models:
         if model is None:
             known = ", ".join(sorted(self._models)) or "none"
             raise KeyError("the node is connected to no model %r; it has: %s" % (name, known))
-        tensors = _tensors(inputs, model.inputs)
+        with self._using():
+            return self._answer(name, model, _tensors(inputs, model.inputs), time_out)
+
+    def _answer(self, name: str, model: Model, tensors: dict[str, Any], time_out: float | None) -> tuple[Any, ...]:
         allowed = CALL_TIMEOUT_S if time_out is None else max(0.0, time_out)
         deadline = time.monotonic() + allowed
         pause = threading.Event()

@@ -1,16 +1,19 @@
 """What stands behind a node: one set of connections per process, and one thread that looks after them.
 
-The thread connects cameras that come, or come back; gives slots back while the application is busy; and tells the
-supervisor how the application is doing. It works on nothing that the application waits for.
+The thread connects cameras that come, or come back; gives slots back while the application is busy; tells the
+supervisor how the application is doing, and heeds what that says. It works on nothing that the application waits for.
+
+A process that the supervisor aborts (SIGABRT), because it hangs, writes what its threads were doing to standard error.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import threading
 import time
-from typing import Sequence
+from typing import Any, Sequence
 
 from framelink import CallClient, OutputSender
 from panoramasdk import _spec
@@ -27,6 +30,8 @@ log = logging.getLogger("panoramasdk")
 TICK_S = 0.25
 """How often cameras are tended; well within the two seconds that a camera waits for a slot that it wants back."""
 STATS_S = 1.0
+_STDERR = 2
+"""The process's own, whatever the application has made of sys.stderr: what goes there is in its log."""
 
 _lock = threading.Lock()
 _current: tuple[int, Runtime] | None = None
@@ -45,7 +50,11 @@ class Runtime:
         self.inputs = Ports("input", inputs)
         self.outputs = Ports("output", outputs)
         client = CallClient(app.calls_socket(), app.instance_id)
-        self.models = Models(client, app.models, self._stats.called)
+        self.models = Models(client, app.models, self._stats.called, self._stats.using)
+        for cameras in self._cameras:
+            cameras.pause(app.paused)
+        if not faulthandler.is_enabled():
+            faulthandler.enable(file=_STDERR)
         threading.Thread(target=self._look_after, name="panoramasdk", daemon=True).start()
 
     def _input(self, app: _spec.AppSpec, name: str, given: _spec.Input) -> port:
@@ -54,9 +63,9 @@ class Runtime:
         cameras = Cameras(
             name,
             app.instance_id,
-            [(stream, app.camera_socket(stream.camera_id)) for stream in given.streams],
+            [(stream, app.camera_socket(stream)) for stream in given.streams],
             self._taken,
-            lambda since: self._stats.waiting(name, since),
+            self._stats.using,
         )
         self._cameras.append(cameras)
         return MediaInput(name, cameras)
@@ -68,14 +77,21 @@ class Runtime:
             self._displays.append(display)
 
         def show(medias: Sequence[media]) -> None:
-            if display is not None:
-                display.show(medias)
-            self._stats.put(len(medias))
+            with self._stats.using():
+                if display is not None:
+                    display.show(medias)
+                self._stats.put(len(medias))
 
         return MediaOutput(name, show)
 
     def _taken(self, pictures: list[Picture]) -> None:
         self._stats.taken([picture.info.capture_ns for picture in pictures])
+
+    def _heed(self, message: dict[str, Any]) -> None:
+        named = message.get("cameras")
+        if message.get("type") == "paused" and isinstance(named, list):
+            for cameras in self._cameras:
+                cameras.pause([str(camera_id) for camera_id in named])
 
     def _look_after(self) -> None:
         next_stats = 0.0
@@ -85,6 +101,10 @@ class Runtime:
                     cameras.tend()
                 for display in self._displays:
                     display.collect()
+                for message in self._control.heard():
+                    self._heed(message)
+                if not any(cameras.has_news() for cameras in self._cameras):
+                    self._stats.nothing_new()
                 news = self._stats.news.is_set()
                 if news or time.monotonic() >= next_stats:
                     self._stats.news.clear()

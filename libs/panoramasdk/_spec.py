@@ -30,6 +30,8 @@ class Stream:
     """What `media.stream_id` says."""
     stream_uri: str
     """Without credentials."""
+    folder: str
+    """Where its socket lies: the camera's id, or something shorter, since the path of a socket is limited."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,11 @@ class AppSpec:
     outputs: Mapping[str, bool]
     """Name of the port → whether it leads to a display."""
     models: Mapping[str, Model]
+    paused: tuple[str, ...] = ()
+    """Cameras, by id, that deliver nothing at first."""
 
-    def camera_socket(self, camera_id: str) -> str:
-        return os.path.join(self.socket_root, "cameras", camera_id, "frames.sock")
+    def camera_socket(self, stream: Stream) -> str:
+        return os.path.join(self.socket_root, "cameras", stream.folder, "frames.sock")
 
     def calls_socket(self) -> str:
         return os.path.join(self.socket_root, "inference", "calls.sock")
@@ -110,20 +114,27 @@ def parse(document: Mapping[str, Any]) -> AppSpec:
         inputs={name: _input(described) for name, described in document.get("inputs", {}).items()},
         outputs={name: bool(described.get("connected")) for name, described in document.get("outputs", {}).items()},
         models={name: _model(described) for name, described in document.get("models", {}).items()},
+        paused=tuple(str(camera_id) for camera_id in document.get("paused", [])),
     )
 
 
 def _input(described: Mapping[str, Any]) -> Input:
     kind = described["type"]
     if kind == MEDIA:
-        streams = [
-            Stream(str(stream["camera_id"]), str(stream["stream_id"]), str(stream.get("stream_uri", "")))
-            for stream in described.get("streams", [])
-        ]
-        return Input(True, streams=tuple(streams))
+        return Input(True, streams=tuple(_stream(stream) for stream in described.get("streams", [])))
     if kind not in LITERALS:
         raise ValueError("an input of type %r" % kind)
     return Input(False, value=LITERALS[kind](described["value"]))
+
+
+def _stream(described: Mapping[str, Any]) -> Stream:
+    camera_id = str(described["camera_id"])
+    return Stream(
+        camera_id,
+        str(described["stream_id"]),
+        str(described.get("stream_uri", "")),
+        str(described.get("folder") or camera_id),
+    )
 
 
 def _model(described: Mapping[str, Any]) -> Model:

@@ -243,3 +243,59 @@ def test_several_threads_may_wait_for_frames(two):
             "[thread.start() for thread in threads]"
         )
         eventually(lambda: (two.cameras["door"].publish(bgr=True), app.ask("len(got)") == 15)[1], "the taking")
+
+
+PAUSE_DOOR = {"type": "paused", "cameras": ["door"]}
+RESUME_ALL = {"type": "paused", "cameras": []}
+
+
+def _settled(app, paused):
+    """The application has heard of it."""
+    eventually(
+        lambda: (
+            app.ask("[feed.stream.camera_id for feed in node.inputs.video_in._cameras._feeds if feed.paused]") == paused
+        ),
+        "the pause",
+    )
+
+
+def test_a_camera_that_is_paused_for_this_application_delivers_nothing_and_the_others_go_on(two):
+    with two.application() as app:
+        two.cameras["door"].publish(bgr=True)
+        assert app.ask(SEEN) == [["door_node", False, 1]]
+        two.say(PAUSE_DOOR)
+        _settled(app, ["door"])
+        two.cameras["door"].publish(bgr=True)
+        two.cameras["yard"].publish(bgr=True)
+        assert app.ask(SEEN) == [["yard_node", False, 1]], "not even its previous frame"
+        two.say(RESUME_ALL)
+        _settled(app, [])
+        two.cameras["door"].publish(bgr=True)
+        assert app.ask(SEEN) == [["door_node", False, 3], ["yard_node", True, 1]]
+        assert two.cameras["door"].reader(two.spec["instance_id"]).held <= 2
+
+
+def test_a_get_that_waits_hears_of_pauses(two):
+    with two.application() as app:
+        app.begin_ask(SEEN)
+        eventually(lambda: two.cameras["door"].reader(two.spec["instance_id"]), "the connecting")
+        eventually(lambda: two.cameras["door"].reader(two.spec["instance_id"]).waiting, "the waiting")
+        two.say(PAUSE_DOOR)
+        for _ in range(2):  # its background thread has been there since
+            two.stats_when(lambda stats: True)
+        two.cameras["door"].publish(bgr=True)
+        eventually(lambda: two.cameras["door"].reader(two.spec["instance_id"]).held == 0, "the giving back")
+        two.cameras["yard"].publish(bgr=True)
+        assert app.answer() == [["yard_node", False, 1]]
+
+
+def test_cameras_may_begin_as_paused(two):
+    two.spec["paused"] = ["door", "yard"]
+    with two.application() as app:
+        for camera in two.cameras.values():
+            camera.publish(bgr=True)
+        with pytest.raises(Raised) as caught:
+            app.do("node.inputs.video_in.get(0.3)")
+        assert caught.value.kind == "TimeoutException"
+        two.say({"type": "paused", "cameras": ["yard"]})
+        assert app.ask(SEEN) == [["door_node", False, 1]]

@@ -1,12 +1,16 @@
 """The node itself, what it reads, and what it tells the supervisor."""
 
 import json
+import os
+import signal
+import subprocess
 
+import numpy as np
 import pytest
 
 from panoramasdk import NodeError, _spec
 from tests.support.application import NODE, Surroundings
-from tests.support.interpreter import Interpreter, Raised
+from tests.support.interpreter import LIBS, Interpreter, Raised, python
 
 SAMPLE = """
 import panoramasdk
@@ -57,7 +61,7 @@ def test_the_supervisor_hears_of_the_node_and_of_its_first_frame_and_output(arou
         first = around.stats_when(lambda stats: True)
         assert (first["frames_taken"], first["frames_put"], first["calls"]) == (0, 0, 0)
         assert first["latency_app_ms"] == {"p50": None, "p99": None, "count": 0}
-        assert first["first_output_unix_ms"] is None and first["waiting_since_unix_ms"] is None
+        assert first["first_output_unix_ms"] is None and first["idle_ms"] == 0
         around.cameras["door"].publish(bgr=True)
         app.do("medias = node.inputs.video_in.get(10)")
         taken = around.stats_when(lambda stats: stats["frames_taken"] == 1)
@@ -68,9 +72,6 @@ def test_the_supervisor_hears_of_the_node_and_of_its_first_frame_and_output(arou
         app.do("node.outputs.video_out.put(medias)")
         put = around.stats_when(lambda stats: stats["frames_put"] == 1)
         assert put["first_output_unix_ms"] > 1500000000000
-        app.begin("node.inputs.video_in.get(30)")
-        waiting = around.stats_when(lambda stats: stats["waiting_since_unix_ms"])
-        assert waiting["waiting_since_unix_ms"] >= put["first_output_unix_ms"]
 
 
 def test_the_supervisor_knows_who_speaks(around):
@@ -80,6 +81,50 @@ def test_the_supervisor_knows_who_speaks(around):
             heard += around.messages()
         hello = next(message for message in heard if message["type"] == "hello")
         assert (hello["pid"], hello["node"]) == (app.pid, "code")
+
+
+def test_an_application_that_asks_for_nothing_while_frames_wait_is_idle_and_no_other_is(around):
+    with around.application() as app:
+        around.cameras["door"].publish(bgr=True)
+        app.do("node.inputs.video_in.get(10)")
+        assert around.stats_when(lambda stats: stats["frames_taken"] == 1)["idle_ms"] < 1000
+        assert around.stats_when(lambda stats: True)["idle_ms"] < 1000, "no frame waits for it"
+        around.cameras["door"].publish(bgr=True)
+        first = around.stats_when(lambda stats: stats["idle_ms"] > 400)["idle_ms"]
+        assert around.stats_when(lambda stats: stats["idle_ms"] > first)
+        app.do("node.inputs.video_in.get(10)")
+        app.begin("node.inputs.video_in.get(30)")
+        around.stats_when(lambda stats: stats["idle_ms"] == 0)
+        around.cameras["door"].publish(bgr=True)
+        app.answer()
+
+
+def test_whoever_waits_for_a_model_is_not_idle(tmp_path):
+    kept = []
+    with Surroundings(tmp_path, answer=kept.append) as around, around.application() as app:
+        around.cameras["door"].publish(bgr=True)
+        app.do("node.inputs.video_in.get(10)")
+        app.begin("node.call(numpy.zeros((1, 3, 4, 4)), 'detector')")
+        around.cameras["door"].publish(bgr=True)
+        for _ in range(2):
+            assert around.stats_when(lambda stats: stats["frames_taken"] == 1)["idle_ms"] < 900
+        kept.pop().reply({"y": np.ones(1)})
+        app.answer()
+        around.stats_when(lambda stats: stats["idle_ms"] > 400)
+
+
+def test_a_process_that_is_aborted_says_what_its_threads_did(around, tmp_path):
+    app_file = tmp_path / "app.json"
+    app_file.write_text(json.dumps(around.spec), encoding="utf-8")
+    code = "import os, panoramasdk\nnode = panoramasdk.node()\ndef stuck():\n    os.abort()\nstuck()"
+    ended = subprocess.run(
+        [python(), "-c", code],
+        env=dict(os.environ, PYTHONPATH=LIBS, BELVEDERE_APP=str(app_file)),
+        stderr=subprocess.PIPE,
+    )
+    said = ended.stderr.decode()
+    assert ended.returncode == -signal.SIGABRT
+    assert "in stuck" in said and "_look_after" in said, said
 
 
 def test_calls_are_counted(around):
@@ -131,7 +176,9 @@ def test_a_node_outside_of_belvedere_is_refused(tmp_path):
 
 def test_the_file_says_where_the_sockets_are(tmp_path):
     spec = _spec.parse({"instance_id": "i", "node": "n"})
-    assert spec.camera_socket("door") == "/run/belvedere/cameras/door/frames.sock"
+    stream = {"camera_id": "a" * 90, "stream_id": "door", "folder": "short"}
+    named = _spec.parse({"instance_id": "i", "node": "n", "inputs": {"a": {"type": "media", "streams": [stream]}}})
+    assert spec.camera_socket(named.inputs["a"].streams[0]) == "/run/belvedere/cameras/short/frames.sock"
     assert spec.calls_socket() == "/run/belvedere/inference/calls.sock"
     assert spec.outputs_socket() == "/run/belvedere/display/outputs.sock"
     assert spec.control_socket() == "/run/belvedere/app/control.sock"

@@ -101,6 +101,12 @@ class Surroundings:
                 connection.close()
         return heard
 
+    def say(self, message):
+        """What the supervisor says, to whoever has introduced himself."""
+        eventually(lambda: self.messages() is not None and self._control, "the connection")
+        for connection in self._control:
+            connection.send(json.dumps(message).encode())
+
     def stats_when(self, condition):
         """The first stats message from now on that meets the condition."""
         found = []

@@ -36,6 +36,11 @@ for line in sys.stdin:
 """
 
 
+def python():
+    """The interpreter of the other process: this one, or BELVEDERE_TEST_PYTHON."""
+    return os.environ.get("BELVEDERE_TEST_PYTHON") or sys.executable
+
+
 class Raised(Exception):
     """What the other process raised; `.kind` is the class's name."""
 
@@ -50,7 +55,7 @@ class Interpreter:
     def __init__(self, setup="", **environment):
         answers, theirs = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _LOOP, str(theirs)],
+            [python(), "-c", _LOOP, str(theirs)],
             stdin=subprocess.PIPE,
             pass_fds=[theirs],
             env=dict(os.environ, PYTHONPATH=LIBS, **environment),
