@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import insert, update
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
-from belvedere.chassis.database import Database
+from belvedere.chassis.database import Database, UtcDateTime
 from belvedere.chassis.errors import Unavailable
 from belvedere.chassis.logs import get_logger
 from services.identity.store import AccessKeyRow, AuditRow
@@ -27,6 +29,12 @@ ROWS_MAX = 10_000
 ROOM_TIMEOUT_S = 10.0
 """For room in the queue; a call that gets none is not answered with yes."""
 RETRY_S = 1.0
+COLUMNS = ("at", "account", "principal", "action", "resource", "allowed", "source_address", "request_id")
+STATEMENT_ROWS = 1000
+"""Rows of one INSERT on SQLite, which takes 32,766 values at most."""
+
+Decided = tuple[datetime, str, str, str, str, bool, str, str]
+"""COLUMNS of one decision."""
 
 log = get_logger(__name__)
 
@@ -45,7 +53,7 @@ class Trail:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[Decided] = []
         self._uses: dict[str, Use] = {}
         self._filled = asyncio.Event()
         self._room = asyncio.Event()
@@ -74,16 +82,16 @@ class Trail:
             except TimeoutError as error:
                 raise Unavailable("The audit trail cannot be written at the moment. Try again.") from error
         self._rows.append(
-            {
-                "at": at,
-                "account": account[:12],
-                "principal": principal[:512],
-                "action": action[:128],
-                "resource": resource[:2048],
-                "allowed": allowed,
-                "source_address": source_address[:64],
-                "request_id": request_id[:64],
-            }
+            (
+                at,
+                account[:12],
+                principal[:512],
+                action[:128],
+                resource[:2048],
+                allowed,
+                source_address[:64],
+                request_id[:64],
+            )
         )
         if self._closed:
             # The task has ended; calls that were under way when the stop began still leave their line.
@@ -127,7 +135,7 @@ class Trail:
                 async with self._database.session() as session, session.begin():
                     connection = await session.connection()
                     if rows:
-                        await connection.execute(insert(AuditRow), rows)
+                        await _insert(connection, rows)
                     for key, use in uses.items():
                         await connection.execute(
                             update(AccessKeyRow)
@@ -141,3 +149,19 @@ class Trail:
                 raise
             if len(self._rows) < ROWS_MAX:
                 self._room.set()
+
+
+async def _insert(connection: AsyncConnection, rows: list[Decided]) -> None:
+    if connection.dialect.name != "sqlite":
+        await connection.execute(insert(AuditRow), [dict(zip(COLUMNS, row, strict=True)) for row in rows])
+        return
+    # One statement for all rows: `executemany` gives up the GIL and waits for it again at each row, with the front door busy
+    # at the other end (measured: an eighth of a request's time).
+    written = UtcDateTime().dialect_impl(connection.dialect).bind_processor(connection.dialect)
+    assert written is not None
+    places = f"({','.join('?' * len(COLUMNS))})"
+    for start in range(0, len(rows), STATEMENT_ROWS):
+        part = rows[start : start + STATEMENT_ROWS]
+        statement = f"INSERT INTO audit ({','.join(COLUMNS)}) VALUES {','.join([places] * len(part))}"
+        values: tuple[Any, ...] = tuple(chain.from_iterable((written(row[0]), *row[1:]) for row in part))
+        await connection.exec_driver_sql(statement, values)
