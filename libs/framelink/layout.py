@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import enum
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -32,8 +31,7 @@ MAX_SIDE = 16384
 FLAG_BGR = 0x1
 
 _HEADER = struct.Struct("<QqqqIIIIQ")  # sequence capture_ns publish_ns pts_us width height format flags payload bytes
-
-
+_BEHIND_SEQUENCE = struct.Struct("<qqqIIIIQ")
 _FLAGS_AT = 44
 
 
@@ -50,14 +48,16 @@ class PixelFormat(enum.IntEnum):
     """No picture: bytes of `framelink.tensors`."""
 
 
-@dataclass(frozen=True)
-class FrameInfo:
-    """One frame's data. Nanoseconds are CLOCK_MONOTONIC of the appliance."""
+FORMATS = {int(format): format for format in PixelFormat}
+
+
+class FrameInfo(NamedTuple):
+    """One frame's data. Nanoseconds are CLOCK_MONOTONIC of the appliance. A tuple: one is made for every frame on either side."""
 
     sequence: int
     """1, 2, 3 … for each frame that the writer published."""
     capture_ns: int
-    """When the frame began to arrive from the camera."""
+    """When the frame's last packet arrived from the camera."""
     publish_ns: int
     """When the frame was complete in its slot."""
     pts_us: int
@@ -100,10 +100,7 @@ def plane_offsets(shapes: list[tuple[int, ...]]) -> tuple[list[int], int]:
     offsets, at = [], 0
     for shape in shapes:
         offsets.append(at)
-        size = 1
-        for side in shape:
-            size *= side
-        at = align(at + size)
+        at = align(at + _size(shape))
     return offsets, at
 
 
@@ -113,52 +110,78 @@ def slot_bytes_for(width: int, height: int) -> int:
     return align(after_planes + width * height * 3)
 
 
+class Geometry:
+    """Where the planes and the BGR picture of one size and format lie: worked out once, used for every frame."""
+
+    def __init__(self, width: int, height: int, format: PixelFormat) -> None:
+        shapes = plane_shapes(width, height, format)
+        offsets, after_planes = plane_offsets(shapes)
+        self._of = (width, height, format)
+        self._planes = [(shape, offset, _size(shape)) for shape, offset in zip(shapes, offsets)]
+        self._end = after_planes
+        start = 0 if format == PixelFormat.BGR24 else after_planes
+        self._bgr_start, self._bgr_end = start, start + width * height * 3
+        self._bgr_shape = (height, width, 3)
+
+    def planes(self, payload: Bytes) -> tuple[Array, ...]:
+        """Views of the planes. LayoutError where the slot is too small."""
+        if self._end > align(payload.size):
+            raise LayoutError(
+                "a %dx%d %s picture needs %d bytes, the slot has %d"
+                % (self._of[0], self._of[1], self._of[2].name, self._end, payload.size)
+            )
+        return tuple([payload[at : at + size].reshape(shape) for shape, at, size in self._planes])
+
+    def bgr(self, payload: Bytes) -> Array:
+        """A view (height, width, 3) of the BGR picture. LayoutError where the slot is too small."""
+        if self._bgr_end > payload.size:
+            raise LayoutError(
+                "%dx%d %s with BGR needs %d bytes, the slot has %d: make the ring with slot_bytes_for(width, height)"
+                % (self._of[0], self._of[1], self._of[2].name, self._bgr_end, payload.size)
+            )
+        return payload[self._bgr_start : self._bgr_end].reshape(self._bgr_shape)
+
+
+_GEOMETRIES_MAX = 64
+_geometries: dict[tuple[int, int, int], Geometry] = {}
+
+
+def geometry(width: int, height: int, format: PixelFormat) -> Geometry:
+    """The one of this size and format. Raises LayoutError."""
+    known = _geometries.get((width, height, format))
+    if known is None:
+        known = Geometry(width, height, format)
+        if len(_geometries) >= _GEOMETRIES_MAX:  # Somebody sends ever new sizes.
+            _geometries.clear()
+        _geometries[(width, height, format)] = known
+    return known
+
+
 def planes_of(payload: Bytes, width: int, height: int, format: PixelFormat) -> tuple[Array, ...]:
     """Views of the planes in a slot's payload. LayoutError where the slot is too small."""
-    shapes = plane_shapes(width, height, format)
-    offsets, end = plane_offsets(shapes)
-    if end > align(payload.size):
-        raise LayoutError(
-            "a %dx%d %s picture needs %d bytes, the slot has %d" % (width, height, format.name, end, payload.size)
-        )
-    views = []
-    for shape, offset in zip(shapes, offsets):
-        size = int(np.prod(shape, dtype=np.int64))
-        views.append(payload[offset : offset + size].reshape(shape))
-    return tuple(views)
+    return geometry(width, height, format).planes(payload)
 
 
 def bgr_of(payload: Bytes, width: int, height: int, format: PixelFormat) -> Array:
     """A view (height, width, 3) of the BGR picture in a slot's payload. LayoutError where the slot is too small."""
-    if format == PixelFormat.BGR24:
-        return planes_of(payload, width, height, format)[0]
-    _, start = plane_offsets(plane_shapes(width, height, format))
-    size = width * height * 3
-    if start + size > payload.size:
-        raise LayoutError(
-            "%dx%d %s with BGR needs %d bytes, the slot has %d: make the ring with slot_bytes_for(width, height)"
-            % (width, height, format.name, start + size, payload.size)
-        )
-    return payload[start : start + size].reshape((height, width, 3))
+    return geometry(width, height, format).bgr(payload)
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for side in shape:
+        size *= side
+    return size
 
 
 def write_header(header: memoryview, info: FrameInfo, payload_bytes: int) -> None:
-    """Fill a slot's header; the sequence goes in last, so that a half-written one is never taken for whole."""
-    flags = FLAG_BGR if info.has_bgr else 0
-    _HEADER.pack_into(
-        header,
-        0,
-        0,
-        info.capture_ns,
-        info.publish_ns,
-        info.pts_us,
-        info.width,
-        info.height,
-        int(info.format),
-        flags,
-        payload_bytes,
-    )
-    set_sequence(header, info.sequence)
+    """Fill the header of a slot whose sequence is 0; the sequence goes in last, so that a half-written one is never
+    taken for whole.
+    """
+    _, capture_ns, publish_ns, pts_us, width, height, format, has_bgr = info
+    flags = FLAG_BGR if has_bgr else 0
+    _BEHIND_SEQUENCE.pack_into(header, 8, capture_ns, publish_ns, pts_us, width, height, format, flags, payload_bytes)
+    header[:8].cast("Q")[0] = info[0]
 
 
 def read_header(header: memoryview) -> tuple[FrameInfo, int] | None:
@@ -169,11 +192,8 @@ def read_header(header: memoryview) -> tuple[FrameInfo, int] | None:
     sequence, capture, publish, pts, width, height, number, flags, size = _HEADER.unpack_from(header, 0)
     if sequence == 0 or sequence_of(header) != sequence:
         return None
-    try:
-        format = PixelFormat(number)
-        if format != PixelFormat.TENSORS:
-            check_size(width, height)
-    except ValueError:
+    format = FORMATS.get(number)
+    if format is None or (format != PixelFormat.TENSORS and not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE)):
         return None
     return FrameInfo(sequence, capture, publish, pts, width, height, format, bool(flags & FLAG_BGR)), size
 

@@ -33,12 +33,15 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 5.0
 """How long a new reader waits for its writer, unless told otherwise."""
+_LIMIT = wire.SMALL_MESSAGE
 WELCOME_TIMEOUT_S = 2.0
 """A writer that accepts a connection and does not answer within this is hung."""
 
 
 class Frame:
     """One frame in shared memory. Arrays are read-only and valid until `release()`; copy what must live longer."""
+
+    __slots__ = ("__weakref__", "_holder", "_ring", "info", "skipped", "slot")
 
     def __init__(self, ring: Ring, slot: int, info: FrameInfo, skipped: int, holder: _Connection | None) -> None:
         self._ring = ring
@@ -60,14 +63,16 @@ class Frame:
 
     def planes(self) -> tuple[Array, ...]:
         """The planes, as `PixelFormat` describes them."""
-        return layout.planes_of(self._ring.payload(self.slot), self.info.width, self.info.height, self.info.format)
+        info = self.info
+        return layout.geometry(info.width, info.height, info.format).planes(self._ring.payload(self.slot))
 
     def bgr(self) -> Array:
         """(height, width, 3), blue first. A view where `info.has_bgr`; else converted here, which takes tens of
         milliseconds.
         """
-        if self.info.has_bgr:
-            return layout.bgr_of(self._ring.payload(self.slot), self.info.width, self.info.height, self.info.format)
+        info = self.info
+        if info.has_bgr:
+            return layout.geometry(info.width, info.height, info.format).bgr(self._ring.payload(self.slot))
         return layout.bgr_from_planes(self.planes(), self.info.format)
 
     def payload(self) -> Bytes:
@@ -107,6 +112,7 @@ class _Connection:
         self._gone = False
         self.pressed: set[int] = set()
         self.socket = sockets.connect(path, connect_timeout_s)
+        self._waits_s = -1.0
         try:
             self.ring = self._introduce(path, name)
         except BaseException:
@@ -148,6 +154,13 @@ class _Connection:
             except RingGone:
                 self.close()
                 raise
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        """The next message; None where there is none in time. The lock is not held meanwhile."""
+        if timeout_s != self._waits_s:
+            sockets.wait_at_most(self.socket, timeout_s)
+            self._waits_s = timeout_s
+        return sockets.receive_small(self.socket, _LIMIT, 0)
 
     def release(self, slot: int, sequence: int) -> None:
         with self.lock:
@@ -231,7 +244,7 @@ class FrameReader:
                 raise RingGone("%s: the writer has gone: reconnect()" % self.path)
             try:
                 while True:
-                    packet = sockets.receive_plain(connection.socket, wire.SMALL_MESSAGE)
+                    packet = sockets.receive_small(connection.socket, _LIMIT)
                     if packet is None:
                         return None
                     frame = self._obey(connection, packet)
@@ -244,14 +257,25 @@ class FrameReader:
     def get(self, timeout_s: float, bgr: bool = True) -> Frame:
         """Wait for one frame newer than the last one taken. FrameTimeout, RingGone."""
         deadline = time.monotonic() + timeout_s
-        self.request(bgr)
-        while True:
-            frame = self.take()
-            if frame is not None:
-                return frame
-            left = deadline - time.monotonic()
-            if left <= 0 or not sockets.ready(self.fileno(), select.POLLIN, left):
-                raise FrameTimeout("%s: no new frame within %.3f s" % (self.path, timeout_s))
+        connection = self._connection
+        left = timeout_s
+        try:
+            self.request(bgr)
+            while True:
+                # Outside of the lock: other threads may release and ask meanwhile.
+                packet = connection.receive(left) if left > 0 else sockets.receive_small(connection.socket, _LIMIT)
+                if packet is not None:
+                    frame = self._obey(connection, packet)
+                    if frame is not None:
+                        return frame
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise FrameTimeout("%s: no new frame within %.3f s" % (self.path, timeout_s))
+        except FrameTimeout:
+            raise
+        except (FramelinkError, OSError) as error:
+            connection.close()
+            raise RingGone("%s: %s" % (self.path, error)) from error
 
     def view(self, slot: int, sequence: int, ring_id: int | None = None) -> Frame | None:
         """A frame that somebody else holds, by its name. None where the slot has moved on or the ring is another.
@@ -286,12 +310,13 @@ class FrameReader:
         self.close()
 
     def _obey(self, connection: _Connection, packet: bytes) -> Frame | None:
-        kind, body = wire.parse(packet)
-        if kind == wire.NOTICE:
-            notice = wire.parse_notice(body, connection.ring.slots)
+        if packet.startswith(wire.NOTICE_PREFIX):
+            ring = connection.ring
+            slot, info, skipped = wire.parse_notice(packet, ring.slots)
             self._pending = None
-            self._last_sequence = notice.info.sequence
-            return Frame(connection.ring, notice.slot, notice.info, notice.skipped, connection)
+            self._last_sequence = info[0]
+            return Frame(ring, slot, info, skipped, connection)
+        kind, body = wire.parse(packet)
         if kind == wire.PRESS:
             connection.pressed.add(wire.parse_slot(body)[1])
             return None

@@ -23,6 +23,8 @@ class SlotTable:
         self._sequences = [0] * slots
         self._holds = [0] * slots
         self._writing = [False] * slots
+        self._givable = slots - SPARE_SLOTS
+        """So many more slots may be given out."""
         self.newest: int | None = None
 
     def acquire(self) -> int | None:
@@ -58,14 +60,14 @@ class SlotTable:
 
     def may_give(self, slot: int) -> bool:
         """One more holder would leave the writer its two slots."""
-        if self._holds[slot]:
-            return True
-        return sum(1 for count in self._holds if count) < len(self._holds) - SPARE_SLOTS
+        return self._holds[slot] > 0 or self._givable > 0
 
     def give(self, slot: int) -> None:
         """One more holder. Only after `may_give`."""
+        self._givable -= not self._holds[slot]
         self._holds[slot] += 1
 
     def take_back(self, slot: int) -> None:
         """One holder less."""
         self._holds[slot] -= 1
+        self._givable += not self._holds[slot]

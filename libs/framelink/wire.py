@@ -16,23 +16,30 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from framelink.errors import WireError
-from framelink.layout import FLAG_BGR, FrameInfo, PixelFormat, check_size
+from framelink.layout import FLAG_BGR, FORMATS, MAX_SIDE, FrameInfo, PixelFormat
 
 MAGIC = 0x4B4C4D46  # "FMLK"
 VERSION = 1
 MAX_MESSAGE = 65536
-SMALL_MESSAGE = 1024
-"""The largest between a frame writer and its readers. A receive buffer of 64 KiB costs 30 µs each time."""
+SMALL_MESSAGE = 448
+"""The largest between a frame writer and its readers. A receive buffer of 64 KiB costs 30 µs each time; this one comes from
+Python's own small memory."""
 MAX_NAME_BYTES = 128
+MAX_REASON_BYTES = 400
+"""Of a GOODBYE."""
 
 HELLO, WELCOME, WANT, NOTICE, RELEASE, PRESS, GOODBYE = 1, 2, 3, 4, 5, 6, 7
 
 PREFIX = struct.Struct("<IHH")
 _RING = struct.Struct("<IIQQ")  # slots, generation, slot bytes, ring id
 _WANT = struct.Struct("<IIQ")  # flags, zero, last sequence
-_NOTICE = struct.Struct("<IIQqqqIIIIQ")  # slot flags sequence capture publish pts width height format zero skipped
+_NOTICE = struct.Struct("<IHHIIQqqqIIIIQ")
+# prefix, then slot flags sequence capture publish pts width height format zero skipped: one step, since every frame waits for it
+NOTICE_BYTES = _NOTICE.size
+NOTICE_PREFIX = PREFIX.pack(MAGIC, VERSION, NOTICE)
 _SLOT = struct.Struct("<IIQ")  # slot, zero, sequence
 
 
@@ -47,13 +54,16 @@ class Announcement:
     """Which of its owner's rings this is, where there can be several (calls, outputs)."""
 
 
-@dataclass(frozen=True)
-class Notice:
+class Notice(NamedTuple):
     """A frame that the reader now holds."""
 
     slot: int
     info: FrameInfo
     skipped: int
+
+
+_made = tuple.__new__
+"""Makes a named tuple without a call of Python's own, which every frame would wait for."""
 
 
 def message(kind: int, body: bytes = b"") -> bytes:
@@ -103,7 +113,7 @@ def hello(name: str) -> bytes:
 
 
 def goodbye(reason: str) -> bytes:
-    return message(GOODBYE, clipped(reason, 512))
+    return message(GOODBYE, clipped(reason, MAX_REASON_BYTES))
 
 
 def ring(kind: int, ring_announced: Announcement) -> bytes:
@@ -128,38 +138,28 @@ def parse_want(body: bytes) -> tuple[bool, int]:
 
 
 def notice(slot: int, info: FrameInfo, skipped: int) -> bytes:
-    flags = FLAG_BGR if info.has_bgr else 0
-    return message(
-        NOTICE,
-        _NOTICE.pack(
-            slot,
-            flags,
-            info.sequence,
-            info.capture_ns,
-            info.publish_ns,
-            info.pts_us,
-            info.width,
-            info.height,
-            int(info.format),
-            0,
-            skipped,
-        ),
+    sequence, capture_ns, publish_ns, pts_us, width, height, format, has_bgr = info
+    flags = FLAG_BGR if has_bgr else 0
+    return _NOTICE.pack(
+        MAGIC, VERSION, NOTICE, slot, flags, sequence, capture_ns, publish_ns, pts_us, width, height, format, 0, skipped
     )
 
 
-def parse_notice(body: bytes, slots: int) -> Notice:
-    slot, flags, sequence, capture, publish, pts, width, height, number, _, skipped = unpack(_NOTICE, body)
-    try:
-        format = PixelFormat(number)
-        if format != PixelFormat.TENSORS:
-            check_size(width, height)
-    except ValueError as error:
-        raise WireError("a frame that cannot be: %s" % error) from error
+def parse_notice(packet: bytes, slots: int) -> Notice:
+    """Of a whole packet: prefix and body."""
+    if len(packet) != NOTICE_BYTES or not packet.startswith(NOTICE_PREFIX):
+        raise WireError("a message of %d bytes that is no notice of this version" % len(packet))
+    (
+        _, _, _, slot, flags, sequence, capture_ns, publish_ns, pts_us, width, height, number, _, skipped
+    ) = _NOTICE.unpack(packet)  # fmt: skip
+    format = FORMATS.get(number)
+    if format is None or (format is not PixelFormat.TENSORS and not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE)):
+        raise WireError("a frame that cannot be: %dx%d pixels of format %d" % (width, height, number))
     if slot >= slots or sequence == 0:
         raise WireError("a frame in slot %d with sequence %d; the ring has %d slots" % (slot, sequence, slots))
-    return Notice(
-        slot, FrameInfo(sequence, capture, publish, pts, width, height, format, bool(flags & FLAG_BGR)), skipped
-    )
+    has_bgr = bool(flags & FLAG_BGR)
+    fields = (sequence, capture_ns, publish_ns, pts_us, width, height, format, has_bgr)
+    return _made(Notice, (slot, _made(FrameInfo, fields), skipped))
 
 
 def release(slot: int, sequence: int) -> bytes:

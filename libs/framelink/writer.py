@@ -22,7 +22,7 @@ import logging
 import os
 import socket
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable
 
 from framelink import layout, wire
@@ -43,6 +43,8 @@ with.
 """
 STARVED_S = 1.0
 """A reader that waits this long because others hold the slots makes the writer ask for one back."""
+_BGR24, _TENSORS = PixelFormat.BGR24, PixelFormat.TENSORS
+_NOW = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 PRESS_GRACE_S = 2.0
 """Who was asked for a slot and has not given it back by then is disconnected."""
 
@@ -154,6 +156,8 @@ class FrameWriter(PeerServer):
         self.ring_id = self._ring.ring_id
         self._infos: list[FrameInfo | None] = [None] * slots
         self._sequence = 0
+        self._waiting: list[_Reader] = []
+        """Those that wait for a frame, in the order in which they asked."""
         self._written = self._dropped = self._evicted = self._late = self._failed = 0
         try:
             super().__init__(path, name, max_readers)
@@ -184,7 +188,7 @@ class FrameWriter(PeerServer):
     def bgr_wanted(self) -> bool:
         """Some reader waits for a frame with BGR: make it before `publish`, while the decoder's output is warm."""
         with self._lock:
-            return any(reader.wants and reader.wants_bgr for reader in self._readers())
+            return any(reader.wants_bgr for reader in self._waiting)
 
     def publish(
         self,
@@ -198,24 +202,26 @@ class FrameWriter(PeerServer):
         has_bgr: bool,
     ) -> int:
         """The frame in `slot` is the newest from now on; whoever waits for one is told. Returns its sequence."""
-        if format != PixelFormat.TENSORS:
+        if type(format) is not PixelFormat:
+            format = PixelFormat(format)
+        if format is not _TENSORS and not (0 < width <= layout.MAX_SIDE and 0 < height <= layout.MAX_SIDE):
             layout.check_size(width, height)
-        has_bgr = has_bgr or format == PixelFormat.BGR24
+        index = slot.index
         with self._lock:
-            if not self._table.writing(slot.index):
-                raise LayoutError("slot %d is not in the writer's hand: acquire() first, publish once" % slot.index)
-            self._sequence += 1
-            info = FrameInfo(
-                self._sequence, capture_ns, time.monotonic_ns(), pts_us, width, height, PixelFormat(format), has_bgr
-            )
-            layout.write_header(self._ring.header(slot.index), info, slot.payload.size)
-            self._infos[slot.index] = info
-            self._table.publish(slot.index, info.sequence)
+            if not self._table.writing(index):
+                raise LayoutError("slot %d is not in the writer's hand: acquire() first, publish once" % index)
+            sequence = self._sequence + 1
+            has_bgr = has_bgr or format is _BGR24
+            info = FrameInfo(sequence, capture_ns, time.monotonic_ns(), pts_us, width, height, format, has_bgr)
+            layout.write_header(self._ring.header(index), info, self.slot_bytes)
+            self._sequence = sequence
+            self._infos[index] = info
+            self._table.publish(index, sequence)
             self._written += 1
-            late = self._serve_waiting()
+            late = self._serve_waiting() if self._waiting else False
         if late:
             self._wake()
-        return info.sequence
+        return sequence
 
     def stats(self) -> WriterStats:
         """A consistent copy of the counters."""
@@ -252,8 +258,8 @@ class FrameWriter(PeerServer):
     def _serve_waiting(self) -> bool:
         """Give the newest frame to all who wait for one. True when a late BGR picture must be made first."""
         late = False
-        for reader in self._readers():
-            if reader.wants and not self._serve(reader):
+        for reader in list(self._waiting):
+            if not self._serve(reader):
                 late = True
         return late
 
@@ -277,13 +283,27 @@ class FrameWriter(PeerServer):
         """The reader holds this frame from now on, and is told so."""
         skipped = info.sequence - reader.last_sequence - 1 if reader.last_sequence else 0
         self._table.give(slot)
+        # The word goes out first: all that follows happens while the reader wakes up.
+        packet = wire.notice(slot, info, skipped)
+        try:
+            reader.connection.send(packet, _NOW)
+            sent = True
+        except OSError:
+            sent = False
         reader.held[slot] = (info.sequence, time.monotonic())
-        reader.wants = False
+        self._satisfied(reader)
         reader.blocked_since = 0.0
         reader.last_sequence = info.sequence
         reader.delivered += 1
         reader.skipped += skipped
-        self._send(reader, wire.notice(slot, info, skipped))
+        if not sent:
+            self._send(reader, packet)  # It knows what the failure means, and ends the connection.
+
+    def _satisfied(self, reader: _Reader) -> None:
+        """It waits no more."""
+        reader.wants = False
+        if reader in self._waiting:
+            self._waiting.remove(reader)
 
     def _readers(self) -> list[_Reader]:
         return [peer for peer in self._peers.values() if isinstance(peer, _Reader)]
@@ -291,6 +311,7 @@ class FrameWriter(PeerServer):
     def _left(self, peer: Peer) -> None:
         """What a reader held is free again, however it ended."""
         if isinstance(peer, _Reader):
+            self._satisfied(peer)
             for slot in peer.held:
                 self._table.take_back(slot)
             peer.held.clear()
@@ -325,7 +346,10 @@ class FrameWriter(PeerServer):
             if last_sequence > self._sequence:
                 raise WireError("it asks for a frame after %d, the newest is %d" % (last_sequence, self._sequence))
             reader.last_sequence = max(reader.last_sequence, last_sequence)
-            reader.wants, reader.wants_bgr = True, bgr
+            reader.wants_bgr = bgr
+            if not reader.wants:
+                reader.wants = True
+                self._waiting.append(reader)
         elif message.kind == wire.RELEASE:
             slot, sequence = wire.parse_slot(message.body)
             if reader.held.get(slot, (0, 0.0))[0] != sequence:
@@ -357,7 +381,7 @@ class FrameWriter(PeerServer):
             else:
                 self._failed += 1
             if made:
-                info = replace(info, has_bgr=True)
+                info = info._replace(has_bgr=True)
                 self._infos[slot] = info
                 layout.mark_bgr(self._ring.header(slot))
             self._table.take_back(slot)

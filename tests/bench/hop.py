@@ -7,6 +7,7 @@ receiver's return. `raw`: 64 bytes over SOCK_SEQPACKET, the least that any of th
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import socket
 import statistics
@@ -17,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from framelink import FrameReader, FrameWriter, PixelFormat, slot_bytes_for
+from framelink import FrameReader, FrameTimeout, FrameWriter, PixelFormat, slot_bytes_for
 from tests.bench import machine, peers
 from tests.bench.result import LIMIT, Line, Report, compared
 
@@ -158,22 +159,9 @@ def _ours_child(far: socket.socket, path: str) -> None:
         far.send(b"ready")
         far.setblocking(False)
         while not _ended(far):
-            reader.request(bgr=True)
-            if not _readable(reader.fileno()):
-                continue
-            frame = reader.take()
-            if frame is not None:
-                with frame:
-                    frame.bgr()
-                    _answer(far)
-
-
-def _readable(descriptor: int) -> bool:
-    import select
-
-    poller = select.poll()
-    poller.register(descriptor, select.POLLIN)
-    return bool(poller.poll(100))
+            with contextlib.suppress(FrameTimeout), reader.get(0.5) as frame:
+                frame.bgr()
+                _answer(far)
 
 
 def _ended(far: socket.socket) -> bool:
