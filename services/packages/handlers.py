@@ -17,6 +17,7 @@ from belvedere.chassis.database import Database
 from belvedere.chassis.errors import Conflict, NotFound
 from belvedere.v1 import deployments_pb2, deployments_pb2_grpc
 from services.packages import rules, store
+from services.packages.models.importer import ModelImporter
 from services.packages.registering import Reader
 from services.packages.settings import Settings
 from services.packages.store import PackageRow, VersionRow
@@ -34,12 +35,13 @@ class Handlers:
         settings: Settings,
         clock: Callable[[], datetime],
         channel: Callable[[], grpc.aio.Channel],
+        models: ModelImporter,
     ) -> None:
         """`channel` leads to the deployments service, which knows who uses a package."""
         self.database = database
         self.vault = vault
         self.clock = clock
-        self.reader = Reader(database, blobs, settings.document_limit_bytes)
+        self.reader = Reader(database, blobs, settings.document_limit_bytes, models)
         self._channel = channel
 
     async def package(self, session: AsyncSession, who: Caller, package_id: str) -> PackageRow:

@@ -5,9 +5,10 @@ Must not know the API: it gives a `Registration` to whoever asked.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from belvedere.blobs import BlobStore
@@ -15,7 +16,9 @@ from belvedere.chassis.database import Database
 from belvedere.chassis.errors import Invalid
 from belvedere.graph import DocumentInvalid, ModelDescriptor, PackageDocument, parse_descriptor, parse_package
 from services.packages import rules, store
-from services.packages.store import ObjectRow
+from services.packages.models.convert import ModelRefused
+from services.packages.models.importer import ModelImporter, Taken
+from services.packages.store import ObjectRow, TakenModelRow
 
 
 @dataclass(frozen=True)
@@ -28,15 +31,18 @@ class Registration:
     assets: list[dict[str, Any]] = field(default_factory=list)
     camera: rules.CameraAddress | None = None
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What was done with its models, for the status."""
 
 
 class Reader:
     """Reads documents out of the bucket of one account and region."""
 
-    def __init__(self, database: Database, blobs: BlobStore, limit_bytes: int) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, limit_bytes: int, models: ModelImporter) -> None:
         self._database = database
         self.blobs = blobs
         self.limit_bytes = limit_bytes
+        self._models = models
 
     async def read(
         self,
@@ -48,13 +54,52 @@ class Reader:
         *,
         staged: Mapping[str, ObjectRow] | None = None,
     ) -> Registration:
-        """The package version, checked: document, descriptors, and that every asset is stored.
+        """The package version, checked: document, descriptors, that every asset is stored, and its models as
+        appliances can load them. Conversions may take minutes.
 
         `staged`: objects by key that are about to be stored and are taken as if they were.
         """
-        return await _Reading(self._database, self.blobs, self.limit_bytes, staged or {}).read(
+        found = await _Reading(self._database, self.blobs, self.limit_bytes, staged or {}).read(
             account, region, package, version, patch
         )
+        return found if found.problems else await self._take_models(found)
+
+    async def _take_models(self, found: Registration) -> Registration:
+        assets: list[dict[str, Any]] = []
+        problems: list[str] = []
+        notes: list[str] = []
+        for asset in found.assets:
+            if asset["type"] == "model" and asset["descriptor"]:
+                try:
+                    taken = await self._take(asset["digest"], asset["size_bytes"], asset["descriptor"])
+                except ModelRefused as error:
+                    problems.append(f"{asset['name']}: {error}")
+                    continue
+                asset = asset | {
+                    "digest": taken.digest, "size_bytes": taken.size_bytes, "descriptor": taken.descriptor
+                }  # fmt: skip
+                notes += [f"{asset['name']}: {taken.note}"] if taken.note else []
+            assets.append(asset)
+        return replace(found, assets=assets, problems=tuple(problems), notes=tuple(notes))
+
+    async def _take(self, digest: str, size_bytes: int, descriptor: str) -> Taken:
+        key = hashlib.sha256(self._models.key(digest, descriptor).encode()).hexdigest()
+        async with self._database.session(read_only=True) as session:
+            row = await session.get(TakenModelRow, key)
+        if row is not None and await self.blobs.exists(row.digest):
+            return Taken(row.digest, row.size_bytes, row.descriptor, row.note)
+        taken = await self._models.take(digest, size_bytes, descriptor)
+        async with self._database.session() as session, session.begin():
+            await session.merge(
+                TakenModelRow(
+                    key=key,
+                    digest=taken.digest,
+                    size_bytes=taken.size_bytes,
+                    descriptor=taken.descriptor,
+                    note=taken.note,
+                )
+            )
+        return taken
 
 
 class _Reading:

@@ -17,6 +17,8 @@ from belvedere.v1 import packages_pb2 as pb
 from belvedere.v1 import packages_pb2_grpc, storage_pb2_grpc
 from services.packages import events, rules, store, wire
 from services.packages.imports import ImportHandlers
+from services.packages.models.environments import Environments, root
+from services.packages.models.importer import ModelImporter
 from services.packages.settings import ENV, Settings
 from services.packages.storage import StorageHandlers
 from services.packages.store import PackageRow
@@ -104,7 +106,9 @@ def create(runtime: Runtime) -> Service:
     settings = runtime.settings(Settings, ENV)
     database = runtime.database("packages")
     vault = Vault(runtime.paths.secrets, settings.camera_key)
-    packages = PackagesHandlers(database, runtime.blobs, vault, settings, runtime.clock, runtime.channel)
+    environments = Environments(root(runtime.data, runtime.environ))
+    models = ModelImporter(runtime.blobs, environments, settings.model_import_timeout_s)
+    packages = PackagesHandlers(database, runtime.blobs, vault, settings, runtime.clock, runtime.channel, models)
     storage = StorageHandlers(database, runtime.blobs, runtime.clock)
     sweeper = UploadSweeper(database, runtime.blobs, runtime.clock, settings.upload_lifetime_s)
     return Service(
@@ -113,6 +117,6 @@ def create(runtime: Runtime) -> Service:
             (packages_pb2_grpc.add_PackagesServiceServicer_to_server, packages, "belvedere.v1.PackagesService"),
             (storage_pb2_grpc.add_StorageServiceServicer_to_server, storage, "belvedere.v1.StorageService"),
         ],
-        tasks=[packages.run_imports, sweeper.run],
+        tasks=[packages.registrations.run, packages.run_imports, sweeper.run],
         migrations=Path(__file__).parent / "migrations",
     )

@@ -16,5 +16,7 @@ class Settings:
     `packages-camera.key` in the data folder's `secrets`, made at first use. Replicas need the same one."""
     document_limit_bytes: int = 1024 * 1024
     """The largest package document or asset descriptor that is read, in bytes."""
+    model_import_timeout_s: float = 900.0
+    """How long the conversion of one model may take, in seconds."""
     upload_lifetime_s: float = 7 * 86400
     """After how many seconds without a new part an upload in parts that nobody completed is forgotten."""

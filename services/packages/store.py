@@ -16,6 +16,7 @@ from belvedere.chassis.database import UtcDateTime
 REGISTERED = "REGISTER_COMPLETED"
 FAILED = "FAILED"
 PENDING = "PENDING"
+REGISTERING = "REGISTER_PENDING"
 KEYS_AT_ONCE = 500
 
 
@@ -49,9 +50,23 @@ class VersionRow(Row, table=True):
     status_description: str = Field(default="", max_length=255)
     registered: datetime = Field(sa_type=UtcDateTime)
     latest: bool = False
+    make_latest: bool = False
+    """Whether it becomes the latest patch once it is registered."""
     document: str = Field(default="", sa_type=Text)
     assets: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
     """name, type, digest, size_bytes, descriptor (the document)."""
+
+
+class TakenModelRow(Row, table=True):
+    """What a model asset became: the same asset, descriptor and environments need not be converted again."""
+
+    __tablename__ = "taken_model"
+    key: str = Field(primary_key=True, max_length=64)
+    """SHA-256 of what the answer follows from."""
+    digest: str = Field(max_length=80)
+    size_bytes: int = Field(sa_type=BigInteger)
+    descriptor: str = Field(sa_type=Text)
+    note: str = Field(default="", sa_type=Text)
 
 
 class NodeRow(Row, table=True):
@@ -298,6 +313,12 @@ async def pending_import_jobs(session: AsyncSession) -> Sequence[ImportJobRow]:
     """Of all accounts, the oldest first."""
     query = select(ImportJobRow).where(ImportJobRow.status == PENDING)
     return (await session.exec(query.order_by(col(ImportJobRow.created)))).all()
+
+
+async def pending_versions(session: AsyncSession, before: datetime) -> Sequence[VersionRow]:
+    """Those of all accounts whose registration was asked for before then and has not ended."""
+    query = select(VersionRow).where(VersionRow.status == REGISTERING, col(VersionRow.registered) <= before)
+    return (await session.exec(query.order_by(col(VersionRow.registered)))).all()
 
 
 async def find_object(session: AsyncSession, account: str, region: str, bucket: str, key: str) -> ObjectRow | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from belvedere.chassis import outbox
+from belvedere.chassis import logs, outbox
 from belvedere.chassis.context import caller
 from belvedere.chassis.errors import NotFound
 from belvedere.chassis.page import cut, decode_token, encode_token, page_size
@@ -14,13 +14,21 @@ from belvedere.graph import PackageDocument
 from belvedere.v1 import packages_pb2 as pb
 from services.packages import events, rules, store, wire
 from services.packages.handlers import Handlers
+from services.packages.registering import Registration
+from services.packages.registrations import Key, Registrations
 from services.packages.rules import CameraAddress
-from services.packages.store import FAILED, REGISTERED, CameraRow, NodeRow, PackageRow, VersionRow
+from services.packages.store import FAILED, REGISTERED, REGISTERING, CameraRow, NodeRow, PackageRow, VersionRow
+
+log = logs.get_logger(__name__)
 
 
 class VersionHandlers(Handlers):
     """RegisterPackageVersion, DescribePackageVersion, DeregisterPackageVersion, ListNodes, DescribeNode,
     ResolvePackages."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.registrations = Registrations(self.database, self.clock, self._finish)
 
     async def RegisterPackageVersion(
         self, request: pb.RegisterPackageVersionRequest, context: Any
@@ -36,29 +44,51 @@ class VersionHandlers(Handlers):
                 async with self.database.session() as session, session.begin():
                     await store.mark_latest(session, package.package_id, version, patch)
             return pb.RegisterPackageVersionResponse()
-        found = await self.reader.read(who.account, who.region, package.name, version, patch)
-        failed = bool(found.problems)
         row = VersionRow(
             package_id=package.package_id,
             version=version,
             patch=patch,
             account=who.account,
             region=who.region,
-            status=FAILED if failed else REGISTERED,
-            status_description=rules.status_text(found.problems),
+            status=REGISTERING,
             registered=self.clock(),
-            document="" if failed else found.document_text,
-            assets=[] if failed else found.assets,
+            make_latest=request.mark_latest,
         )
         async with self.database.session() as session, session.begin():
             await self.package(session, who, package.package_id)
+            await store.delete_version(session, package.package_id, version, patch)
+            session.add(row)
+        await self.registrations.wait((package.package_id, version, patch))
+        return pb.RegisterPackageVersionResponse()
+
+    async def _finish(self, key: Key) -> None:
+        """Ends a pending registration, one way or the other."""
+        async with self.database.session(read_only=True) as session:
+            asked, package = await session.get(VersionRow, key), await session.get(PackageRow, key[0])
+        if asked is None or package is None or asked.status != REGISTERING:
+            return
+        try:
+            found = await self.reader.read(asked.account, asked.region, package.name, asked.version, asked.patch)
+        except Exception:
+            # A registration that can not end would be taken up for ever.
+            log.exception("registration failed", package=package.name, version=asked.version, patch=asked.patch)
+            found = Registration(problems=("an internal error; the log of the packages service says more",))
+        failed = bool(found.problems) or found.document is None
+        async with self.database.session() as session, session.begin():
+            row = await session.get(VersionRow, key)
+            if row is None or row.status != REGISTERING:
+                return
+            row.status = FAILED if failed else REGISTERED
+            row.status_description = rules.status_text(found.problems or found.notes)
             if failed or found.document is None:
-                await store.delete_version(session, package.package_id, version, patch)
                 session.add(row)
                 outbox.add(session, events.version_failed(package, row))
-            else:
-                await self.add_version(session, package, row, found.document, found.camera, request.mark_latest)
-        return pb.RegisterPackageVersionResponse()
+                return
+            registered = VersionRow(
+                **row.model_dump(exclude={"document", "assets"}), document=found.document_text, assets=found.assets
+            )
+            session.expunge(row)
+            await self.add_version(session, package, registered, found.document, found.camera, row.make_latest)
 
     async def add_version(
         self,

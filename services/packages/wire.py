@@ -10,7 +10,16 @@ from belvedere.chassis.ids import arn
 from belvedere.v1 import common_pb2
 from belvedere.v1 import packages_pb2 as pb
 from services.packages import rules
-from services.packages.store import PENDING, REGISTERED, ImportJobRow, NodeRow, PackageRow, TemplateJobRow, VersionRow
+from services.packages.store import (
+    PENDING,
+    REGISTERED,
+    REGISTERING,
+    ImportJobRow,
+    NodeRow,
+    PackageRow,
+    TemplateJobRow,
+    VersionRow,
+)
 
 CATEGORY = {
     "business_logic": pb.NODE_CATEGORY_BUSINESS_LOGIC,
@@ -28,6 +37,7 @@ PORT_TYPE = {
 }
 VERSION_STATUS = {
     REGISTERED: pb.PACKAGE_VERSION_STATUS_REGISTER_COMPLETED,
+    REGISTERING: pb.PACKAGE_VERSION_STATUS_REGISTER_PENDING,
     "FAILED": pb.PACKAGE_VERSION_STATUS_FAILED,
 }
 

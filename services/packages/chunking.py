@@ -1,0 +1,50 @@
+"""Stored files to what appliances fetch: a container archive to a tree of chunks, a model to chunks of itself.
+
+Must not know packages: a digest in, the digest of the asset's root out. Each original is cut once, whoever registers it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import IO
+
+from belvedere.blobs import BlobStore
+from belvedere.chassis.logs import get_logger
+from belvedere.chunks import AssetRoot, Kind
+from belvedere.chunks.making import ArchiveLimits, Maker
+from belvedere.chunks.store import ChunkStore
+
+AT_ONCE = 2
+"""Files that are cut at the same time: each keeps a core busy."""
+
+log = get_logger(__name__)
+
+
+class Chunker:
+    """Makes assets."""
+
+    def __init__(self, blobs: BlobStore, limits: ArchiveLimits | None = None) -> None:
+        self._blobs = blobs
+        self._chunks = ChunkStore(blobs)
+        self._limits = limits or ArchiveLimits()
+        self._slots = asyncio.Semaphore(AT_ONCE)
+
+    async def root(self, original: str, kind: Kind) -> str:
+        """The digest of the root of a stored file. Raises ArchiveInvalid for an archive that no appliance may get."""
+        async with self._slots:
+            known = await asyncio.to_thread(self._chunks.root_of, original, kind)
+            if known is not None and await self._blobs.exists(known):
+                return known
+            with await self._blobs.reader(original) as file:
+                root, new, size = await asyncio.to_thread(self._make, file, kind)
+            blob = await self._blobs.put_bytes(root.to_json())
+            await asyncio.to_thread(self._chunks.keep_root_of, original, kind, blob.digest)
+        log.info(
+            "asset cut", original=original, root=blob.digest, bytes=root.size_bytes, new_chunks=new, new_bytes=size
+        )
+        return blob.digest
+
+    def _make(self, file: IO[bytes], kind: Kind) -> tuple[AssetRoot, int, int]:
+        with Maker(self._chunks, self._limits) as maker:
+            root = maker.archive(file) if kind is Kind.TREE else maker.file(file)
+            return root, maker.chunks_new, maker.bytes_new
