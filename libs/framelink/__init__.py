@@ -6,6 +6,7 @@ Must not know: cameras, models, applications, NATS.
 
 from framelink.calls_client import CallClient
 from framelink.calls_server import CallServer, CallStats, Request
+from framelink.calls_wire import FrameName
 from framelink.errors import (
     AddressTaken,
     CallError,
@@ -39,6 +40,7 @@ __all__ = [
     "CallTimeout",
     "Frame",
     "FrameInfo",
+    "FrameName",
     "FramePicture",
     "FrameReader",
     "FrameTimeout",

@@ -1,7 +1,8 @@
 """CallClient: sends tensors to a CallServer and waits for its answer, from any number of threads.
 
     client = CallClient("inference/calls.sock", "my application")
-    outputs = client.call("model-1", {"images": picture}, timeout_s=5.0)
+    outputs = client.call("model-1", {"images": tensor}, timeout_s=5.0)
+    outputs = client.call("model-1", {}, timeout_s=5.0, pictures={"images": FrameName(…)})   # made to fit by the server
 
 Connects at the first call, and again at the next call after the server has gone; calls that were under way then fail
 with ServerGone, a CallError FAILED. There is no thread of its own: of the threads that wait, one listens for all, so that a single
@@ -16,11 +17,12 @@ Must not know: what a model is.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import select
 import threading
 import time
-from typing import TYPE_CHECKING, Mapping
+from typing import TYPE_CHECKING, Mapping, Union
 
 import numpy as np
 
@@ -41,6 +43,8 @@ from framelink.errors import (
 if TYPE_CHECKING:
     from framelink.layout import Array, Bytes
 
+    Picture = Union[calls_wire.FrameName, Array]
+
 READY_TIMEOUT_S = 5.0
 """A server that accepts a connection and does not greet within this is hung."""
 
@@ -54,18 +58,34 @@ class CallClient:
         self._lock = threading.Lock()
         self._link: _Link | None = None
 
-    def call(self, model_id: str, inputs: Mapping[str, Array], timeout_s: float) -> tensors.Tensors:
+    def call(
+        self,
+        model_id: str,
+        inputs: Mapping[str, Array],
+        timeout_s: float,
+        pictures: Mapping[str, Picture] | None = None,
+    ) -> tensors.Tensors:
         """name → array, the caller's own, in the model's output order.
 
-        Raises CallError with the server's code; CallTimeout when the answer, or a server at all, does not come in time.
+        `pictures`: by the model's inputs (empty: its only one), a frame of a camera's ring that the caller holds until
+        the answer has come, or pixels (height, width, 3) uint8, blue first: the server makes them fit.
+
+        Raises CallError with the server's code (FRAME_GONE: send the pixels instead); CallTimeout when the answer, or a
+        server at all, does not come in time.
         """
         deadline = time.monotonic() + timeout_s
+        named, sent = {}, dict(inputs)
+        for name, picture in (pictures or {}).items():
+            named[name] = picture if isinstance(picture, calls_wire.FrameName) else None
+            if not isinstance(picture, calls_wire.FrameName):
+                sent[calls_wire.picture_key(name)] = picture
         try:
-            size = tensors.encoded_size(inputs)
-        except TensorError as error:
+            size = tensors.encoded_size(sent)
+            asked = calls_wire.Call(0, 0, int(deadline * 1e9), model_id, calls_wire.encode_pictures(named))
+        except (TensorError, ValueError) as error:
             raise CallError("INVALID_INPUT", str(error)) from error
         link = self._connected(deadline, timeout_s)
-        return link.call(model_id, inputs, size, deadline, timeout_s)
+        return link.call(asked, sent, size, deadline, timeout_s)
 
     def close(self) -> None:
         """Disconnect; calls under way fail."""
@@ -141,13 +161,12 @@ class _Link:
         )
 
     def call(
-        self, model_id: str, inputs: Mapping[str, Array], size: int, deadline: float, timeout_s: float
+        self, what: calls_wire.Call, inputs: Mapping[str, Array], size: int, deadline: float, timeout_s: float
     ) -> tensors.Tensors:
         buffer, payload = self._buffer(size, deadline)
         try:
             tensors.encode(inputs, payload)
-            asked = calls_wire.Call(0, buffer, int(deadline * 1e9), model_id)
-            call_id, pending = self._ask(asked)
+            call_id, pending = self._ask(dataclasses.replace(what, buffer=buffer))
         except BaseException:
             with self._changed:
                 self._requests.release(buffer)
@@ -156,7 +175,7 @@ class _Link:
         with self._changed:
             if not pending.answered:
                 pending.abandoned = True
-                raise CallTimeout("%s: no answer from %s within %.3f s" % (self._path, model_id, timeout_s))
+                raise CallTimeout("%s: no answer from %s within %.3f s" % (self._path, what.model_id, timeout_s))
             if pending.reply is None:
                 raise pending.error or CallError("FAILED", "no answer")
         try:
@@ -233,7 +252,7 @@ class _Link:
             call_id, self._next_id = self._next_id, self._next_id + 1
             pending = self._pending[call_id] = _Pending(asked.buffer)
             try:
-                self._send(calls_wire.call(calls_wire.Call(call_id, asked.buffer, asked.deadline_ns, asked.model_id)))
+                self._send(calls_wire.call(dataclasses.replace(asked, call_id=call_id)))
             except RingGone as error:
                 self.end(str(error))
                 raise ServerGone(str(error)) from error

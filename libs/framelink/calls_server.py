@@ -20,7 +20,7 @@ import os
 import socket
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Mapping
 
 from framelink import calls_wire, tensors, wire
 from framelink.buffers import BufferMap, BufferPool
@@ -55,7 +55,14 @@ class CallStats:
 class Request:
     """One call. Answer it once, from any thread; a second answer is ignored."""
 
-    def __init__(self, server: CallServer, client: _Client, asked: calls_wire.Call, inputs: tensors.Tensors) -> None:
+    def __init__(
+        self,
+        server: CallServer,
+        client: _Client,
+        asked: calls_wire.Call,
+        inputs: tensors.Tensors,
+        pictures: dict[str, Any],
+    ) -> None:
         self._server = server
         self._peer = client
         self._asked = asked
@@ -63,6 +70,9 @@ class Request:
         self._answered = False
         self.inputs = inputs
         """name → read-only array, in the client's order."""
+        self.pictures = pictures
+        """input (empty: the only one) → a FrameName, or the client's own pixels as a read-only array: to be made fit.
+        """
 
     @property
     def client(self) -> str:
@@ -211,7 +221,14 @@ class CallServer(PeerServer):
             self._fail(client, asked.call_id, "OVERLOADED", "%d calls of this client are open" % MAX_IN_FLIGHT)
             return
         try:
-            request = Request(self, client, asked, tensors.decode(payload))
+            inputs = tensors.decode(payload)
+            pictures: dict[str, Any] = {}
+            for name, frame in calls_wire.parse_pictures(asked.pictures).items():
+                pictures[name] = inputs.pop(calls_wire.picture_key(name)) if frame is None else frame
+            request = Request(self, client, asked, inputs, pictures)
+        except KeyError as error:
+            self._fail(client, asked.call_id, "INVALID_INPUT", "the picture %s was not sent" % error)
+            return
         except TensorError as error:
             self._fail(client, asked.call_id, "INVALID_INPUT", str(error))
             return

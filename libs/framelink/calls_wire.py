@@ -4,28 +4,35 @@
     server → client   READY(limits)  BUFFER(…)  RETIRE(…)  REPLY(id, buffer)  FAIL(id, code, message)  GOODBYE(text)
 
 A request's buffer is the client's again when the answer has come; a reply's buffer is the server's again after DONE.
+
+CALL may end with a JSON object of pictures, by the model's inputs: `[camera, ring, slot, sequence]` for a frame that the
+client holds in a camera's ring, null for one that lies as a tensor under `picture_key` in the buffer.
 """
 
 from __future__ import annotations
 
+import json
 import struct
 from dataclasses import dataclass
+from typing import Dict, Optional
 
 from framelink.errors import WireError
 from framelink.wire import clipped, message, text, unpack
 
 READY, BUFFER, RETIRE, CALL, REPLY, FAIL, DONE = 16, 17, 18, 19, 20, 21, 22
 
-CODES = ("UNKNOWN_MODEL", "LOADING", "INVALID_INPUT", "FAILED", "OVERLOADED", "TOO_LARGE")
+CODES = ("UNKNOWN_MODEL", "LOADING", "INVALID_INPUT", "FAILED", "OVERLOADED", "TOO_LARGE", "FRAME_GONE")
 """Why a call fails; the index is the number on the wire."""
 
 MAX_MODEL_BYTES = 512
 MAX_REASON_BYTES = 4096
+MAX_PICTURES_BYTES = 4096
+MAX_PICTURES = 16
 LARGEST_MESSAGE = 8192
 """Of a call's messages: tensors travel in buffers."""
 
 _READY = struct.Struct("<IIQ")  # calls at a time, zero, bytes of one request
-_CALL = struct.Struct("<QIIq")  # id, buffer, zero, deadline; then the model's id
+_CALL = struct.Struct("<QIIq")  # id, buffer, bytes of pictures, deadline; then the model's id, then the pictures
 _REPLY = struct.Struct("<QII")  # id, buffer, zero
 _FAIL = struct.Struct("<QII")  # id, code, zero; then the message
 _NUMBER = struct.Struct("<Q")
@@ -41,11 +48,62 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class FrameName:
+    """A frame in a camera's ring, for who may read it: the ring's number is known only to those its writer let in."""
+
+    camera_id: str
+    ring_id: int
+    slot: int
+    sequence: int
+
+
+Pictures = Dict[str, Optional[FrameName]]
+"""input of the model (empty: its only one) → the frame, or None where its pixels are in the buffer"""
+
+
+@dataclass(frozen=True)
 class Call:
     call_id: int
     buffer: int
     deadline_ns: int
     model_id: str
+    pictures: bytes = b""
+    """As `encode_pictures` made them."""
+
+
+def picture_key(name: str) -> str:
+    """Under which tensor's name the pixels for this input are sent."""
+    return "picture:" + name
+
+
+def encode_pictures(pictures: Pictures) -> bytes:
+    plain = {
+        name: None if frame is None else [frame.camera_id, frame.ring_id, frame.slot, frame.sequence]
+        for name, frame in pictures.items()
+    }
+    data = json.dumps(plain).encode() if plain else b""
+    if len(data) > MAX_PICTURES_BYTES or len(plain) > MAX_PICTURES:
+        raise ValueError("%d pictures in one call; at most %d go" % (len(plain), MAX_PICTURES))
+    return data
+
+
+def parse_pictures(data: bytes) -> Pictures:
+    """WireError for what `encode_pictures` does not make."""
+    if not data:
+        return {}
+    try:
+        plain = json.loads(data)
+        if len(plain) > MAX_PICTURES:
+            raise ValueError
+        return {name: None if row is None else _frame_name(*row) for name, row in plain.items()}
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise WireError("a call's pictures make no sense") from error
+
+
+def _frame_name(camera_id: object, ring_id: object, slot: object, sequence: object) -> FrameName:
+    if isinstance(camera_id, str) and type(ring_id) is type(slot) is type(sequence) is int:
+        return FrameName(camera_id, ring_id, slot, sequence)  # type: ignore[arg-type]
+    raise ValueError
 
 
 def ready(limits: Limits) -> bytes:
@@ -64,13 +122,16 @@ def retire(number: int) -> bytes:
 
 
 def call(asked: Call) -> bytes:
-    body = _CALL.pack(asked.call_id, asked.buffer, 0, asked.deadline_ns)
-    return message(CALL, body + clipped(asked.model_id, MAX_MODEL_BYTES))
+    body = _CALL.pack(asked.call_id, asked.buffer, len(asked.pictures), asked.deadline_ns)
+    return message(CALL, body + clipped(asked.model_id, MAX_MODEL_BYTES) + asked.pictures)
 
 
 def parse_call(body: bytes) -> Call:
-    call_id, buffer, _, deadline_ns = unpack(_CALL, body[: _CALL.size])
-    return Call(call_id, buffer, deadline_ns, text(body[_CALL.size :], MAX_MODEL_BYTES))
+    call_id, buffer, size, deadline_ns = unpack(_CALL, body[: _CALL.size])
+    end = len(body) - size
+    if size > MAX_PICTURES_BYTES or end < _CALL.size:
+        raise WireError("a call with %d bytes of pictures in %d" % (size, len(body)))
+    return Call(call_id, buffer, deadline_ns, text(body[_CALL.size : end], MAX_MODEL_BYTES), body[end:])
 
 
 def reply(call_id: int, buffer: int) -> bytes:

@@ -60,7 +60,8 @@ class FrameTimeout(FramelinkError, TimeoutError):
 class CallError(FramelinkError):
     """The answer to a call is an error.
 
-    `code` is one of UNKNOWN_MODEL, LOADING, INVALID_INPUT, FAILED, OVERLOADED, TOO_LARGE; `message` is for a person.
+    `code` is one of UNKNOWN_MODEL, LOADING, INVALID_INPUT, FAILED, OVERLOADED, TOO_LARGE, FRAME_GONE; `message` is for
+    a person.
     """
 
     def __init__(self, code: str, message: str) -> None:

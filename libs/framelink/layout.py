@@ -31,6 +31,7 @@ MAX_SIDE = 16384
 FLAG_BGR = 0x1
 
 _HEADER = struct.Struct("<QqqqIIIIQ")  # sequence capture_ns publish_ns pts_us width height format flags payload bytes
+_SEQUENCE = struct.Struct("@Q")  # native: one aligned store, where "<Q" goes byte by byte
 _BEHIND_SEQUENCE = struct.Struct("<qqqIIIIQ")
 _FLAGS_AT = 44
 
@@ -178,10 +179,10 @@ def write_header(header: memoryview, info: FrameInfo, payload_bytes: int) -> Non
     """Fill the header of a slot whose sequence is 0; the sequence goes in last, so that a half-written one is never
     taken for whole.
     """
-    _, capture_ns, publish_ns, pts_us, width, height, format, has_bgr = info
+    sequence, capture_ns, publish_ns, pts_us, width, height, format, has_bgr = info
     flags = FLAG_BGR if has_bgr else 0
     _BEHIND_SEQUENCE.pack_into(header, 8, capture_ns, publish_ns, pts_us, width, height, format, flags, payload_bytes)
-    header[:8].cast("Q")[0] = info[0]
+    _SEQUENCE.pack_into(header, 0, sequence)
 
 
 def read_header(header: memoryview) -> tuple[FrameInfo, int] | None:
@@ -206,12 +207,12 @@ def mark_bgr(header: memoryview) -> None:
 
 def set_sequence(header: memoryview, sequence: int) -> None:
     """One aligned 8-byte store: a reader sees the old number or the new one, never half of each."""
-    header[:8].cast("Q")[0] = sequence
+    _SEQUENCE.pack_into(header, 0, sequence)
 
 
 def sequence_of(header: memoryview) -> int:
     """The sequence that a slot holds at this moment; 0 while it is being written."""
-    return int(header[:8].cast("Q")[0])
+    return int(_SEQUENCE.unpack_from(header, 0)[0])
 
 
 def bgr_from_planes(planes: tuple[Array, ...], format: PixelFormat) -> Array:

@@ -24,9 +24,10 @@ import time
 from typing import TYPE_CHECKING
 
 from framelink import layout, sockets, wire
-from framelink.errors import FramelinkError, FrameTimeout, RingAbsent, RingGone, WireError
-from framelink.layout import FrameInfo
+from framelink.errors import FramelinkError, FrameTimeout, LayoutError, RingAbsent, RingGone, WireError
+from framelink.layout import FrameInfo, Geometry, PixelFormat
 from framelink.ring import Ring
+from framelink.wire import Notice
 
 if TYPE_CHECKING:
     from framelink.layout import Array, Bytes
@@ -41,15 +42,42 @@ WELCOME_TIMEOUT_S = 2.0
 class Frame:
     """One frame in shared memory. Arrays are read-only and valid until `release()`; copy what must live longer."""
 
-    __slots__ = ("__weakref__", "_holder", "_ring", "info", "skipped", "slot")
+    __slots__ = ("__weakref__", "_geometry", "_has_bgr", "_holder", "_notice", "_ring", "_sequence", "slot")
 
-    def __init__(self, ring: Ring, slot: int, info: FrameInfo, skipped: int, holder: _Connection | None) -> None:
+    def __init__(
+        self,
+        ring: Ring,
+        slot: int,
+        sequence: int,
+        has_bgr: bool,
+        geometry: Geometry | None,
+        notice: Notice | bytes,
+        holder: _Connection | None,
+    ) -> None:
+        """`notice`: its packet, whose geometry was found in order; most of it is read when it is asked for."""
         self._ring = ring
         self._holder = holder
         self.slot = slot
-        self.info = info
-        self.skipped = skipped
+        self._sequence = sequence
+        self._has_bgr = has_bgr
+        self._geometry = geometry
+        self._notice = notice
+
+    def _read(self) -> Notice:
+        notice = self._notice
+        if not isinstance(notice, Notice):
+            notice = self._notice = wire.parse_notice(notice, self._ring.slots)
+        return notice
+
+    @property
+    def info(self) -> FrameInfo:
+        """What its writer said of it."""
+        return self._read().info
+
+    @property
+    def skipped(self) -> int:
         """Frames published since the last one that this reader took, which it did not see."""
+        return self._read().skipped
 
     @property
     def ring_id(self) -> int:
@@ -63,17 +91,21 @@ class Frame:
 
     def planes(self) -> tuple[Array, ...]:
         """The planes, as `PixelFormat` describes them."""
-        info = self.info
-        return layout.geometry(info.width, info.height, info.format).planes(self._ring.payload(self.slot))
+        return self._picture().planes(self._ring.payload(self.slot))
 
     def bgr(self) -> Array:
         """(height, width, 3), blue first. A view where `info.has_bgr`; else converted here, which takes tens of
         milliseconds.
         """
-        info = self.info
-        if info.has_bgr:
-            return layout.geometry(info.width, info.height, info.format).bgr(self._ring.payload(self.slot))
+        geometry = self._geometry or self._picture()
+        if self._has_bgr:
+            return geometry.bgr(self._ring.payload(self.slot))
         return layout.bgr_from_planes(self.planes(), self.info.format)
+
+    def _picture(self) -> Geometry:
+        if self._geometry is None:
+            raise LayoutError("this frame holds tensors, no picture: read its payload()")
+        return self._geometry
 
     def payload(self) -> Bytes:
         """The whole slot, for `PixelFormat.TENSORS`: `framelink.tensors.decode` reads it."""
@@ -83,13 +115,13 @@ class Frame:
         """The slot holds this frame at this moment. To be asked after reading, by who looks at a frame that others
         hold.
         """
-        return layout.sequence_of(self._ring.header(self.slot)) == self.info.sequence
+        return layout.sequence_of(self._ring.header(self.slot)) == self._sequence
 
     def release(self) -> None:
         """Give the slot back. Harmless when repeated, and when the writer has gone."""
         holder, self._holder = self._holder, None
         if holder is not None:
-            holder.release(self.slot, self.info.sequence)
+            holder.release(self.slot, self._sequence)
 
     def __enter__(self) -> Frame:
         return self
@@ -113,6 +145,9 @@ class _Connection:
         self.pressed: set[int] = set()
         self.socket = sockets.connect(path, connect_timeout_s)
         self._waits_s = -1.0
+        self.known = b""
+        """Width, height and format of the last notice, which was found in order; the next one mostly has the same."""
+        self.geometry: Geometry | None = None
         try:
             self.ring = self._introduce(path, name)
         except BaseException:
@@ -175,6 +210,13 @@ class _Connection:
         with self.lock:
             self._gone = True
             self.socket.close()
+
+
+def _geometry_of(info: FrameInfo) -> Geometry | None:
+    """None for tensors."""
+    if info.format is PixelFormat.TENSORS:
+        return None
+    return layout.geometry(info.width, info.height, info.format)
 
 
 class FrameReader:
@@ -288,7 +330,8 @@ class FrameReader:
         found = layout.read_header(ring.header(slot))
         if found is None or found[0].sequence != sequence:
             return None
-        return Frame(ring, slot, found[0], 0, None)
+        info = found[0]
+        return Frame(ring, slot, sequence, info.has_bgr, _geometry_of(info), Notice(slot, info, 0), None)
 
     def reconnect(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         """Let go of the writer and wait for its successor. RingAbsent where none comes; it may be called again."""
@@ -312,10 +355,17 @@ class FrameReader:
     def _obey(self, connection: _Connection, packet: bytes) -> Frame | None:
         if packet.startswith(wire.NOTICE_PREFIX):
             ring = connection.ring
-            slot, info, skipped = wire.parse_notice(packet, ring.slots)
+            if packet[wire.NOTICE_GEOMETRY] != connection.known or len(packet) != wire.NOTICE_BYTES:
+                connection.geometry = _geometry_of(wire.parse_notice(packet, ring.slots).info)
+                connection.known = packet[wire.NOTICE_GEOMETRY]
+            slot, flags, sequence = wire.NOTICE_HEAD.unpack_from(packet, wire.NOTICE_HEAD_AT)
+            if slot >= ring.slots or not sequence:
+                raise WireError(
+                    "a frame in slot %d with sequence %d; the ring has %d slots" % (slot, sequence, ring.slots)
+                )
             self._pending = None
-            self._last_sequence = info[0]
-            return Frame(ring, slot, info, skipped, connection)
+            self._last_sequence = sequence
+            return Frame(ring, slot, sequence, bool(flags & layout.FLAG_BGR), connection.geometry, packet, connection)
         kind, body = wire.parse(packet)
         if kind == wire.PRESS:
             connection.pressed.add(wire.parse_slot(body)[1])

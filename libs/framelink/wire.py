@@ -40,6 +40,9 @@ _NOTICE = struct.Struct("<IHHIIQqqqIIIIQ")
 # prefix, then slot flags sequence capture publish pts width height format zero skipped: one step, since every frame waits for it
 NOTICE_BYTES = _NOTICE.size
 NOTICE_PREFIX = PREFIX.pack(MAGIC, VERSION, NOTICE)
+NOTICE_HEAD = struct.Struct("<IIQ")  # slot flags sequence
+NOTICE_HEAD_AT = 8
+NOTICE_GEOMETRY = slice(48, 60)  # width height format
 _SLOT = struct.Struct("<IIQ")  # slot, zero, sequence
 
 

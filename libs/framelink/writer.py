@@ -43,6 +43,7 @@ with.
 """
 STARVED_S = 1.0
 """A reader that waits this long because others hold the slots makes the writer ask for one back."""
+_made = tuple.__new__
 _BGR24, _TENSORS = PixelFormat.BGR24, PixelFormat.TENSORS
 _NOW = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 PRESS_GRACE_S = 2.0
@@ -212,13 +213,16 @@ class FrameWriter(PeerServer):
                 raise LayoutError("slot %d is not in the writer's hand: acquire() first, publish once" % index)
             sequence = self._sequence + 1
             has_bgr = has_bgr or format is _BGR24
-            info = FrameInfo(sequence, capture_ns, time.monotonic_ns(), pts_us, width, height, format, has_bgr)
+            fields = (sequence, capture_ns, time.monotonic_ns(), pts_us, width, height, format, has_bgr)
+            info = _made(FrameInfo, fields)
             layout.write_header(self._ring.header(index), info, self.slot_bytes)
             self._sequence = sequence
             self._infos[index] = info
             self._table.publish(index, sequence)
             self._written += 1
-            late = self._serve_waiting() if self._waiting else False
+            late = False
+            for reader in self._waiting[:]:
+                late = not self._serve(reader, index, info) or late
         if late:
             self._wake()
         return sequence
@@ -258,31 +262,29 @@ class FrameWriter(PeerServer):
     def _serve_waiting(self) -> bool:
         """Give the newest frame to all who wait for one. True when a late BGR picture must be made first."""
         late = False
-        for reader in list(self._waiting):
-            if not self._serve(reader):
-                late = True
-        return late
-
-    def _serve(self, reader: _Reader) -> bool:
-        """Give this reader the newest frame if it is due one. False when its BGR picture must be made first."""
         slot = self._table.newest
         info = self._infos[slot] if slot is not None else None
-        if slot is None or info is None or info.sequence <= reader.last_sequence:
-            return True
-        if len(reader.held) >= HELD_MAX:
+        if slot is not None and info is not None:
+            for reader in self._waiting[:]:
+                late = not self._serve(reader, slot, info) or late
+        return late
+
+    def _serve(self, reader: _Reader, slot: int, info: FrameInfo) -> bool:
+        """Give this reader the newest frame if it is due one. False when its BGR picture must be made first."""
+        if info[0] <= reader.last_sequence or len(reader.held) >= HELD_MAX:
             return True
         if not self._table.may_give(slot):
             reader.blocked_since = reader.blocked_since or time.monotonic()
             return True
-        if reader.wants_bgr and not info.has_bgr and self._make_bgr is not None and info.format != PixelFormat.TENSORS:
+        if reader.wants_bgr and not info.has_bgr and self._make_bgr is not None and info.format is not _TENSORS:
             return False
         self._give(reader, slot, info)
         return True
 
     def _give(self, reader: _Reader, slot: int, info: FrameInfo) -> None:
         """The reader holds this frame from now on, and is told so."""
-        skipped = info.sequence - reader.last_sequence - 1 if reader.last_sequence else 0
-        self._table.give(slot)
+        sequence = info[0]
+        skipped = sequence - reader.last_sequence - 1 if reader.last_sequence else 0
         # The word goes out first: all that follows happens while the reader wakes up.
         packet = wire.notice(slot, info, skipped)
         try:
@@ -290,10 +292,11 @@ class FrameWriter(PeerServer):
             sent = True
         except OSError:
             sent = False
-        reader.held[slot] = (info.sequence, time.monotonic())
+        self._table.give(slot)
+        reader.held[slot] = (sequence, time.monotonic())
         self._satisfied(reader)
         reader.blocked_since = 0.0
-        reader.last_sequence = info.sequence
+        reader.last_sequence = sequence
         reader.delivered += 1
         reader.skipped += skipped
         if not sent:
