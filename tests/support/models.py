@@ -37,6 +37,12 @@ def slow_onnx(path: Path, layers: int = 60, side: int = 512) -> Path:
 
 def tiny_tensorflow(path: Path) -> Path:
     """`image` uint8 (?, 2, 2, 3) → `opposite` = −image, `pixels` = image, both float32: a frozen graph."""
+    path.write_bytes(tiny_tensorflow_bytes())
+    return path
+
+
+def tiny_tensorflow_bytes() -> bytes:
+    """The file of `tiny_tensorflow`."""
     sizes = [_message((2, _message((1, size)))) for size in (-1, 2, 2, 3)]
     shape = _message((7, b"".join(sizes)))
     cast_attributes = {"SrcT": _message((6, TF_UINT8)), "DstT": _message((6, TF_FLOAT))}
@@ -46,8 +52,7 @@ def tiny_tensorflow(path: Path) -> Path:
         _tf_node("opposite", "Neg", ["cast"], {"T": _message((6, TF_FLOAT))}),
         _tf_node("pixels", "Identity", ["cast"], {"T": _message((6, TF_FLOAT))}),
     ]
-    path.write_bytes(b"".join(_message((1, node)) for node in nodes))
-    return path
+    return b"".join(_message((1, node)) for node in nodes)
 
 
 def _onnx_file(

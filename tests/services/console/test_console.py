@@ -42,6 +42,7 @@ from tests.support import graphs
 from tests.support.browser import live_page
 from tests.support.cloud import RunningCloud, running_cloud
 from tests.support.fleet import Device, eventually
+from tests.support.models import tiny_tensorflow_bytes
 from tests.support.registering import Uploader
 from tests.support.showing import Showing
 
@@ -256,7 +257,7 @@ async def test_the_page_says_what_is_wrong_and_where(console: Console, tmp_path:
 async def deploy(cloud: RunningCloud, device: Device) -> str:
     uploader = Uploader(cloud)
     await uploader.register(graphs.code_package(), b"code")
-    await uploader.register(graphs.model_package(), b"model")
+    await uploader.register(graphs.model_package(), tiny_tensorflow_bytes())
     await uploader.camera("north", "rtsp://10.0.0.1/n", "u", "p")
     made = await deployments_pb2_grpc.DeploymentsServiceStub(cloud.channel).CreateApplicationInstance(
         deployments_pb2.CreateApplicationInstanceRequest(

@@ -32,6 +32,7 @@ from belvedere.v1 import deployments_pb2_grpc, packages_pb2, packages_pb2_grpc, 
 from tests.support import graphs
 from tests.support.cloud import ACCOUNT, REGION, RunningCloud, running_cloud
 from tests.support.fleet import Device, eventually
+from tests.support.models import tiny_tensorflow_bytes
 from tests.support.registering import Uploader
 
 SERVICES = ["identity", "registry", "packages", "deployments"]
@@ -44,7 +45,7 @@ async def cloud(tmp_path: Path) -> AsyncIterator[RunningCloud]:
         with running.caller():
             uploader = Uploader(running)
             await uploader.register(graphs.code_package(), b"code")
-            await uploader.register(graphs.model_package(), b"model")
+            await uploader.register(graphs.model_package(), tiny_tensorflow_bytes())
             await uploader.camera("north", "rtsp://10.0.0.1/n", "u", "pass-canary")
             await uploader.camera("south", "rtsp://10.0.0.2/s")
             yield running
@@ -418,7 +419,7 @@ async def test_what_a_device_said_while_the_cloud_was_away_is_heard(tmp_path: Pa
         with cloud.caller():
             uploader = Uploader(cloud)
             await uploader.register(graphs.code_package(), b"code")
-            await uploader.register(graphs.model_package(), b"model")
+            await uploader.register(graphs.model_package(), tiny_tensorflow_bytes())
             await uploader.camera("north", "rtsp://10.0.0.1/n")
             device = await Device.provision(cloud, "yard")
             await device.enrol()
