@@ -11,10 +11,10 @@
 Must not know who is allowed what: that is identity's. Handlers' own calls to peers carry the same caller by themselves.
 """
 
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 
 from belvedere.chassis.errors import Denied
@@ -53,7 +53,12 @@ _caller: ContextVar[Caller | None] = ContextVar("belvedere_caller", default=None
 
 def new_request_id() -> str:
     """A random request id in the form that AWS uses (UUID 4)."""
-    return str(uuid.uuid4())
+    # As str(uuid.uuid4()), at a third of the cost.
+    text = os.urandom(16).hex()
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"
+
+
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def caller() -> Caller:
@@ -69,14 +74,27 @@ def current() -> Caller | None:
     return _caller.get()
 
 
-@contextmanager
-def acting_as(who: Caller) -> Iterator[Caller]:
+def acting_as(who: Caller) -> AbstractContextManager[Caller]:
     """Makes `who` the caller of everything inside the block: for background tasks and tests."""
-    token = _caller.set(who)
-    try:
-        yield who
-    finally:
-        _caller.reset(token)
+    return _Acting(who)
+
+
+class _Acting(AbstractContextManager[Caller]):
+    """A class of its own: each request enters one, and a generator costs thrice as much."""
+
+    __slots__ = ("_token", "_who")
+
+    def __init__(self, who: Caller) -> None:
+        self._who = who
+        self._token: Token[Caller | None] | None = None
+
+    def __enter__(self) -> Caller:
+        self._token = _caller.set(self._who)
+        return self._who
+
+    def __exit__(self, *_: object) -> None:
+        if self._token is not None:
+            _caller.reset(self._token)
 
 
 def call_metadata(who: Caller) -> tuple[tuple[str, str], ...]:

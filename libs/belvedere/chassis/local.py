@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -26,7 +26,7 @@ MAX_CONCURRENT_CALLS = 4096
 
 Methods = dict[str, "grpc.RpcMethodHandler[Any, Any]"]
 Metadata = Sequence[tuple[str, str]]
-Handler = Callable[[Any, Any], Awaitable[Any]]
+Handler = Callable[[Any, Any], Coroutine[Any, Any, Any]]
 
 log = logging.getLogger(__name__)
 
@@ -96,22 +96,24 @@ class LocalChannel(grpc.aio.Channel):
             packet = _fitting(method, request_serializer(request))
             if self._under_way >= MAX_CONCURRENT_CALLS:
                 raise Unavailable(f"{MAX_CONCURRENT_CALLS} calls are under way. Try again.")
-            who = (context.from_metadata(dict(metadata)) if metadata else None) or context.current()
+            present = context.current()
+            who = (context.from_metadata(dict(metadata)) if metadata else None) or present
             self._under_way += 1
             try:
-                async with asyncio.timeout(rpc.CALL_TIMEOUT_S if timeout is None else timeout) as limit:
-                    if who is None:
-                        response = await inner(read_request(packet), _RPC)
-                    else:
-                        with context.acting_as(who):
-                            response = await inner(read_request(packet), _RPC)
+                work = inner(read_request(packet), _RPC)
+                limit_s = rpc.CALL_TIMEOUT_S if timeout is None else timeout
+                if who is None or who is present:
+                    response = await _run(work, limit_s)
+                else:
+                    with context.acting_as(who):
+                        response = await _run(work, limit_s)
+            except _TooSlow as error:
+                raise Unavailable(f"A service did not answer (DEADLINE_EXCEEDED): {method}. Try again.") from error
             except BelvedereError as error:
                 raise _as_over_the_wire(error) from error
             except NotImplementedError as error:
                 raise Internal(f"UNIMPLEMENTED: {method} is not implemented") from error
             except Exception as error:
-                if isinstance(error, TimeoutError) and limit.expired():
-                    raise Unavailable(f"A service did not answer (DEADLINE_EXCEEDED): {method}. Try again.") from error
                 request_id = who.request_id if who else context.new_request_id()
                 log.exception("%s failed, request %s", method, request_id)
                 raise Internal(f"INTERNAL: {request_id}") from error
@@ -149,6 +151,48 @@ class LocalChannel(grpc.aio.Channel):
 
     def stream_stream(self, *arguments: Any, **named: Any) -> Any:
         return self._behind.stream_stream(*arguments, **named)
+
+
+class _TooSlow(Exception):
+    """The time limit of a call is over."""
+
+
+async def _run(work: Coroutine[Any, Any, Any], limit_s: float) -> Any:
+    """What a handler returns. It begins at once: what waits for nothing, an answer that is remembered, needs no limit."""
+    try:
+        first = work.send(None)
+    except StopIteration as done:
+        return done.value
+    limit = asyncio.timeout(limit_s)
+    try:
+        async with limit:
+            return await _Rest(work, first)
+    except TimeoutError as error:
+        if limit.expired():
+            raise _TooSlow from error
+        raise
+
+
+class _Rest:
+    """What is left of a coroutine that has begun and waits for `first`."""
+
+    __slots__ = ("_first", "_work")
+
+    def __init__(self, work: Coroutine[Any, Any, Any], first: Any) -> None:
+        self._work, self._first = work, first
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        waits_for = self._first
+        while True:
+            try:
+                try:
+                    given = yield waits_for
+                except BaseException as error:  # noqa: BLE001 (a cancellation is the coroutine's own)
+                    waits_for = self._work.throw(error)
+                else:
+                    waits_for = self._work.send(given)
+            except StopIteration as done:
+                return done.value
 
 
 def _fitting(method: str, packet: bytes) -> bytes:
