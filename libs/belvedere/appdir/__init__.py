@@ -7,6 +7,7 @@ addressed by digest.
     for package in folder.packages():
         package.patch_version, package.files(folder.assets)      # what to register, what to upload
 
+    FolderWork(folder, built=tmp).resolve(Choices(cameras={"front_camera": ("entrance",)}))   # as it lies there
     build_code_asset(folder, package, say=print)         # with docker or buildah where the Dockerfile needs one
 
 Works on files, and starts a container engine where one is needed; knows no account and nothing of the cloud side.
@@ -20,6 +21,8 @@ from belvedere.appdir.errors import (
     DocumentInvalid,
     EngineFailed,
     EngineMissing,
+    FolderInvalid,
+    FolderProblem,
     NeedsContainerBuild,
     NotAnAppFolder,
     OverrideInvalid,
@@ -28,6 +31,7 @@ from belvedere.appdir.errors import (
 from belvedere.appdir.folder import AppFolder, AssetFile, Package, read_document
 from belvedere.appdir.overrides import CameraNode, literal_type, overrides_document
 from belvedere.appdir.packaging import BuiltAsset, add_model_asset, build_container_asset
+from belvedere.appdir.resolving import Choices, FolderWork, ResolvedFolder
 from belvedere.appdir.starter import new_app, take_over
 
 __all__ = [
@@ -41,15 +45,20 @@ __all__ = [
     "BaseInvalid",
     "BuiltAsset",
     "CameraNode",
+    "Choices",
     "CodeBuild",
     "DocumentInvalid",
     "EngineFailed",
     "EngineMissing",
+    "FolderInvalid",
+    "FolderProblem",
+    "FolderWork",
     "NeedsContainerBuild",
     "NotAnAppFolder",
     "OverrideInvalid",
     "Package",
     "PackageNotFound",
+    "ResolvedFolder",
     "add_model",
     "add_model_asset",
     "build_code_asset",

@@ -8,6 +8,7 @@ AppFolderError
 ├─ BaseInvalid           what should stand for AWS's base image is neither an image's name nor a root filesystem
 ├─ OverrideInvalid       a choice for a node that the graph does not have, or a value that is not of its type
 ├─ EngineFailed          a container engine did not do what it was asked
+├─ FolderInvalid         everything that is wrong in the folder's documents and sources, each with its file and place
 ├─ EngineMissing         the container engine that was asked for can't be used here
 └─ NeedsContainerBuild   the Dockerfile asks for more than copying `src`: only a container engine can make that archive
 """
@@ -15,6 +16,7 @@ AppFolderError
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -49,6 +51,27 @@ class DocumentInvalid(AppFolderError):
         super().__init__(f"{path}: {place}: {problem}" if place else f"{path}: {problem}")
         self.path = path
         self.place = place
+
+
+@dataclass(frozen=True)
+class FolderProblem:
+    """One thing that is wrong."""
+
+    path: Path
+    place: str
+    """`nodes[2].interface`, `line 12`; empty for the whole file."""
+    message: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (str(self.path), self.place, self.message) if part)
+
+
+class FolderInvalid(AppFolderError):
+    """The folder gives nothing that can run: every problem of it."""
+
+    def __init__(self, problems: Sequence[FolderProblem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = tuple(problems)
 
 
 class AssetMissing(AppFolderError):

@@ -11,7 +11,7 @@ from belvedere.chassis.logs import configure
 from belvedere.chassis.secret import Secret
 from belvedere.chassis.stop import stop_on_signals
 from belvedere.cli.errors import CliError
-from belvedere.rtsp import RtspError, serve_camera
+from belvedere.rtsp import FaultScript, RtspError, serve_camera
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     serving.add_argument(
         "--password-file", type=Path, help="file with the password; without it one is made and printed"
     )
+    serving.add_argument("--fault", metavar="SCRIPT", type=Path, help="what goes wrong, and when (docs/run.md)")
     serving.set_defaults(run=serve)
 
 
@@ -33,13 +34,17 @@ def serve(options: argparse.Namespace) -> int:
     configure("camera")
     if not options.file.exists():
         raise CliError(f"no video at {options.file}")
+    try:
+        faults = FaultScript.load(options.fault) if options.fault is not None else None
+    except RtspError as error:
+        raise CliError(str(error)) from error
     if options.password_file is not None:
         password = _read_password(options.password_file)
     else:
         password = secrets.token_urlsafe(9)
         print(f"user {options.username}, password {password}", flush=True)
     try:
-        asyncio.run(_serve(options, Secret(password)))
+        asyncio.run(_serve(options, Secret(password), faults))
     except RtspError as error:
         raise CliError(str(error)) from error
     return 0
@@ -57,7 +62,7 @@ def _read_password(file: Path) -> str:
     return password
 
 
-async def _serve(options: argparse.Namespace, password: Secret[str]) -> None:
+async def _serve(options: argparse.Namespace, password: Secret[str], faults: FaultScript | None) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
     await serve_camera(
@@ -69,4 +74,6 @@ async def _serve(options: argparse.Namespace, password: Secret[str]) -> None:
         password,
         ready=lambda url: print(f"playing at {url}", flush=True),
         stop=stop,
+        faults=faults,
+        told=lambda text: print(f"fault: {text}", flush=True),
     )

@@ -25,6 +25,7 @@ from .errors import (
     AddressInvalid,
     ClientClosed,
     ClientError,
+    FaultScriptInvalid,
     ListenFailed,
     PathTaken,
     ProtocolError,
@@ -40,6 +41,7 @@ from .errors import (
     StreamStalled,
     StreamUnsupported,
 )
+from .faults import Fault, FaultScript
 
 __all__ = [
     "AccessUnit",
@@ -48,6 +50,9 @@ __all__ = [
     "ClientError",
     "ClientSettings",
     "Codec",
+    "Fault",
+    "FaultScript",
+    "FaultScriptInvalid",
     "FileSource",
     "ListenFailed",
     "PathStats",

@@ -19,7 +19,7 @@ from ._carrier import Carrier, CarrierClosed, TcpCarrier, UdpCarrier
 from ._messages import Interleaved, MessageError, Request, format_response, read_message
 from ._mount import Mount
 from ._sdp import TRACK, make_sdp
-from ._session import SESSION_TIMEOUT_S, Session
+from ._session import SESSION_TIMEOUT_S, Conduct, Session
 from .errors import SourceError
 
 log = get_logger(__name__)
@@ -44,6 +44,8 @@ class Server(Protocol):
     def mount_of(self, path: str) -> Mount | None: ...
 
     def authenticator(self) -> Authenticator | None: ...
+
+    def conduct(self) -> Conduct | None: ...
 
 
 class Connection:
@@ -214,7 +216,7 @@ class Connection:
                 raise MessageError(459, "one session holds one path")
         carrier = await self._open_carrier(request.headers.get("transport", ""))
         self._end_session()
-        self._session, self._mount = Session(mount.path, carrier), mount
+        self._session, self._mount = Session(mount.path, carrier, self._server.conduct()), mount
         self._changed.set()
         header = f"{carrier.transport_header()};ssrc={self._session.rtp.ssrc:08X}"
         return 200, [self._session_header(self._session), ("Transport", header)], ""

@@ -16,7 +16,7 @@ from ._auth import NONCE_LIFETIME_S, Authenticator, Scheme
 from ._connection import Connection
 from ._messages import MAX_LINE, format_response
 from ._mount import Mount, PathStats
-from ._session import SESSION_TIMEOUT_S
+from ._session import SESSION_TIMEOUT_S, Conduct
 from ._source import Source
 from .errors import ListenFailed, PathTaken
 
@@ -125,6 +125,14 @@ class RtspServer:
         if self._users is None:
             return None
         return Authenticator(self._users, self._schemes, nonce_lifetime_s=self._nonce_lifetime)
+
+    def conduct(self) -> Conduct | None:
+        """How it departs from what is right; None: it doesn't."""
+        return None
+
+    async def hang_up(self) -> None:
+        """Ends every connection; new ones are taken as before."""
+        await self._end(list(self._connections.values()))
 
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
         for task in tasks:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 
@@ -23,15 +24,28 @@ SENDER_REPORT_INTERVAL_S = 5.0
 CNAME = "belvedere"
 
 
+class Conduct(ABC):
+    """How a server that imitates a bad camera departs from what is right."""
+
+    @abstractmethod
+    def packets(self, packets: list[bytes]) -> list[bytes]:
+        """What is sent instead of these."""
+
+    @abstractmethod
+    def unix_s(self) -> float:
+        """What its clock says."""
+
+
 class Session:
     """A viewer between SETUP and TEARDOWN."""
 
-    def __init__(self, path: str, carrier: Carrier) -> None:
+    def __init__(self, path: str, carrier: Carrier, conduct: Conduct | None = None) -> None:
         self.id = secrets.token_hex(8)
         self.path = path
         self.carrier = carrier
         self.rtp = RtpState()
         self.playing = False
+        self._conduct = conduct
         self.sent = 0
         self.dropped = 0
         self._queue: deque[Unit] = deque()
@@ -71,8 +85,8 @@ class Session:
             while self._queue:
                 unit = self._queue.popleft()
                 self._queued_bytes -= unit.size
-                now = time.time()
-                await self.carrier.send_rtp(self.rtp.packets_of(unit, now))
+                packets = self.rtp.packets_of(unit, self._now())
+                await self.carrier.send_rtp(self._conduct.packets(packets) if self._conduct else packets)
                 self.sent += 1
                 on_sent()
                 if time.monotonic() >= next_report:
@@ -84,7 +98,10 @@ class Session:
             self._ready.clear()
             await self._ready.wait()
 
+    def _now(self) -> float:
+        return self._conduct.unix_s() if self._conduct else time.time()
+
     def _report(self) -> None:
-        report = self.rtp.sender_report(time.time(), CNAME)
+        report = self.rtp.sender_report(self._now(), CNAME)
         if report is not None:
             self.carrier.send_rtcp(report)

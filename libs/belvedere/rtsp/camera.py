@@ -10,8 +10,12 @@ from pathlib import Path
 
 from belvedere.chassis.secret import Secret
 
+from ._faulty import FaultConduct, FaultyServer, FaultySource
 from ._file import FileSource
+from ._once import OnceSource
 from ._server import RtspServer
+from ._source import Source
+from .faults import FaultScript
 
 CAMERA_PATH = "camera"
 
@@ -26,17 +30,26 @@ async def serve_camera(
     *,
     ready: Callable[[str], None] | None = None,
     stop: asyncio.Event | None = None,
+    faults: FaultScript | None = None,
+    told: Callable[[str], None] | None = None,
+    ended: asyncio.Event | None = None,
 ) -> None:
     """Serves `file` in a loop until `stop` is set or the task is cancelled; `ready(url)` is called when clients can
-    connect.
+    connect. `faults`: what goes wrong; `told` hears what begins. With `ended` the file plays once: the
+    event is set at its end, and the camera falls silent.
 
     Raises SourceError for a file that is no H.264 or H.265 video (before listening) and ListenFailed.
     """
-    source = FileSource(file)
-    await source.describe()
     users = {username: password} if username and password else None
-    server = RtspServer(host, port, users=users)
-    server.add(path, source)
+    source: Source
+    if faults is None:
+        source, server = FileSource(file, loop=ended is None), RtspServer(host, port, users=users)
+        await source.describe()
+    else:
+        conduct = FaultConduct(faults, path, told)
+        source, server = FaultySource(file, conduct, loop=ended is None), FaultyServer(host, port, conduct, users)
+        await source.check()
+    server.add(path, source if ended is None else OnceSource(source, ended))
     await server.start()
     try:
         if ready is not None:

@@ -3,6 +3,7 @@ status.
 
 RtspError ─┬─ ListenFailed        the address cannot be listened on
            ├─ PathTaken           two sources under one path
+           ├─ FaultScriptInvalid  a fault script is wrong: all that is, each with its place
            ├─ SourceError ─┬─ SourceUnreadable     the file or stream behind a path cannot be read
            │               └─ SourceUnsupported    it can be read, but RTSP cannot carry it
            └─ ClientError ─┬─ AddressInvalid       the URL is none that a client can use
@@ -21,6 +22,7 @@ No message of a ClientError holds a user name, a password or a query, nor text t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 UnreachableKind = Literal["name", "refused", "timeout", "network", "closed", "certificate"]
@@ -40,6 +42,14 @@ class ListenFailed(RtspError):
         super().__init__(f"cannot serve RTSP on {host}:{port}: {why}; choose another port or stop what uses it")
         self.host = host
         self.port = port
+
+
+class FaultScriptInvalid(RtspError):
+    """A fault script can't be followed."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
 
 
 class PathTaken(RtspError):
