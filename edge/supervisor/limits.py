@@ -1,7 +1,9 @@
-"""Bounds that hold without privilege: resource limits of the kernel, and a watch over the memory of a process tree.
+"""Limits of a sandbox: what the kernel can keep for any user, and a watch over the rest.
 
-The kernel's own limits on memory count address space, of which numpy and OpenBLAS reserve much and use little; so
-memory is measured as it is used and a tree that uses too much is killed. Must not know what the processes do.
+With control groups (cgroups.py) the kernel keeps memory, processes and cpu, and the watch only asks whether one was
+reached. Without, memory is measured as it is used (the kernel's own limits count address space, of which numpy and
+OpenBLAS reserve much and use little) and a tree that uses too much is killed. The disk is watched either way (disk.py).
+Must not know what the processes do.
 """
 
 from __future__ import annotations
@@ -11,12 +13,22 @@ import contextlib
 import os
 import platform
 import resource
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from belvedere.fleet import ReasonCode
+from edge.supervisor.cgroups import Group
+from edge.supervisor.disk import DiskWatch
 from edge.supervisor.spec import Limits
 
+DEV_SHM_MB = 64
+"""Of /dev/shm in a sandbox."""
 OPEN_FILES = 4096
 """Descriptors of one process."""
+NICE = 5
+"""On a busy machine cameras, models and display come before applications."""
 OOM_SCORE_ADJ = 600
 """If the whole machine runs out of memory, the kernel takes an application before anything of the appliance."""
 
@@ -24,6 +36,47 @@ _PROC = Path("/proc")
 _COUNTED = ("Pss_Anon:", "Pss_Shmem:", "SwapPss:")
 """What the kernel can't take back: not the pages of program files."""
 _UPPER_BOUND = ("RssAnon:", "RssShmem:", "VmSwap:")
+
+
+LimitName = Literal["memory_mb", "pids", "disk_mb"]
+
+
+@dataclass(frozen=True)
+class LimitHit:
+    """Why a sandbox was ended."""
+
+    limit: LimitName
+    used: int
+    allowed: int
+
+    @property
+    def code(self) -> ReasonCode:
+        """As it is reported."""
+        memory = self.limit == "memory_mb"
+        return ReasonCode.APP_OUT_OF_MEMORY if memory else ReasonCode.APP_LIMIT_REACHED
+
+    def describe(self) -> str:
+        """In words, with what to do."""
+        match self.limit:
+            case "memory_mb":
+                return f"used {self.used} MB of its {self.allowed} MB: raise memory_mb{_SAID} or keep fewer frames and tensors"
+            case "disk_mb":
+                return f"keeps {self.used} MB of its {self.allowed} MB on the disk: raise disk_mb{_SAID} or delete from its storage and logs"
+            case "pids":
+                return f"had {self.used} of its {self.allowed} processes and threads: raise pids{_SAID} or start fewer"
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Limits that were reached and leave an application running."""
+
+    pids: int = 0
+    """Processes or threads that it was not given."""
+    cpu_throttled_ms: int = 0
+    """Time for which it had used up its share of the cpu."""
+
+
+_SAID = " (package requirements or BELVEDERE_SUPERVISOR_*)"
 
 
 def bound(pid: int, limits: Limits) -> None:
@@ -40,6 +93,7 @@ def bound(pid: int, limits: Limits) -> None:
         hard = resource.prlimit(pid, what)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.prlimit(pid, what, (value, value))
+    os.setpriority(os.PRIO_PROCESS, pid, max(NICE, os.getpriority(os.PRIO_PROCESS, pid)))
     # More is always allowed; refused only in containers that hide it, where the outer limit holds.
     with contextlib.suppress(PermissionError):
         (_PROC / str(pid) / "oom_score_adj").write_text(str(OOM_SCORE_ADJ))
@@ -89,6 +143,27 @@ def used_bytes(pids: list[int], enough: int) -> int:
     return sum(_sum(_PROC / str(pid) / "smaps_rollup", _COUNTED) for pid in pids)
 
 
+def in_memory_files(init: int, tmp_mb: int) -> int:
+    """Bytes of the files in a sandbox's /tmp and /dev/shm: they are memory, and no process's."""
+    total = 0
+    for name, size_mb in (("tmp", tmp_mb), ("dev/shm", DEV_SHM_MB)):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            found = os.statvfs(_PROC / str(init) / "root" / name)
+            # While the sandbox is being made, its root is still the machine's.
+            if found.f_blocks * found.f_frsize == size_mb << 20:
+                total += (found.f_blocks - found.f_bfree) * found.f_frsize
+    return total
+
+
+def threads(pids: list[int]) -> int:
+    """Threads of some processes together."""
+    found = 0
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found += sum(1 for _ in (_PROC / str(pid) / "task").iterdir())
+    return found
+
+
 def _sum(path: Path, fields: tuple[str, ...]) -> int:
     try:
         text = path.read_text()
@@ -97,10 +172,51 @@ def _sum(path: Path, fields: tuple[str, ...]) -> int:
     return sum(int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith(fields))
 
 
-async def watch_memory(pid: int, limit_mb: int, every_s: float) -> int:
-    """Returns, in MB, what the descendants of `pid` use once that is more than the limit. Never otherwise."""
-    while True:
-        used = used_bytes(tree(pid), limit_mb << 20)
-        if used > limit_mb << 20:
-            return -(-used // (1 << 20))
-        await asyncio.sleep(every_s)
+class LimitWatch:
+    """One sandbox against its limits: what the kernel counts (`group`), and what is to be looked at."""
+
+    def __init__(self, init: int, limits: Limits, group: Group | None, folders: Iterable[Path], every_s: float) -> None:
+        """`init`: the sandbox's first process. `folders`: where it may write on the disk."""
+        self.hits = Hits()
+        self._init = init
+        self._limits = limits
+        self._group = group
+        self._disk = DiskWatch(folders, limits.disk_mb)
+        self._every_s = every_s
+
+    async def run(self) -> LimitHit:
+        """Returns once it is to be ended for what it uses. Never otherwise."""
+        while True:
+            hit = self.look() or await self._look_at_disk()
+            if hit is not None:
+                return hit
+            await asyncio.sleep(self._every_s)
+
+    def look_back(self) -> LimitHit | None:
+        """A last look, after its end and before its group is gone."""
+        return self.look() if self._group is not None else None
+
+    def look(self) -> LimitHit | None:
+        """One look at memory, processes and cpu."""
+        limits = self._limits
+        if self._group is not None:
+            counters = self._group.counters()
+            self.hits = Hits(
+                max(self.hits.pids, counters.forks_refused), max(self.hits.cpu_throttled_ms, counters.throttled_ms)
+            )
+            # The kernel has ended one of its processes: what is left would go on maimed.
+            return LimitHit("memory_mb", limits.memory_mb, limits.memory_mb) if counters.oom_kills else None
+        inside = tree(self._init)
+        used = used_bytes(inside, limits.memory_mb << 20) + in_memory_files(self._init, limits.disk_mb)
+        if used > limits.memory_mb << 20:
+            return LimitHit("memory_mb", -(-used // (1 << 20)), limits.memory_mb)
+        count = threads(inside)
+        if count > limits.pids:
+            return LimitHit("pids", count, limits.pids)
+        if count >= limits.pids - 1:  # one is the sandbox's own
+            self.hits = Hits(self.hits.pids + 1, self.hits.cpu_throttled_ms)
+        return None
+
+    async def _look_at_disk(self) -> LimitHit | None:
+        used = await self._disk.look(tree(self._init))
+        return None if used is None else LimitHit("disk_mb", used, self._limits.disk_mb)

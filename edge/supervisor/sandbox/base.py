@@ -18,10 +18,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edge.supervisor.limits import Hits, LimitHit
 from edge.supervisor.spec import Limits
 
 OnLine = Callable[[str, str], None]
 """Called with "stdout" or "stderr", and a line."""
+OnDropped = Callable[[int], None]
+"""Called with a count of lines that came too fast to be looked at."""
+
+
+def ignore_dropped(_count: int) -> None:
+    """For whoever does not want to know."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,8 @@ class Exit:
     code: int | None
     """None: by a signal."""
     signal: int | None = None
-    used_mb: int | None = None
-    """Set where it was killed for using that much memory."""
+    over: LimitHit | None = None
+    """Set where it was ended for reaching a limit."""
     refused: str | None = None
     """Set where the entry could not be executed: why."""
 
@@ -78,6 +85,11 @@ class Running(abc.ABC):
 
     @property
     @abc.abstractmethod
+    def hits(self) -> Hits:
+        """Limits that were reached so far and let it go on."""
+
+    @property
+    @abc.abstractmethod
     def pid(self) -> int:
         """The application's process, as this machine numbers it."""
 
@@ -93,10 +105,13 @@ class Running(abc.ABC):
 class Sandbox(abc.ABC):
     """A way to make sandboxes."""
 
+    name: str
+    """As it is shown."""
+
     @abc.abstractmethod
     async def prepare(self) -> None:
         """Tries once whether sandboxes can be made here. Raises SandboxUnavailable, which says what to change."""
 
     @abc.abstractmethod
-    async def start(self, spec: SandboxSpec, on_line: OnLine) -> Running:
+    async def start(self, spec: SandboxSpec, on_line: OnLine, on_dropped: OnDropped = ignore_dropped) -> Running:
         """Starts the process. Raises SandboxUnavailable; an entry that can't be executed shows in `Exit.refused`."""

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge.supervisor.environment import DEFAULT_PATH
-from edge.supervisor.sandbox.layout import HOSTS, Mount
+from edge.supervisor.sandbox.base import SandboxSpec
+from edge.supervisor.sandbox.layout import HOSTS, Mount, is_bare, root_mounts
 
 PYTHON_TARGET = "/opt/belvedere/python"
 """The virtual environment, wherever it lies on the machine."""
@@ -86,6 +87,23 @@ class HostBase:
     def targets(self) -> frozenset[str]:
         """Where the base is: an archive's entries there are not shown."""
         return frozenset(mount.target for mount in self.mounts() if mount.kind != "folder")
+
+    def root(self, spec: SandboxSpec) -> Iterator[Mount]:
+        """Everything that makes a sandbox's root, but what the sandbox itself makes (layout.ALWAYS_OURS)."""
+        ours = {bind.target for bind in spec.binds}
+        if is_bare(spec.rootfs):
+            yield from self.mounts()
+            ours |= self.targets()
+        else:
+            # An image made by `docker export` has an empty one.
+            hosts = spec.rootfs / "etc" / "hosts"
+            if not (spec.rootfs / "etc").is_symlink() and (hosts.is_file() and not hosts.is_symlink()):
+                ours.add("/etc/hosts")
+                yield Mount("folder", "/etc")
+                yield Mount("read", "/etc/hosts", str(self.hosts_file))
+        yield from root_mounts(spec.rootfs, ours)
+        for bind in sorted(spec.binds, key=lambda bind: bind.target):
+            yield Mount("write" if bind.writable else "read", bind.target, str(bind.source))
 
     @property
     def search_path(self) -> str:

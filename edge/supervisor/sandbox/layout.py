@@ -19,6 +19,19 @@ from typing import Literal
 ALWAYS_OURS = ("/proc", "/dev", "/sys", "/tmp", "/run")
 """Made by the sandbox; what an archive has there is not shown."""
 
+MASKED_PROC = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+)
+"""What the kernel tells of the whole machine there, and no application needs."""
+
 HOSTS = "# made by Belvedere\n127.0.0.1 localhost\n"
 
 

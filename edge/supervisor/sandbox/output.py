@@ -59,9 +59,7 @@ class Output:
         """What came."""
         count = data.count(b"\n")
         self._refill()
-        if self._skipping and (
-            self._lines < RESUME_SHARE * LINES_BURST or self._bytes < RESUME_SHARE * BYTES_BURST
-        ):
+        if self._skipping and (self._lines < RESUME_SHARE * LINES_BURST or self._bytes < RESUME_SHARE * BYTES_BURST):
             self._skip(data)
             return
         if not self._skipping and (self._lines < count or self._bytes < len(data)):

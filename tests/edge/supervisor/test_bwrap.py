@@ -61,7 +61,7 @@ class TestBubblewrap(SandboxContract):
         script = f"""
             import asyncio, os
             from pathlib import Path
-            from edge.supervisor.sandbox import Bind, SandboxSpec, bwrap
+            from edge.supervisor.sandbox import Bind, SandboxSpec, bwrap, running
             from edge.supervisor.sandbox.hostbase import HostBase
 
             async def killed(*arguments):
@@ -78,7 +78,7 @@ class TestBubblewrap(SandboxContract):
                 spec = SandboxSpec("x", here / "rootfs", ("python3", "/panorama/app.py"), environment, binds)
                 await bwrap.Bubblewrap(HostBase(here / "base")).start(spec, print)
 
-            gate, bwrap._through_the_gate, bwrap._readable = bwrap._through_the_gate, killed, dies
+            gate, bwrap.through_the_gate, running.readable = bwrap.through_the_gate, killed, dies
             asyncio.run(main())
         """
         path = tmp_path / "supervisor.py"

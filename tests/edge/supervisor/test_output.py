@@ -68,7 +68,7 @@ async def test_a_stream_is_read_to_its_end() -> None:
     os.write(writing, b"one\ntwo\n")
     os.close(writing)
     stream = asyncio.StreamReader()
-    with open(reading, "rb") as pipe:
+    with os.fdopen(reading, "rb") as pipe:
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(stream), pipe
         )

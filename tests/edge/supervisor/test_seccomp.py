@@ -97,8 +97,7 @@ def test_the_numbers_are_those_of_the_kernels_headers(machine: Architecture, hea
     if not Path(header).exists():
         pytest.skip("no kernel headers here: linux-libc-dev")
     known = {
-        name: int(number)
-        for name, number in re.findall(rf"#define {prefix}(\w+)\s+(\d+)", Path(header).read_text())
+        name: int(number) for name, number in re.findall(rf"#define {prefix}(\w+)\s+(\d+)", Path(header).read_text())
     }
     ours = {**seccomp.DENIED, "clone": seccomp.CLONE, "clone3": seccomp.CLONE3}
     ours |= {"ioctl": seccomp.IOCTL, "socket": seccomp.SOCKET}

@@ -1,0 +1,69 @@
+"""runc keeps the sandbox's contract; and what is particular to it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from edge.supervisor import cgroups
+from edge.supervisor.sandbox import Sandbox
+from edge.supervisor.sandbox.hostbase import HostBase
+from edge.supervisor.sandbox.runc import INIT_PROGRAMS, Runc
+from tests.edge.supervisor.contract import SandboxContract
+
+pytestmark = pytest.mark.debian
+
+
+def needed() -> str:
+    """What is missing for these tests; empty: nothing."""
+    if shutil.which("runc", path=f"{os.environ['PATH']}:/usr/sbin") is None:
+        return "needs the Debian package runc"
+    if not any(Path(program).exists() for program in INIT_PROGRAMS):
+        return "needs the Debian package tini"
+    return ""
+
+
+@pytest.fixture(autouse=True)
+def _skip() -> None:
+    if missing := needed():
+        pytest.skip(missing)
+
+
+class TestRunc(SandboxContract):
+    @pytest.fixture
+    def sandbox(self, tmp_path: Path) -> Sandbox:
+        groups = cgroups.find()
+        if isinstance(groups, str):
+            pytest.skip(groups)
+        return Runc(HostBase(tmp_path / "base"), tmp_path / "runc", memory_check_s=0.05, groups=groups)
+
+    @pytest.fixture
+    def search_path(self, tmp_path: Path) -> str:
+        return HostBase(tmp_path / "base").search_path
+
+    def supervisor_script(self, tmp_path: Path, search_path: str) -> str:
+        return f"""
+            import asyncio
+            from pathlib import Path
+            from edge.supervisor import cgroups
+            from edge.supervisor.sandbox import SandboxSpec
+            from edge.supervisor.sandbox.hostbase import HostBase
+            from edge.supervisor.sandbox.runc import Runc
+
+            async def main():
+                ready = asyncio.Event()
+                here = Path({str(tmp_path)!r})
+                sandbox = Runc(HostBase(here / "base"), here / "runc", groups=cgroups.find())
+                environment = {{"PATH": {search_path!r}, "PYTHONUNBUFFERED": "1"}}
+                argv = ("python3", "/panorama/app.py")
+                spec = SandboxSpec("x", here / "rootfs", argv, environment)
+                running = await sandbox.start(spec, lambda *_: ready.set())
+                await ready.wait()
+                print(running.pid, flush=True)
+                await running.wait()
+
+            asyncio.run(main())
+        """
