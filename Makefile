@@ -31,8 +31,8 @@ proto: $(STUBS) ## Python code from proto/
 demo: setup ## the main job end to end; DEMO_SECONDS=30 DEMO_JSON=path CLIP=file CAMERA=rtsp://… (docs/demo.md)
 	@$(BIN)/belvedere demo $(DEMO_ARGUMENTS)
 
-test: setup ## every test; TESTS=tests/belvedere for some of them
-	$(BIN)/python -m pytest $(or $(TESTS),tests)
+test: setup ## every test; TESTS=tests/belvedere for some of them, DATABASE=postgresql for all of them on PostgreSQL
+	$(BIN)/python -m pytest $(or $(TESTS),tests) $(if $(DATABASE),--database $(DATABASE))
 
 bench: setup ## ours beside peers and limits (docs/performance.md); ONLY=F1,B2 BENCH_JSON=path
 	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(BENCH_JSON),--json $(BENCH_JSON))

@@ -26,10 +26,12 @@ from belvedere.chassis.errors import (
     QuotaExceeded,
     Unavailable,
 )
+from belvedere.chassis.gate import Visitor
 from belvedere.chassis.logs import get_logger
 from belvedere.chassis.runtime import CloudSettings
 from belvedere.v1 import identity_pb2 as pb
 from belvedere.v1 import identity_pb2_grpc as pb_grpc
+from services.console.asking import as_visitor
 from services.console.settings import Settings
 
 log = get_logger(__name__)
@@ -97,7 +99,7 @@ class Sessions:
         self._identity = identity
         self._settings = settings
         self._cloud = cloud
-        self._known: OrderedDict[str, tuple[float, Caller]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[float, pb.Principal]] = OrderedDict()
 
     def _as_console(self) -> Caller:
         return Caller(self._cloud.account, self._cloud.region, service_principal("console"), new_request_id())
@@ -111,7 +113,7 @@ class Sessions:
             )
         return answer.session_id, max(0.0, answer.expires_at.seconds - time.time())
 
-    async def caller(self, request: web.Request) -> Caller | None:
+    async def visitor(self, request: web.Request) -> Visitor | None:
         """Who sent the request; None without a good session. Raises Unavailable where identity does not answer."""
         session_id = request.cookies.get(COOKIE, "")
         if not session_id or len(session_id) > MAX_SESSION_LENGTH:
@@ -127,11 +129,13 @@ class Sessions:
                     )
             except (Denied, NotFound, Invalid):
                 return None
-            known = Caller(answer.principal.account_id, self._cloud.region, answer.principal.arn, "")
+            known = answer.principal
             self._known[session_id] = (now, known)
             while len(self._known) > MAX_CACHED_SESSIONS:
                 self._known.popitem(last=False)
-        return Caller(known.account, known.region, known.principal, new_request_id())
+        who = Caller(known.account_id, self._cloud.region, known.arn, new_request_id(), request.remote or "unknown")
+        # A cookie for HTTPS only says that a proxy's TLS stands before this port.
+        return Visitor(known, who, request.headers.get("User-Agent", ""), secure=self._settings.secure_cookie)
 
 
 def middleware(sessions: Sessions, settings: Settings) -> Middleware:
@@ -169,8 +173,8 @@ def middleware(sessions: Sessions, settings: Settings) -> Middleware:
 async def _guarded(request: web.Request, handler: Handler, sessions: Sessions) -> web.StreamResponse:
     if not request.path.startswith("/api/"):
         return await handler(request)
-    who = await sessions.caller(request)
-    if who is None:
+    visitor = await sessions.visitor(request)
+    if visitor is None:
         return no_session()
-    with acting_as(who):
+    with as_visitor(visitor):
         return await handler(request)

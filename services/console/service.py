@@ -2,16 +2,19 @@
 
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any, cast
 
+import grpc
 from aiohttp import web
 
-from belvedere.chassis.context import acting_as
 from belvedere.chassis.errors import BelvedereError, Denied, Invalid, NotFound
+from belvedere.chassis.gate import Policies
 from belvedere.chassis.logs import get_logger
 from belvedere.chassis.runtime import Runtime
 from belvedere.chassis.service import Service
 from belvedere.v1.identity_pb2_grpc import IdentityServiceStub
 from services.console.api import Api
+from services.console.asking import AskingChannel, as_visitor
 from services.console.http import COOKIE, Sessions, middleware, security_policy
 from services.console.settings import ENV, Settings
 
@@ -49,7 +52,7 @@ class Console:
     async def start(self) -> None:
         """Listens on the console's port."""
         channel = self._runtime.channel()
-        self._api = Api(channel, self._settings)
+        self._api = Api(self._asking(channel), self._settings)
         self._sessions = Sessions(IdentityServiceStub(channel), self._settings, self._runtime.cloud)
         app = web.Application(
             middlewares=[middleware(self._sessions, self._settings)], client_max_size=MAX_REQUEST_BYTES
@@ -70,20 +73,25 @@ class Console:
             self._runner, self._runtime.cloud.host, self._runtime.ports.console, reuse_address=True
         ).start()
 
+    def _asking(self, channel: grpc.aio.Channel) -> grpc.aio.Channel:
+        """The channel for what a visitor wants to see."""
+        kept: dict[str, Any] = {"keep_s": self._settings.decision_cache_s, "entries": self._settings.max_decisions}
+        return cast("grpc.aio.Channel", AskingChannel(channel, Policies(channel, "console"), **kept))
+
     async def stop(self) -> None:
         """Closes the port; open requests get STOP_TIMEOUT_S."""
         if self._runner is not None:
             await self._runner.cleanup()
 
     async def _page(self, request: web.Request) -> web.Response:
-        who = await self._sessions.caller(request)
-        if who is None:
+        visitor = await self._sessions.visitor(request)
+        if visitor is None:
             return _html("login.html", HTTPStatus.UNAUTHORIZED)
         try:
-            with acting_as(who):
+            with as_visitor(visitor):
                 origins = await self._api.video_origins()
         except BelvedereError as error:
-            # The page itself works; it says that a service is away and loads itself again for the video.
+            # The page itself works; it says what is away or not allowed, and loads itself again for the video.
             log.warning("the addresses of videos are not known", why=error.message)
             origins = set()
         page = (STATIC / "index.html").read_text().replace("{{video-origins}}", " ".join(sorted(origins)))

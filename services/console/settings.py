@@ -15,6 +15,10 @@ class Settings:
     """For one question to another service; then the page shows an error there and asks again."""
     session_cache_s: float = 10.0
     """A session is asked for again at identity after this time, so that one that was ended stops working."""
+    decision_cache_s: float = 10.0
+    """What a user's policies said to a question counts so long here: the page asks the same ones every other second."""
+    max_decisions: int = 4096
+    """Decisions kept at once."""
     max_requests: int = 32
     """Requests worked on at once; more wait."""
     secure_cookie: bool = False

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, case, cast, func, literal, tuple_
+from sqlalchemy import BigInteger, ColumnElement, String, case, cast, func, literal, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import SQLModel, col, delete, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -226,7 +226,8 @@ async def trim(session: AsyncSession, now_ms: int, default_days: int) -> int:
             await session.exec(delete(StreamRow).where(col(StreamRow.id) == gone))
             removed += 1
         return removed
-    days = func.coalesce(GroupRow.retention_days, default_days)
+    # In 64 bits: PostgreSQL would count days in milliseconds in 32.
+    days = cast(func.coalesce(GroupRow.retention_days, default_days), BigInteger)
     old = (
         await session.exec(
             select(StreamRow.id, days)
@@ -236,7 +237,7 @@ async def trim(session: AsyncSession, now_ms: int, default_days: int) -> int:
                 & (col(GroupRow.region) == StreamRow.region)
                 & (col(GroupRow.name) == StreamRow.group_name),
             )
-            .where(col(StreamRow.first_event_ms) < now_ms - days * DAY_MS)
+            .where(col(StreamRow.first_event_ms) < literal(now_ms, BigInteger) - days * DAY_MS)
             .limit(1)
         )
     ).first()

@@ -8,6 +8,7 @@ import pytest
 from services.runner import SERVICES
 from tests.support.database import assert_migrations_match
 
+pytestmark = pytest.mark.both_databases
 SERVICES_FOLDER = Path(__file__).parents[2] / "services"
 
 

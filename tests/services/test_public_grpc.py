@@ -15,12 +15,24 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
-from belvedere.v1 import identity_pb2, packages_pb2, registry_pb2
+from belvedere.chassis.permissions import PREFIXES
+from belvedere.v1 import (
+    deployments_pb2,
+    device_jobs_pb2,
+    identity_pb2,
+    logs_metrics_pb2,
+    packages_pb2,
+    registry_pb2,
+)
+from belvedere.v1.deployments_pb2_grpc import DeploymentsServiceStub
+from belvedere.v1.device_jobs_pb2_grpc import DeviceJobsServiceStub
 from belvedere.v1.identity_pb2_grpc import IdentityServiceStub
+from belvedere.v1.logs_metrics_pb2_grpc import AlarmsServiceStub, LogsServiceStub, MetricsServiceStub
 from belvedere.v1.packages_pb2_grpc import PackagesServiceStub
 from belvedere.v1.registry_pb2_grpc import RegistryServiceStub
 from tests.support.cloud import ACCOUNT, REGION, RunningCloud, running_cloud
 
+NOT_FOUND = grpc.StatusCode.NOT_FOUND
 READ_ONLY = "arn:aws:iam::aws:policy/belvedere/BelvedereReadOnly"
 
 
@@ -204,6 +216,78 @@ async def test_tags_and_the_hand_that_reads_for_an_import_are_asked_about(
     assert "s3:GetObject on resource: arn:aws:s3:::b/k" in text
 
 
+READS: dict[type[Any], tuple[str, Any]] = {
+    IdentityServiceStub: ("ListUsers", identity_pb2.ListUsersRequest()),
+    RegistryServiceStub: ("ListDevices", registry_pb2.ListDevicesRequest()),
+    PackagesServiceStub: ("ListPackages", packages_pb2.ListPackagesRequest()),
+    DeploymentsServiceStub: ("ListApplicationInstances", deployments_pb2.ListApplicationInstancesRequest()),
+    DeviceJobsServiceStub: ("ListDevicesJobs", device_jobs_pb2.ListDevicesJobsRequest()),
+    LogsServiceStub: ("DescribeLogGroups", logs_metrics_pb2.DescribeLogGroupsRequest()),
+    MetricsServiceStub: ("ListMetrics", logs_metrics_pb2.ListMetricsRequest()),
+    AlarmsServiceStub: ("DescribeAlarms", logs_metrics_pb2.DescribeAlarmsRequest()),
+}
+WRONG: dict[type[Any], tuple[str, Any, grpc.StatusCode, str]] = {
+    IdentityServiceStub: ("DeleteUser", identity_pb2.DeleteUserRequest(user_name="none"), NOT_FOUND, "NotFound"),
+    RegistryServiceStub: ("DescribeDevice", registry_pb2.DescribeDeviceRequest(device_id="none"), NOT_FOUND, "NotFound"),
+    PackagesServiceStub: ("DescribePackage", packages_pb2.DescribePackageRequest(package_id="none"), NOT_FOUND, "NotFound"),
+    DeploymentsServiceStub: (
+        "DescribeApplicationInstance",
+        deployments_pb2.DescribeApplicationInstanceRequest(application_instance_id="none"),
+        NOT_FOUND,
+        "NotFound",
+    ),
+    DeviceJobsServiceStub: ("DescribeDeviceJob", device_jobs_pb2.DescribeDeviceJobRequest(job_id="none"), NOT_FOUND, "NotFound"),
+    LogsServiceStub: ("GetLogEvents", logs_metrics_pb2.GetLogEventsRequest(group="g", stream="s"), NOT_FOUND, "NotFound"),
+    MetricsServiceStub: (
+        "PutMetricData", logs_metrics_pb2.PutMetricDataRequest(namespace="AWS/Mine"), grpc.StatusCode.INVALID_ARGUMENT, "Invalid",
+    ),
+    AlarmsServiceStub: (
+        "SetAlarmState",
+        logs_metrics_pb2.SetAlarmStateRequest(name="none", state=logs_metrics_pb2.ALARM_STATE_OK, reason="r"),
+        NOT_FOUND,
+        "NotFound",
+    ),
+}  # fmt: skip
+
+
+def name_of(stub: type[Any]) -> str:
+    return stub.__name__.removesuffix("Stub")
+
+
+async def test_the_tables_of_these_tests_name_every_public_service() -> None:
+    assert {name_of(stub) for stub in READS} == {name_of(stub) for stub in WRONG} == set(PREFIXES)
+
+
+@pytest.mark.parametrize("stub", READS, ids=name_of)
+async def test_every_service_answers_who_may_and_nobody_else(
+    cloud: RunningCloud, channel: grpc.aio.Channel, stub: type[Any]
+) -> None:
+    method, request = READS[stub]
+    call = getattr(stub(channel), method)
+    await call(request, metadata=await token(cloud))
+    name = f"no-{name_of(stub)}"
+    await user(cloud, name)
+    for metadata, expected, reason in (
+        (await token(cloud, name), grpc.StatusCode.PERMISSION_DENIED, "Denied"),
+        ((), grpc.StatusCode.UNAUTHENTICATED, "Unauthenticated"),
+    ):
+        code, text, details = await refusal(call(request, metadata=metadata))
+        info = error_details_pb2.ErrorInfo()
+        assert code is expected and text
+        assert details[0].Unpack(info) and (info.reason, info.domain) == (reason, "belvedere")
+
+
+@pytest.mark.parametrize("stub", WRONG, ids=name_of)
+async def test_every_service_says_what_is_wrong_with_details(
+    cloud: RunningCloud, channel: grpc.aio.Channel, stub: type[Any]
+) -> None:
+    method, request, expected, reason = WRONG[stub]
+    code, text, details = await refusal(getattr(stub(channel), method)(request, metadata=await token(cloud)))
+    info = error_details_pb2.ErrorInfo()
+    assert code is expected and text
+    assert details[0].Unpack(info) and (info.reason, info.domain) == (reason, "belvedere")
+
+
 async def test_errors_say_which_field_is_wrong(cloud: RunningCloud, channel: grpc.aio.Channel) -> None:
     tags = {"k" * 200: "v"}
     call = RegistryServiceStub(channel).ProvisionDevice(
@@ -217,7 +301,8 @@ async def test_errors_say_which_field_is_wrong(cloud: RunningCloud, channel: grp
 
 async def test_health_and_reflection_are_open_and_show_what_is_served(channel: grpc.aio.Channel) -> None:
     health = health_pb2_grpc.HealthStub(channel)
-    for name in ("", "belvedere.v1.RegistryService"):
+    every = {f"belvedere.v1.{service}" for service in PREFIXES}
+    for name in ("", *every):
         answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
     reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
@@ -227,7 +312,7 @@ async def test_health_and_reflection_are_open_and_show_what_is_served(channel: g
     ]
     answers = [answer async for answer in reflection.ServerReflectionInfo(iter(questions))]
     names = {service.name for service in answers[0].list_services_response.service}
-    assert {"belvedere.v1.RegistryService", "grpc.health.v1.Health"} <= names
+    assert {*every, "grpc.health.v1.Health"} <= names
     assert "belvedere.v1.StorageService" not in names
     files = [
         descriptor_pb2.FileDescriptorProto.FromString(raw)

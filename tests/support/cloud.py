@@ -1,4 +1,4 @@
-"""The embedded cloud in the test's own process: real hub, real gRPC, real SQLite, free ports.
+"""The embedded cloud in the test's own process: real hub, real gRPC, real databases, free ports.
 
     async with running_cloud(tmp_path, services=["identity", "registry"]) as cloud:
         stub = registry_pb2_grpc.RegistryServiceStub(cloud.channel)
@@ -21,6 +21,7 @@ import grpc
 from belvedere.chassis.context import Caller, acting_as, new_request_id
 from belvedere.chassis.runtime import CloudSettings, Runtime
 from services.runner import SERVICES, Cloud, present
+from tests.support import databases
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
@@ -56,9 +57,11 @@ async def running_cloud(
 ) -> AsyncIterator[RunningCloud]:
     """Starts `services` (those whose folder is there) on the data folder `data`; ready inside the block.
 
-    On the same folder again: the same ports and state, as after a restart.
+    On the same folder again: the same ports and state, as after a restart. On PostgreSQL where the test is to run there
+    (`tests.support.databases`).
     """
-    settings = CloudSettings(account=ACCOUNT, region=REGION, grpc_port=grpc_port)
+    url = None if databases.server is None else await databases.server.database(str(data))
+    settings = CloudSettings(account=ACCOUNT, region=REGION, grpc_port=grpc_port, database_url=url)
     async with Cloud(data, present(services), port=port, cloud_settings=settings) as cloud:
         yield RunningCloud(cloud)
     if cloud.failed is not None:

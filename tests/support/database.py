@@ -13,13 +13,13 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 from sqlmodel import SQLModel
 
-from belvedere.chassis.database import Database
+from tests.support import databases
 
 CHASSIS_TABLES = {"outbox", "alembic_version"}
 
 
 async def assert_migrations_match(folder: Path, migrations: Path, base: type[SQLModel]) -> None:
-    """Migrates a fresh SQLite database in `folder` and compares it with the tables of `base` (the service's `Row`)."""
+    """Migrates a fresh database and compares it with the tables of `base` (the service's `Row`)."""
 
     def differences(connection: Connection) -> list[object]:
         def ours(name: str | None, kind: str, _: object) -> bool:
@@ -28,7 +28,7 @@ async def assert_migrations_match(folder: Path, migrations: Path, base: type[SQL
         context = MigrationContext.configure(connection, opts={"include_name": ours, "compare_type": True})
         return list(compare_metadata(context, base.metadata))
 
-    database = Database.at(folder / "migrated.sqlite3", "migrated")
+    database = await databases.database(folder / "migrated.sqlite3", "migrated")
     try:
         await database.migrate(migrations)
         async with database.engine.connect() as connection:

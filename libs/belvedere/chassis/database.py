@@ -27,12 +27,17 @@ In services/<name>/migrations/ Alembic revisions, one module each and nothing el
 with `revision = "0001"`, `down_revision = None` and `def upgrade() -> None`.
 `tests.support.database.assert_migrations_match` compares them with the tables.
 
-Must not know any table. On SQLite a session that is not read-only takes the write lock when it begins (BEGIN
-IMMEDIATE): two handlers that read, then write, queue instead of failing with "database is locked". So: no calls to
-peers inside a write transaction. On PostgreSQL each service has a schema of its own, by its name.
+Must not know any table. A session that is not read-only takes the service's write lock when it begins: two handlers
+that read, then write, queue, and what the one has read still holds when it writes. On SQLite that is BEGIN IMMEDIATE, on
+PostgreSQL an advisory lock of the transaction, which all replicas of the service share. So: no calls to peers inside a
+write transaction. A read-only session sees one state from its first read to its end.
+
+On PostgreSQL each service has a schema of its own, by its name. Texts must sort by their bytes, as S3 lists keys, and as
+SQLite does: a database that sorts otherwise is refused, with the statement that makes a right one.
 """
 
 import asyncio
+import hashlib
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -45,7 +50,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, DateTime, Dialect, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import registry
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
@@ -55,8 +60,14 @@ from belvedere.chassis.inline_sqlite import InlineConnection, open_inline
 from belvedere.chassis.secret import Secret
 
 BUSY_TIMEOUT_S = 10.0
-"""How long a SQLite transaction waits for the write lock."""
+"""How long a transaction waits for the write lock."""
+IDLE_TIMEOUT_S = 60.0
+"""PostgreSQL ends a transaction in which nothing happens: of a process that hangs, or whose machine is gone."""
 POOL_SIZE = 5
+POOL_OVERFLOW = 5
+"""Further connections for moments: all services of one process stay below PostgreSQL's usual 100."""
+BYTE_ORDER = ("C", "POSIX", "C.UTF-8", "C.utf8", "ucs_basic")
+"""PostgreSQL's collations that sort texts by their bytes."""
 INLINE_BUSY_TIMEOUT_S = 1.0
 """How long a reader waits, and the process with it: only while SQLite recovers a file after a crash."""
 READ_ONLY = "belvedere_read_only"
@@ -124,18 +135,27 @@ class Database:
                 self._inline_path = parsed.database
                 self._inline = _inline_readers(parsed.database)
         elif parsed.get_backend_name() == "postgresql":
-            settings = {"server_settings": {"search_path": name}}
+            settings = {
+                "search_path": name,
+                "lock_timeout": f"{BUSY_TIMEOUT_S:g}s",
+                "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT_S:g}s",
+            }
             self.engine = create_async_engine(
                 parsed.set(drivername="postgresql+asyncpg"),
                 pool_size=POOL_SIZE,
+                max_overflow=POOL_OVERFLOW,
                 pool_pre_ping=True,
-                connect_args=settings,
+                connect_args={"server_settings": settings},
             )
+            _prepare_postgresql(self.engine, name)
         else:
             raise DatabaseError(
                 f"{parsed.drivername} is not supported: use sqlite:///path or postgresql://user:password@host/db"
             )
-        self._readers = self._inline or self.engine.execution_options(**{READ_ONLY: True})
+        reading: dict[str, Any] = {READ_ONLY: True}
+        if not self.is_sqlite:
+            reading |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        self._readers = self._inline or self.engine.execution_options(**reading)
 
     @classmethod
     def at(cls, path: Path, name: str) -> "Database":
@@ -167,10 +187,23 @@ class Database:
         version."""
         async with self.engine.begin() as connection:
             if not self.is_sqlite:
+                await self._check(connection)
                 await connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{self.name}"'))
             await connection.run_sync(OwnTable.metadata.create_all)
             if folder is not None:
                 await connection.run_sync(_upgrade, folder)
+
+    async def _check(self, connection: AsyncConnection) -> None:
+        query = (
+            "SELECT current_database(), datcollate, pg_encoding_to_char(encoding) "
+            "FROM pg_database WHERE datname = current_database()"
+        )
+        name, collation, encoding = (await connection.execute(text(query))).one()
+        if collation not in BYTE_ORDER or encoding != "UTF8":
+            raise DatabaseError(
+                f"the PostgreSQL database {name!r} is {encoding} and sorts by {collation}: it must be UTF8 and sort by "
+                "bytes. Make another one: CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"
+            )
 
     async def ping(self) -> None:
         """Raises where the database does not answer."""
@@ -201,6 +234,17 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     event.listen(engine.sync_engine, "connect", on_connect)
+    event.listen(engine.sync_engine, "begin", on_begin)
+
+
+def _prepare_postgresql(engine: AsyncEngine, name: str) -> None:
+    # Any number, the same for all replicas: locks are those of one database, in which schemas stand side by side.
+    lock = int.from_bytes(hashlib.sha256(f"belvedere {name}".encode()).digest()[:8], signed=True)
+
+    def on_begin(connection: Connection) -> None:
+        if not connection.get_execution_options().get(READ_ONLY, False):
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({lock})")
+
     event.listen(engine.sync_engine, "begin", on_begin)
 
 

@@ -1,5 +1,7 @@
 """The gate of the services' gRPC where others than the owner reach it: bearer tokens, and the same policies as everywhere.
 
+`Policies` alone is what other doors to gRPC ask (the console).
+
     grpcurl -cacert DATA/secrets/tls/ca.pem -H "authorization: Bearer $TOKEN" HOST:PORT belvedere.v1.RegistryService/ListDevices
 
 Who calls is what the token says; `x-belvedere-account`, `-principal` and `-source` of a caller are not looked at. It may choose the
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import unquote
 
 import grpc
@@ -35,15 +38,81 @@ _MISSING = (
 )
 
 
+@dataclass(frozen=True)
+class Visitor:
+    """Who asks from outside, and how."""
+
+    principal: identity_pb2.Principal
+    who: Caller
+    agent: str
+    """Of `aws:UserAgent`."""
+    secure: bool
+    """Of `aws:SecureTransport`."""
+
+
+class Policies:
+    """What the policies say to a gRPC request: the decision that every door asks for."""
+
+    def __init__(self, channel: grpc.aio.Channel, owner: str) -> None:
+        """`owner`: the service that asks, as which resources' tags are read."""
+        self._identity = IdentityServiceStub(channel)
+        self._registry = RegistryServiceStub(channel)
+        self._packages = PackagesServiceStub(channel)
+        self._deployments = DeploymentsServiceStub(channel)
+        self._owner = owner
+
+    async def ask(self, need: Need, visitor: Visitor) -> None:
+        """Raises Denied. Leaves a line in the audit trail."""
+        who = visitor.who
+        request = identity_pb2.AuthorizeRequest(
+            principal=visitor.principal,
+            action=need.action,
+            resource=need.resource,
+            context={
+                "aws:SecureTransport": "true" if visitor.secure else "false",
+                "aws:RequestedRegion": who.region,
+                "aws:UserAgent": visitor.agent,
+                **{f"aws:RequestTag/{key}": value for key, value in need.request_tags.items()},
+                **need.context,
+            },
+            source_address=who.source,
+            request_id=who.request_id,
+            tag_keys=sorted({*need.tag_keys, *need.request_tags}),
+        )
+        with acting_as(Caller(who.account, who.region, service_principal(self._owner), who.request_id)):
+            decision = await self._identity.Authorize(request)
+            if decision.resource_tags_needed:
+                request.resource_tags.CopyFrom(identity_pb2.TagMap(tags=await self._tags(need.resource)))
+                decision = await self._identity.Authorize(request)
+        if not decision.allowed:
+            raise Denied(decision.message)
+
+    async def _tags(self, resource: str) -> dict[str, str]:
+        """The tags of a resource of the caller's account; none of what is not there or has no tags."""
+        kind, _, name = resource.rpartition(":")[2].partition("/")
+        try:
+            match kind:
+                case "device":
+                    device = registry_pb2.DescribeDeviceRequest(device_id=name)
+                    return dict((await self._registry.DescribeDevice(device)).tags)
+                case "package":
+                    package = packages_pb2.DescribePackageRequest(package_id=name)
+                    return dict((await self._packages.DescribePackage(package)).tags)
+                case "applicationInstance":
+                    instance = deployments_pb2.DescribeApplicationInstanceRequest(application_instance_id=name)
+                    return dict((await self._deployments.DescribeApplicationInstance(instance)).tags)
+        except (NotFound, Invalid):
+            return {}
+        return {}
+
+
 class BearerGate:
     """A `rpc.Gate`."""
 
     def __init__(self, channel: grpc.aio.Channel, *, account: str, region: str) -> None:
         """`account`: for which the gate itself asks; `region`: of callers who choose none."""
         self._identity = IdentityServiceStub(channel)
-        self._registry = RegistryServiceStub(channel)
-        self._packages = PackagesServiceStub(channel)
-        self._deployments = DeploymentsServiceStub(channel)
+        self._policies = Policies(channel, "gate")
         self._account, self._region = account, region
 
     def serves(self, method: str) -> bool:
@@ -61,11 +130,10 @@ class BearerGate:
         request_id, source = new_request_id(), address(peer)
         with acting_as(Caller(self._account, region, service_principal("gate"), request_id)):
             principal = await self._principal(metadata.get("authorization", ""))
-            who = Caller(principal.account_id, region, principal.arn, request_id, source)
-            service, _, name = method.removeprefix(PACKAGE).partition("/")
-            agent = metadata.get("user-agent", "")
-            for need in needs(service, name, request, who.account, region):
-                await self._authorize(need, principal, who, agent)
+        who = Caller(principal.account_id, region, principal.arn, request_id, source)
+        visitor = Visitor(principal, who, metadata.get("user-agent", ""), secure=True)
+        for need in needs_of(method, request, who):
+            await self._policies.ask(need, visitor)
         return who
 
     async def _principal(self, authorization: str) -> identity_pb2.Principal:
@@ -77,47 +145,11 @@ class BearerGate:
         except Denied as error:
             raise Unauthenticated(error.message) from error
 
-    async def _authorize(self, need: Need, principal: identity_pb2.Principal, who: Caller, agent: str) -> None:
-        request = identity_pb2.AuthorizeRequest(
-            principal=principal,
-            action=need.action,
-            resource=need.resource,
-            context={
-                "aws:SecureTransport": "true",
-                "aws:RequestedRegion": who.region,
-                "aws:UserAgent": agent,
-                **{f"aws:RequestTag/{key}": value for key, value in need.request_tags.items()},
-                **need.context,
-            },
-            source_address=who.source,
-            request_id=who.request_id,
-            tag_keys=sorted({*need.tag_keys, *need.request_tags}),
-        )
-        decision = await self._identity.Authorize(request)
-        if decision.resource_tags_needed:
-            request.resource_tags.CopyFrom(identity_pb2.TagMap(tags=await self._tags(need.resource, who)))
-            decision = await self._identity.Authorize(request)
-        if not decision.allowed:
-            raise Denied(decision.message)
 
-    async def _tags(self, resource: str, who: Caller) -> dict[str, str]:
-        """The tags of a resource of the caller's account; none of what is not there or has no tags."""
-        kind, _, name = resource.rpartition(":")[2].partition("/")
-        with acting_as(Caller(who.account, who.region, service_principal("gate"), who.request_id)):
-            try:
-                match kind:
-                    case "device":
-                        device = registry_pb2.DescribeDeviceRequest(device_id=name)
-                        return dict((await self._registry.DescribeDevice(device)).tags)
-                    case "package":
-                        package = packages_pb2.DescribePackageRequest(package_id=name)
-                        return dict((await self._packages.DescribePackage(package)).tags)
-                    case "applicationInstance":
-                        instance = deployments_pb2.DescribeApplicationInstanceRequest(application_instance_id=name)
-                        return dict((await self._deployments.DescribeApplicationInstance(instance)).tags)
-            except (NotFound, Invalid):
-                return {}
-        return {}
+def needs_of(method: str, request: Message, who: Caller) -> list[Need]:
+    """What a request to a method ("/belvedere.v1.RegistryService/ListDevices") needs."""
+    service, _, name = method.removeprefix(PACKAGE).partition("/")
+    return needs(service, name, request, who.account, who.region)
 
 
 def address(peer: str) -> str:

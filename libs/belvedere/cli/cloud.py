@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ADMIN_FILE = "admin.json"
 PORTS_FILE = "ports.json"
+ADMIN = "admin"
 GRPC_TIMEOUT_S = 10.0
 
 
@@ -71,6 +72,7 @@ def add_env(parser: argparse.ArgumentParser) -> None:
 
 def add_console(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="the data folder of `belvedere up`")
+    parser.add_argument("--user", default=ADMIN, help="whose link it is: what he may see is what his policies allow")
     parser.set_defaults(run=console_link)
 
 
@@ -102,18 +104,18 @@ def env(options: argparse.Namespace) -> int:
 
 
 def console_link(options: argparse.Namespace) -> int:
-    print(login_url(options.data))
+    print(login_url(options.data, options.user))
     return 0
 
 
-def login_url(data: Path) -> str:
-    """A link that logs the administrator in to the console once."""
+def login_url(data: Path, user: str = ADMIN) -> str:
+    """A link that logs a user in to the console once."""
     from belvedere.v1 import identity_pb2, identity_pb2_grpc
 
     access = CloudAccess.load(data)
     with _owner_channel(data) as channel:
         answer = identity_pb2_grpc.IdentityServiceStub(channel).CreateLoginToken(
-            identity_pb2.CreateLoginTokenRequest(user_name="admin"),
+            identity_pb2.CreateLoginTokenRequest(user_name=user),
             metadata=owner_metadata(access),
             timeout=GRPC_TIMEOUT_S,
         )
@@ -142,6 +144,8 @@ def _owner_channel(data: Path) -> Iterator[grpc.Channel]:
         with grpc.insecure_channel(f"unix:{run_dir(data) / 'grpc.sock'}") as channel:
             yield channel
     except grpc.RpcError as error:
+        if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.NOT_FOUND:
+            raise CliError(error.details() or str(error)) from error
         raise CliError(f"the cloud side in {data} does not answer ({error}): is `belvedere up` running?") from error
 
 

@@ -60,7 +60,8 @@ DOCUMENTS: Mapping[str, dict[str, Any]] = {
             {
                 "Effect": "Allow",
                 "Action": [
-                    "panorama:Describe*", "panorama:List*",
+                    # Seeing a device's video is reading, too.
+                    "panorama:Describe*", "panorama:List*", "panorama:CreateViewerCredentials",
                     "s3:GetObject", "s3:ListBucket", "s3:ListAllMyBuckets", "s3:GetBucketLocation",
                     "logs:Describe*", "logs:Get*", "logs:FilterLogEvents", "logs:ListTagsForResource",
                     "cloudwatch:Describe*", "cloudwatch:Get*", "cloudwatch:List*",

@@ -1,4 +1,4 @@
-"""A service's own database, on SQLite, and events that are published exactly once."""
+"""A service's own database, on SQLite and on PostgreSQL, and events that are published exactly once."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import registry
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field, SQLModel, col, select
 
 from belvedere.bus import streams, subjects
 from belvedere.bus.connection import Bus
@@ -20,7 +20,11 @@ from belvedere.chassis import outbox
 from belvedere.chassis.database import Database, DatabaseError, UtcDateTime
 from belvedere.chassis.outbox import Relay
 from belvedere.chassis.secret import Secret
+from tests.support import databases
+from tests.support.postgres import Postgres
 from tests.support.waiting import until
+
+pytestmark = pytest.mark.both_databases
 
 FIRST = """
 import sqlalchemy as sa
@@ -62,7 +66,7 @@ def migrations(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def database(tmp_path: Path, migrations: Path) -> AsyncIterator[Database]:
-    made = Database.at(tmp_path / "db" / "things.sqlite3", "things")
+    made = await databases.database(tmp_path / "db" / "things.sqlite3", "things")
     await made.migrate(migrations)
     yield made
     await made.close()
@@ -105,13 +109,67 @@ async def test_migrations_run_once_and_a_failing_one_leaves_nothing_behind(
         await database.migrate(migrations / "none")
 
 
-async def test_sqlite_runs_with_a_write_ahead_log_and_keeps_foreign_keys(database: Database) -> None:
+async def test_sqlite_runs_with_a_write_ahead_log(tmp_path: Path, migrations: Path) -> None:
+    database = Database.at(tmp_path / "things.sqlite3", "things")
+    await database.migrate(migrations)
     async with database.session(read_only=True) as session:
-        assert (await session.connection()).dialect.name == "sqlite"
         assert (await (await session.connection()).execute(text("PRAGMA journal_mode"))).scalar() == "wal"
+    await database.close()
+
+
+async def test_foreign_keys_are_kept(database: Database) -> None:
     with pytest.raises(IntegrityError):
         async with database.session() as session, session.begin():
             session.add(Thing(id="child", parent="nobody"))
+
+
+async def test_texts_are_sorted_by_their_bytes(database: Database) -> None:
+    names = ["B", "a", "É", "a-", "Z", "ab", "😀", "~"]
+    async with database.session() as session, session.begin():
+        session.add_all([Thing(id=name) for name in names])
+    async with database.session(read_only=True) as session:
+        found = [thing.id for thing in (await session.exec(select(Thing).order_by(col(Thing.id)))).all()]
+    assert found == sorted(names, key=str.encode)
+
+
+async def test_a_reader_sees_one_state_and_cannot_write(database: Database) -> None:
+    async with database.session(read_only=True) as reader:
+        assert (await reader.exec(select(Thing))).all() == []
+        async with database.session() as session, session.begin():
+            session.add(Thing(id="meanwhile"))
+        assert (await reader.exec(select(Thing))).all() == []
+    async with database.session(read_only=True) as reader:
+        assert len((await reader.exec(select(Thing))).all()) == 1
+        with pytest.raises(DBAPIError, match=r"read-?\s?only"):
+            await (await reader.connection()).execute(text("DELETE FROM thing"))
+
+
+async def test_postgresql_that_sorts_by_a_language_is_refused_with_what_to_do(
+    postgresql: Postgres, migrations: Path
+) -> None:
+    url = await postgresql.database("latin", "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
+    wrong = Database("things", url)
+    with pytest.raises(DatabaseError, match=r"CREATE DATABASE .* LC_COLLATE 'C'"):
+        await wrong.migrate(migrations)
+    await wrong.close()
+
+
+async def test_services_of_one_postgresql_database_do_not_see_each_other(
+    postgresql: Postgres, migrations: Path
+) -> None:
+    url = await postgresql.database(f"shared {migrations}")
+    mine, yours = Database("mine", url), Database("yours", url)
+    await mine.migrate(migrations)
+    await yours.migrate(migrations)
+    async with mine.session() as session, session.begin():
+        # A transaction of the one does not wait for a transaction of the other.
+        async with yours.session() as other, other.begin():
+            other.add(Thing(id="yours"))
+        session.add(Thing(id="mine"))
+    for database, expected in ((mine, "mine"), (yours, "yours")):
+        async with database.session(read_only=True) as session:
+            assert [thing.id for thing in (await session.exec(select(Thing))).all()] == [expected]
+        await database.close()
 
 
 async def test_handlers_that_read_and_then_write_queue_instead_of_failing(database: Database) -> None:

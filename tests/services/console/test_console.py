@@ -35,6 +35,8 @@ from belvedere.v1 import (
     identity_pb2_grpc,
     logs_metrics_pb2,
     logs_metrics_pb2_grpc,
+    registry_pb2,
+    registry_pb2_grpc,
 )
 from edge.display.wanted import Wanted
 from tests.edge.display.conftest import CAMERA, Shown, output, running
@@ -70,10 +72,10 @@ class Console:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.cloud.runtime.ports.console}"
 
-    async def link(self) -> str:
+    async def link(self, user: str = "admin") -> str:
         """A fresh login link."""
         identity = identity_pb2_grpc.IdentityServiceStub(self.cloud.channel)
-        made = await identity.CreateLoginToken(identity_pb2.CreateLoginTokenRequest(user_name="admin"))
+        made = await identity.CreateLoginToken(identity_pb2.CreateLoginTokenRequest(user_name=user))
         return f"{self.url}/login?token={made.token}"
 
     async def get(self, path: str, status: int = 200, **parameters: str) -> Any:
@@ -94,9 +96,21 @@ async def console(tmp_path: Path) -> AsyncIterator[Console]:
             yield Console(cloud, http)
 
 
-async def log_in(console: Console) -> None:
-    async with console.http.get(await console.link()) as answer:
+async def log_in(console: Console, user: str = "admin") -> None:
+    async with console.http.get(await console.link(user)) as answer:
         assert answer.status == 200
+
+
+async def user(console: Console, name: str, *statements: dict[str, Any], policy: str = "") -> None:
+    """A user with a policy of these statements, or one that is always there."""
+    identity = identity_pb2_grpc.IdentityServiceStub(console.cloud.channel)
+    await identity.CreateUser(identity_pb2.CreateUserRequest(user_name=name))
+    if statements:
+        document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        request = identity_pb2.CreatePolicyRequest(policy_name=name, policy_document=document)
+        policy = (await identity.CreatePolicy(request)).policy.arn
+    if policy:
+        await identity.AttachPolicy(identity_pb2.AttachPolicyRequest(policy_arn=policy, user_name=name))
 
 
 async def test_nothing_is_told_without_a_session(console: Console) -> None:
@@ -133,6 +147,48 @@ async def test_every_answer_forbids_what_the_page_does_not_need(console: Console
             assert answer.headers["Referrer-Policy"] == "no-referrer"
     async with console.http.get(console.url + "/static/..%2fservice.py") as answer:
         assert answer.status == 404
+
+
+async def test_who_has_no_policy_sees_nothing_and_is_told_why(console: Console) -> None:
+    device = await Device.provision(console.cloud, "yard")
+    await write_log(console.cloud, "/aws/panorama/devices/d", "secret")
+    await user(console, "stranger")
+    await log_in(console, "stranger")
+    overview = await console.get("/api/overview")
+    assert (overview["devices"], overview["applications"]) == ([], [])
+    assert "user/stranger is not authorized to perform: panorama:ListDevices" in overview["errors"]["devices"]
+    for address in (*ADDRESSES[1:], f"/api/devices/{device.device_id}"):
+        error = (await console.get(address, 403))["error"]
+        assert error["code"] == "Denied" and "user/stranger is not authorized" in error["message"]
+    identity = identity_pb2_grpc.IdentityServiceStub(console.cloud.channel)
+    trail = await identity.ListAuditEntries(identity_pb2.ListAuditEntriesRequest(denied_only=True))
+    lines = {(e.principal.rpartition("/")[2], e.action, e.source_address) for e in trail.entries}
+    assert ("stranger", "panorama:ListDevices", "127.0.0.1") in lines
+    assert ("stranger", "logs:GetLogEvents", "127.0.0.1") in lines
+
+
+async def test_who_may_read_sees_everything(console: Console) -> None:
+    device = await Device.provision(console.cloud, "yard")
+    await user(console, "reader", policy="arn:aws:iam::aws:policy/belvedere/BelvedereReadOnly")
+    await log_in(console, "reader")
+    overview = await console.get("/api/overview")
+    assert ([shown["id"] for shown in overview["devices"]], overview["errors"]) == ([device.device_id], {})
+    assert (await console.get(f"/api/devices/{device.device_id}"))["videos_error"] is None
+
+
+async def test_tags_and_addresses_decide_here_as_everywhere(console: Console) -> None:
+    registry = registry_pb2_grpc.RegistryServiceStub(console.cloud.channel)
+    ids = [
+        (await registry.ProvisionDevice(registry_pb2.ProvisionDeviceRequest(name=site, tags={"Site": site}))).device_id
+        for site in ("north", "south")
+    ]
+    everything = {"Effect": "Allow", "Action": "panorama:*", "Resource": "*"}
+    south = {"StringEquals": {"aws:ResourceTag/Site": "south"}, "IpAddress": {"aws:SourceIp": "127.0.0.0/8"}}
+    await user(console, "northerner", everything, {**everything, "Effect": "Deny", "Condition": south})
+    await log_in(console, "northerner")
+    await console.get(f"/api/devices/{ids[0]}")
+    error = (await console.get(f"/api/devices/{ids[1]}", 403))["error"]
+    assert error["message"].endswith("with an explicit deny in an identity-based policy")
 
 
 async def test_wrong_questions_get_typed_errors(console: Console) -> None:

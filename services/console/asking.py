@@ -1,0 +1,88 @@
+"""What the console asks of other services, it asks as who is logged in, and only what that user's policies allow.
+
+    channel = AskingChannel(runtime.channel(), Policies(runtime.channel(), "console"), keep_s=10.0, entries=1024)
+    with as_visitor(visitor):
+        await RegistryServiceStub(channel).ListDevices(...)          # Denied, in AWS's words, where no policy allows it
+
+The page asks the same things every other second: a decision is kept for `keep_s`, and leaves its line in the audit trail when
+it is made. So a changed policy counts here after that time at most. Must not know what is asked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import grpc
+
+from belvedere.chassis.context import acting_as
+from belvedere.chassis.errors import Denied
+from belvedere.chassis.gate import Policies, Visitor, needs_of
+from belvedere.chassis.permissions import Need
+
+_VISITOR: ContextVar[Visitor] = ContextVar("belvedere_console_visitor")
+
+
+@contextmanager
+def as_visitor(visitor: Visitor) -> Iterator[None]:
+    """Calls inside the block are this visitor's."""
+    before = _VISITOR.set(visitor)
+    try:
+        with acting_as(visitor.who):
+            yield
+    finally:
+        _VISITOR.reset(before)
+
+
+class AskingChannel:
+    """What stubs of unary methods need of a channel: each call is made after the policies have allowed it."""
+
+    def __init__(self, channel: grpc.aio.Channel, policies: Policies, *, keep_s: float, entries: int) -> None:
+        self._channel, self._policies = channel, policies
+        self._keep_s, self._entries = keep_s, entries
+        self._known: OrderedDict[Sequence[Any], tuple[float, str | None]] = OrderedDict()
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> Any:
+        """As grpc.aio.Channel has it."""
+        made = self._channel.unary_unary(method, request_serializer, response_deserializer)
+
+        async def call(request: Any, *, timeout: float | None = None) -> Any:
+            visitor = _VISITOR.get()
+            for need in needs_of(method, request, visitor.who):
+                await self._ask(need, visitor)
+            return await made(request, timeout=timeout)
+
+        return call
+
+    async def _ask(self, need: Need, visitor: Visitor) -> None:
+        place = (
+            visitor.principal.arn,
+            visitor.who.region,
+            visitor.who.source,
+            visitor.agent,
+            need.action,
+            need.resource,
+        )
+        made, refusal = self._known.get(place, (float("-inf"), None))
+        if time.monotonic() - made > self._keep_s:
+            try:
+                await self._policies.ask(need, visitor)
+                refusal = None
+            except Denied as error:
+                refusal = error.message
+            self._known[place] = (time.monotonic(), refusal)
+            self._known.move_to_end(place)
+            while len(self._known) > self._entries:
+                self._known.popitem(last=False)
+        if refusal is not None:
+            raise Denied(refusal)
