@@ -54,7 +54,7 @@ class Executors:
                 "path": str(self.assets.path(model.digest)),
                 "framework": model.framework,
                 "precision": model.precision,
-                "inputs": [{"name": name, "shape": list(shape), "dtype": dtype} for name, shape, dtype in model.inputs],
+                "inputs": [port.to_plain() for port in model.inputs],
             }
             for model in models
         ]

@@ -5,6 +5,7 @@
         ModelInvalid        MODEL_INVALID: the file is no model, or not the one its descriptor describes
         ModelUnsupported    MODEL_UNSUPPORTED: a model, of a kind or with operations that this backend does not have
       InvalidInput          a call's tensors are not what the model takes; says what it takes
+      FrameGone             the frame that a call names cannot be read (any more); the caller sends its pixels
 
 Each message says what was wrong and what to do; it reaches the application's log, or the status of its deployment.
 """
@@ -40,3 +41,7 @@ class ModelUnsupported(ModelError):
 
 class InvalidInput(InferenceError):
     """Tensors that the model does not take."""
+
+
+class FrameGone(InferenceError):
+    """The frame that a call names cannot be read."""

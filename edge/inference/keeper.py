@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import signal
 import sys
 import time
 from collections import Counter
@@ -18,8 +19,9 @@ from typing import Any
 from belvedere.chassis.logs import get_logger
 from belvedere.chassis.process import Child
 from belvedere.fleet import ReasonCode
+from edge.inference.figures import Figures
 from edge.inference.settings import Settings
-from edge.inference.worker import WorkerConfig
+from edge.inference.worker import HUNG_EXIT, WorkerConfig
 
 log = get_logger(__name__)
 
@@ -31,6 +33,12 @@ HEALTHY_S = 30.0
 # A model during whose loading the process ended this often is not loaded again: it would take the others with it each
 # time.
 LOAD_CRASHES_MAX = 2
+# A model that hung this often is not loaded again, until it is taken back and wanted anew.
+HANGS_MAX = 3
+# A status comes once a second. A process that says nothing for so long is stuck, and its watch with it.
+SILENCE_S = 15.0
+# How often a load is looked at that may take too long.
+LOOK_S = 1.0
 # Longest status line: some 400 bytes a model.
 LINE_BYTES_MAX = 1 << 20
 
@@ -40,19 +48,27 @@ Row = Mapping[str, Any]
 class Keeper:
     """The worker of one appliance. `changed` is called when a status comes."""
 
-    def __init__(self, socket_path: Path, cache: Path, settings: Settings, changed: Callable[[], None]) -> None:
-        self._config = WorkerConfig(socket_path, cache, settings)
+    def __init__(
+        self, socket_path: Path, cameras: Path, cache: Path, settings: Settings, changed: Callable[[], None]
+    ) -> None:
+        self._config = WorkerConfig(socket_path, cameras, cache, settings)
         self._settings = settings
         self._changed = changed
         self._wanted: Sequence[Row] = []
+        self._clients: Sequence[str] = []
         self._rows: dict[str, Row] = {}
         self._loading: str | None = None
+        self._loading_since = 0.0
+        self._hung: str | None = None
         self._crashes: Counter[str] = Counter()
+        self._hangs: Counter[str] = Counter()
+        self._heard_at = 0.0
         self._stdin: asyncio.StreamWriter | None = None
         self._failures = 0
 
-    async def apply(self, models: Sequence[Row]) -> None:
-        """The whole wanted set, rows as in `inference.apply`. Idempotent."""
+    async def apply(self, models: Sequence[Row], clients: Sequence[str] = ()) -> None:
+        """The whole wanted set, rows and clients as in `inference.apply`. Idempotent."""
+        self._clients = clients
         if models == self._wanted:
             # Said again all the same: a model that failed is tried again when its file has changed.
             await self._tell()
@@ -60,7 +76,9 @@ class Keeper:
         log.info("models applied", models=sorted(str(row["model_id"]) for row in models))
         # A model that is taken back and asked for anew gets a fresh chance.
         kept = {row["model_id"] for row in models}
-        self._crashes = Counter({model_id: n for model_id, n in self._crashes.items() if model_id in kept})
+        for counted in (self._crashes, self._hangs):
+            for model_id in [model_id for model_id in counted if model_id not in kept]:
+                del counted[model_id]
         self._wanted = models
         await self._tell()
         self._changed()
@@ -79,11 +97,16 @@ class Keeper:
             began = time.monotonic()
             code = await self._run_once()
             suspect, self._loading, self._rows = self._loading, None, {}
-            if suspect is not None:
+            hung, self._hung = self._hung, None
+            if code == HUNG_EXIT and hung is not None:
+                self._hangs[hung] += 1
+            elif suspect is not None:
                 self._crashes[suspect] += 1
             self._failures = 1 if time.monotonic() - began > HEALTHY_S else self._failures + 1
             wait_s = self._wait_s()
-            log.error("inference process ended", exit_code=code, loading=suspect, restart_in_s=round(wait_s, 1))
+            log.error(
+                "inference process ended", exit_code=code, loading=suspect, hung=hung, restart_in_s=round(wait_s, 1)
+            )
             self._changed()
             await asyncio.sleep(wait_s)
 
@@ -101,29 +124,66 @@ class Keeper:
             stdout=asyncio.subprocess.PIPE,
         )
         assert child.process.stdin is not None and child.process.stdout is not None
+        self._heard_at = time.monotonic()
+        watching = asyncio.create_task(self._watch(child))
         try:
             self._stdin = child.process.stdin
             self._stdin.write(self._config.to_line())
             await self._tell()
             async for line in _lines(child.process.stdout):
-                status = json.loads(line)
-                self._rows = {row["model_id"]: row for row in status["models"]}
-                self._loading = status["loading"]
+                self._take_in(json.loads(line))
                 self._changed()
         except (BrokenPipeError, ConnectionResetError) as error:
             log.warning("inference process does not listen", error=type(error).__name__)
         finally:
             self._stdin = None
+            watching.cancel()
             # Also where this task is cancelled: the process must not outlive it.
             code = await asyncio.shield(child.stop(WORKER_GRACE_S))
         return code
 
+    def _take_in(self, status: Row) -> None:
+        self._heard_at = time.monotonic()
+        self._rows = {row["model_id"]: row for row in status["models"]}
+        if status["loading"] != self._loading:
+            self._loading, self._loading_since = status["loading"], self._heard_at
+        self._hung = status.get("hung")
+
+    async def _watch(self, child: Child) -> None:
+        """Kill a process that is stuck: one that says nothing, or loads one model for ever."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            now = time.monotonic()
+            # Some libraries keep all of Python waiting while they read a model.
+            limit_s = SILENCE_S if self._loading is None else self._settings.load_limit_s
+            if now - self._heard_at > limit_s:
+                log.error("inference process says nothing: it is killed", silent_s=round(now - self._heard_at))
+                child.signal(signal.SIGKILL)
+                return
+            if self._loading is not None and now - self._loading_since > self._settings.load_limit_s:
+                log.error("model loads for too long: the process is killed", model_id=self._loading)
+                child.signal(signal.SIGKILL)
+                return
+
+    def _given_up(self, model_id: str) -> tuple[ReasonCode, str] | None:
+        if self._crashes[model_id] >= LOAD_CRASHES_MAX:
+            return (
+                ReasonCode.MODEL_INVALID,
+                "loading the model brought the inference process down each time; check its file, or export it anew",
+            )
+        if self._hangs[model_id] >= HANGS_MAX:
+            return (
+                ReasonCode.APPLIANCE_ERROR,
+                f"the model hung {HANGS_MAX} times while it was computed; check what it is given, or export it anew",
+            )
+        return None
+
     async def _tell(self) -> None:
         if self._stdin is None:
             return  # It is told when it starts.
-        models = [row for row in self._wanted if self._crashes[row["model_id"]] < LOAD_CRASHES_MAX]
+        models = [row for row in self._wanted if self._given_up(row["model_id"]) is None]
         try:
-            self._stdin.write(json.dumps({"models": models}).encode() + b"\n")
+            self._stdin.write(json.dumps({"models": models, "clients": list(self._clients)}).encode() + b"\n")
             await self._stdin.drain()
         except (BrokenPipeError, ConnectionResetError):
             log.debug("inference process is ending; its successor is told")
@@ -133,15 +193,17 @@ class Keeper:
             "model_id": model_id,
             "state": "loading",
             "reason": None,
-            "calls": 0,
-            "errors": 0,
-            "infer_ms": {"p50": None, "p99": None},
+            **Figures().row(),
+            "queued": 0,
+            "queue_age_ms": None,
+            "backend": None,
+            "batch": None,
+            "gives_nan": False,
         }
-        if self._crashes[model_id] >= LOAD_CRASHES_MAX:
-            message = (
-                "loading the model brought the inference process down each time; check its file, or export it anew"
-            )
-            return {**row, "state": "failed", "reason": {"code": str(ReasonCode.MODEL_INVALID), "message": message}}
+        given_up = self._given_up(model_id)
+        if given_up is not None:
+            code, message = given_up
+            return {**row, "state": "failed", "reason": {"code": str(code), "message": message}}
         return {**row, **self._rows.get(model_id, {})}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from belvedere import modelfile
@@ -24,3 +25,8 @@ def find(asset: Path, work: Path) -> ModelFile:
             "it again where conversion is set up, or convert it to ONNX yourself"
         )
     return model
+
+
+def discard(work: Path) -> None:
+    """Remove what `find` made."""
+    shutil.rmtree(work, ignore_errors=True)

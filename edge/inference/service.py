@@ -1,7 +1,8 @@
 """What `edge.inference` answers on the local bus, and what it says there. Must not know how models are computed.
 
-inference.apply    {models: [{model_id, path, framework, precision, inputs: [{name, shape, dtype}]}]}   the whole wanted
-set inference.status   {models: [...]}, on change and once a second
+inference.apply    {models: [{model_id, path, framework, precision, inputs: [{name, shape, dtype, image}]}],
+                    clients: [instance_id]}   the whole wanted set
+inference.status   {models: [...], loading}, on change and once a second
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 from belvedere.chassis.edge import CommandFailed, EdgeProcess
 from belvedere.chassis.settings import load
 from edge.inference.keeper import Keeper
-from edge.inference.models import WantedModel
+from edge.inference.model import WantedModel
 from edge.inference.settings import Settings
 
 STATUS_EVERY_S = 1.0
@@ -22,11 +23,11 @@ async def main(me: EdgeProcess) -> None:
     """Run until the process is to stop."""
     settings = load(Settings, env="BELVEDERE_INFERENCE_")
     changed = asyncio.Event()
-    cache = me.paths.data / "cache" / settings.backend
-    keeper = Keeper(me.paths.inference_socket, cache, settings, changed.set)
+    cameras = me.paths.run / "cameras"
+    keeper = Keeper(me.paths.inference_socket, cameras, me.paths.data / "cache", settings, changed.set)
 
     async def apply(body: dict[str, Any]) -> None:
-        await keeper.apply(wanted_models(body))
+        await keeper.apply(wanted_models(body), clients(body))
 
     async def publish() -> None:
         while True:
@@ -57,3 +58,11 @@ def wanted_models(body: dict[str, Any]) -> list[dict[str, Any]]:
     except ValueError as error:
         raise CommandFailed("INVALID_REQUEST", str(error)) from error
     return rows
+
+
+def clients(body: dict[str, Any]) -> list[str]:
+    """Who may call, a socket each. Raises CommandFailed INVALID_REQUEST."""
+    names = body.get("clients") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) and name and "/" not in name for name in names):
+        raise CommandFailed("INVALID_REQUEST", "clients: must be a list of instance ids")
+    return names

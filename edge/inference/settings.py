@@ -9,16 +9,28 @@ from dataclasses import dataclass
 class Settings:
     """Environment: `BELVEDERE_INFERENCE_<FIELD>`."""
 
-    backend: str = "openvino"
-    """Which of `edge.inference.backends` loads the models."""
+    backend: str = "auto"
+    """`openvino`, `onnxruntime`, `tensorrt`, or `auto`: what is installed and fits each model best (`backends.choice`)."""
 
     threads: int = 0
-    """CPU threads one call may use; 0: as many as there are cores."""
+    """CPU threads one call may use; 0: measured when a model is loaded."""
 
-    parallel_calls: int = 1
-    """Calls of one model computed at the same time. One gives the shortest single call; a machine with many cores
-    computes more with several, each slower.
+    parallel_calls: int = 0
+    """Calls of one model computed at the same time, side by side; 0: measured when a model is loaded."""
+
+    batch_max: int = 8
+    """Calls of one model that may be computed together; how many are is measured when a model is loaded. 1: no batches."""
+
+    batch_delay_ms: float = 4.0
+    """The longest a call waits for others to join its batch. Only where batches pay, never longer than half of what
+    computing takes, and only while as many calls were under way at once lately as a larger batch needs.
     """
+
+    latency_max_ms: float = 100.0
+    """A batch that takes longer to compute than this is not chosen, however much it would save."""
+
+    trial_s: float = 3.0
+    """Time for measuring a model when it is loaded for the first time; 0: no measuring."""
 
     queue_per_client: int = 8
     """Calls that one client may have waiting at one model; further ones are refused with OVERLOADED."""
@@ -26,8 +38,20 @@ class Settings:
     load_wait_s: float = 20.0
     """How long a call to a model that is still being loaded waits before it is refused with LOADING."""
 
+    load_limit_s: float = 900.0
+    """A model that loads for longer has hung: the process is replaced. TensorRT builds engines for minutes."""
+
+    hang_min_s: float = 10.0
+    """A model that computes for longer than this and `hang_factor` times what it took when it was loaded has hung."""
+
+    hang_factor: float = 50.0
+    """See `hang_min_s`."""
+
     cached_models: int = 16
-    """Converted models kept on disk for a quick start; the longest unused go first."""
+    """Converted models and engines kept on disk for a quick start, for each backend; the longest unused go first."""
+
+    cached_mb: int = 8192
+    """The most disk that they may take, for each backend, in MB of 10⁶ bytes."""
 
     worker_restart_max_s: float = 10.0
     """The longest wait before the worker process that died is started again."""

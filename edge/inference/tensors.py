@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge.inference.errors import InvalidInput
+from belvedere.graph import ImageInput
+from edge.inference.errors import InvalidInput, ModelInvalid
 
 Array = npt.NDArray[Any]
 _NUMBERS = "biuf"
@@ -26,6 +28,16 @@ class TensorInfo:
     dtype: np.dtype[Any]
     rank_free: bool = False
 
+    @property
+    def is_fixed(self) -> bool:
+        """Every size is known."""
+        return not self.rank_free and None not in self.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Of one; sizes that are open count as 1."""
+        return math.prod(size or 1 for size in self.shape) * self.dtype.itemsize
+
     def __str__(self) -> str:
         shape = "any shape" if self.rank_free else f"({', '.join('?' if n is None else str(n) for n in self.shape)})"
         return f"`{self.name}` {self.dtype} {shape}"
@@ -37,7 +49,10 @@ class InputSpec:
 
     name: str
     shape: tuple[int, ...]
+    """-1: any size."""
     dtype: str = ""
+    image: ImageInput | None = None
+    """How a picture is made to fit; None: as the descriptor says nothing of it."""
 
 
 def plain(name: str) -> str:
@@ -57,6 +72,67 @@ def aliases(infos: Sequence[TensorInfo], specs: Sequence[InputSpec]) -> dict[str
     if len(infos) == 1 and len(specs) == 1:
         names.setdefault(plain(specs[0].name), infos[0])
     return names
+
+
+# What framelink carries in one call, or in its answer.
+TENSORS_BYTES_MAX = 512 << 20
+
+
+def check_sizes(infos: Sequence[TensorInfo], what: str) -> None:
+    """Raises ModelInvalid for tensors too large for any call."""
+    sizes = [info.nbytes for info in infos]
+    if sum(sizes) > TENSORS_BYTES_MAX:
+        largest = infos[sizes.index(max(sizes))]
+        raise ModelInvalid(
+            f"the model's {what} take {sum(sizes) / (1 << 30):.1f} GiB of memory ({largest} alone "
+            f"{max(sizes) / (1 << 30):.1f} GiB), a call at most {TENSORS_BYTES_MAX >> 20} MiB; "
+            "give its descriptor a smaller shape, or export it with smaller ones"
+        )
+
+
+def matching(specs: Sequence[InputSpec], infos: Sequence[TensorInfo]) -> dict[str, InputSpec]:
+    """Name of each of the model's inputs → the descriptor's, where it has one.
+
+    Raises ModelInvalid where the descriptor names an input that is not there, or a shape that does not fit.
+    """
+    names = aliases(infos, specs)
+    found = {}
+    for spec in specs:
+        info = names.get(plain(spec.name))
+        if info is None:
+            takes = ", ".join(map(str, infos))
+            raise ModelInvalid(f"the descriptor's input `{spec.name}` is not in the model, which takes {takes}")
+        if spec.shape and not info.rank_free:
+            fits = len(spec.shape) == len(info.shape) and all(
+                want in (-1, size) or size is None for want, size in zip(spec.shape, info.shape, strict=True)
+            )
+            if not fits:
+                raise ModelInvalid(
+                    f"the descriptor gives input `{spec.name}` the shape {spec.shape}, the model takes {info}"
+                )
+        found[info.name] = spec
+    return found
+
+
+def fixed(info: TensorInfo, spec: InputSpec | None) -> TensorInfo:
+    """What the input takes with its open sizes fixed to the descriptor's."""
+    if spec is None or not spec.shape:
+        return info
+    own = (None,) * len(spec.shape) if info.rank_free else info.shape
+    shape = tuple(
+        size if size is not None else (None if want == -1 else want) for size, want in zip(own, spec.shape, strict=True)
+    )
+    return TensorInfo(info.name, shape, info.dtype)
+
+
+def is_batchable(infos: Sequence[TensorInfo], wanted: Sequence[TensorInfo]) -> bool:
+    """Several calls may be computed at once: the file leaves every input's first size open, and none is open any more
+    with the descriptor's.
+    """
+    return all(
+        (info.rank_free or (len(info.shape) > 0 and info.shape[0] is None)) and one.is_fixed and len(one.shape) > 0
+        for info, one in zip(infos, wanted, strict=True)
+    )
 
 
 def fit(given: Mapping[str, Array], names: Mapping[str, TensorInfo]) -> dict[str, Array]:
@@ -82,7 +158,12 @@ def _shaped(array: Array, info: TensorInfo) -> Array:
         return array
     if info.shape and info.shape[0] in (1, None) and _fits(array.shape, info.shape[1:]):
         return array[np.newaxis]
-    raise InvalidInput(f"shape {tuple(array.shape)} does not fit: the model takes {info}")
+    hint = ""
+    if array.ndim >= 3:
+        for moved, order in ((np.moveaxis(array, -1, -3), "last"), (np.moveaxis(array, -3, -1), "first")):
+            if _fits(moved.shape, info.shape) or _fits((1, *moved.shape), info.shape):
+                hint = f"; its channels come {order}, the model's do not: np.moveaxis"
+    raise InvalidInput(f"shape {tuple(array.shape)} does not fit: the model takes {info}{hint}")
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:

@@ -102,7 +102,7 @@ def parse_pictures(data: bytes) -> Pictures:
 
 def _frame_name(camera_id: object, ring_id: object, slot: object, sequence: object) -> FrameName:
     if isinstance(camera_id, str) and type(ring_id) is type(slot) is type(sequence) is int:
-        return FrameName(camera_id, ring_id, slot, sequence)  # type: ignore[arg-type]
+        return FrameName(camera_id, ring_id, slot, sequence)
     raise ValueError
 
 

@@ -3,6 +3,8 @@
     class TestOpenVino(BackendContract):
         def make_backend(self, cache): return OpenVinoBackend(Settings(), cache)
 
+On a machine with a GPU: docs/gpu.md.
+
 Models here are ONNX, which every backend reads.
 """
 
@@ -16,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.inference.backends.base import Backend, Session
+from edge.inference.backends.base import Backend, Prepared, Session, Tuning
 from edge.inference.errors import ModelInvalid, ModelUnsupported
 from edge.inference.tensors import InputSpec
 from tests.support.models import tiny_onnx
@@ -33,8 +35,25 @@ class BackendContract:
     def backend(self, tmp_path: Path) -> Backend:
         return self.make_backend(tmp_path / "cache")
 
-    def load(self, backend: Backend, path: Path, inputs: Sequence[InputSpec] = (), key: str | None = None) -> Session:
-        return backend.load(path, key=key or path.name, framework="ONNX", precision="FP32", inputs=inputs)
+    def load(
+        self,
+        backend: Backend,
+        path: Path,
+        inputs: Sequence[InputSpec] = (),
+        key: str | None = None,
+        tuning: Tuning = Tuning(),
+    ) -> Session:
+        return self.prepare(backend, path, inputs, key).session(tuning)
+
+    def prepare(
+        self,
+        backend: Backend,
+        path: Path,
+        inputs: Sequence[InputSpec] = (),
+        key: str | None = None,
+        precision: str = "FP32",
+    ) -> Prepared:
+        return backend.prepare(path, key=key or path.name, framework="ONNX", precision=precision, inputs=inputs)
 
     def test_it_says_what_the_model_takes_and_gives(self, backend: Backend, tmp_path: Path) -> None:
         session = self.load(backend, tiny_onnx(tmp_path / "model"))

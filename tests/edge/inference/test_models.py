@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.inference.backends.openvino import OpenVinoBackend
-from edge.inference.models import Models, WantedModel
+from edge.inference.backends import Choice
+from edge.inference.frames import FrameSource
+from edge.inference.model import WantedModel
+from edge.inference.models import Models
 from edge.inference.settings import Settings
 from edge.inference.tensors import InputSpec
 from framelink import CallClient, CallError, CallServer
 from tests.support.models import slow_onnx, tiny_onnx
 
-SETTINGS = Settings(queue_per_client=3, load_wait_s=0.6)
+SETTINGS = Settings(backend="openvino", queue_per_client=3, load_wait_s=0.6, parallel_calls=1, trial_s=0)
 WAIT_S = 20.0
 X = np.array([[1.0, 2.0, 3.0]], np.float32)
 SLOW_LAYERS, SLOW_SIDE = 60, 512
@@ -28,11 +30,18 @@ SLOW_LAYERS, SLOW_SIDE = 60, 512
 class Inference:
     """The keeper, its socket, and clients."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, choice: Choice | None = None, settings: Settings = SETTINGS) -> None:
         self.root = root
         self.changed = threading.Event()
-        self.backend = OpenVinoBackend(SETTINGS, root / "cache")
-        self.models = Models(self.backend, SETTINGS, self.changed)
+        self.hung: list[str] = []
+        self.models = Models(
+            choice or Choice(settings, root / "cache"),
+            settings,
+            self.changed,
+            cache=root / "cache",
+            frames=FrameSource(root / "cameras"),
+            hung=self.hung.append,
+        )
         self.path = root / "calls.sock"
         self.server = CallServer(self.path, self.models.submit, name="test")
 
@@ -182,46 +191,43 @@ def test_a_client_that_asks_too_much_is_refused_and_others_are_served_in_turn(in
     assert waiting >= 1, "the modest client has waited for all of the greedy one's calls"
 
 
-class GatedBackend(OpenVinoBackend):
-    """OpenVINO, with a gate before each load that the test opens."""
+class GatedChoice(Choice):
+    """The usual choice, with a gate before each load that the test opens."""
 
     def __init__(self, cache: Path) -> None:
         super().__init__(SETTINGS, cache)
         self.gate = threading.Event()
 
-    def load(self, path: Path, **details: Any) -> Any:
+    def prepare(self, path: Path, **details: Any) -> Any:
         assert self.gate.wait(WAIT_S)
-        return super().load(path, **details)
+        return super().prepare(path, **details)
 
 
 @pytest.fixture
-def gated(tmp_path: Path) -> Iterator[tuple[Inference, GatedBackend]]:
-    inference = Inference(tmp_path)
-    inference.models.close()
-    backend = GatedBackend(tmp_path / "cache")
-    inference.models = Models(backend, SETTINGS, inference.changed)
-    inference.server.close()
-    with CallServer(inference.path, lambda request: inference.models.submit(request), name="test"):
-        yield inference, backend
+def gated(tmp_path: Path) -> Iterator[tuple[Inference, GatedChoice]]:
+    choice = GatedChoice(tmp_path / "cache")
+    inference = Inference(tmp_path, choice)
+    with inference.server:
+        yield inference, choice
         inference.models.close()
-        backend.gate.set()
+        choice.gate.set()
 
 
-def test_a_call_waits_for_a_model_that_is_being_loaded(gated: tuple[Inference, GatedBackend]) -> None:
-    inference, backend = gated
+def test_a_call_waits_for_a_model_that_is_being_loaded(gated: tuple[Inference, GatedChoice]) -> None:
+    inference, choice = gated
     inference.models.apply([tiny(inference)])
     answers: list[Any] = []
     with inference.client() as client:
         thread = call_in_thread(client, "tiny", {"x": X}, answers)
         inference.row("tiny", lambda row: row["state"] == "loading")
         assert thread.is_alive()
-        backend.gate.set()
+        choice.gate.set()
         thread.join(WAIT_S)
     assert list(answers[0]) == ["doubled", "negated"]
 
 
 def test_a_call_that_has_waited_long_enough_is_told_that_the_model_is_loading(
-    gated: tuple[Inference, GatedBackend],
+    gated: tuple[Inference, GatedChoice],
 ) -> None:
     inference, _ = gated
     inference.models.apply([tiny(inference, "first"), tiny(inference, "second")])
@@ -233,12 +239,12 @@ def test_a_call_that_has_waited_long_enough_is_told_that_the_model_is_loading(
         assert time.monotonic() - began >= SETTINGS.load_wait_s
 
 
-def test_models_that_are_ready_answer_while_another_is_loaded(gated: tuple[Inference, GatedBackend]) -> None:
-    inference, backend = gated
-    backend.gate.set()
+def test_models_that_are_ready_answer_while_another_is_loaded(gated: tuple[Inference, GatedChoice]) -> None:
+    inference, choice = gated
+    choice.gate.set()
     ready = tiny(inference)
     inference.ready(ready)
-    backend.gate.clear()
+    choice.gate.clear()
     inference.models.apply([ready, tiny(inference, "next")])
     with inference.client() as client:
         assert client.call("tiny", {"x": X}, WAIT_S)
@@ -247,7 +253,7 @@ def test_models_that_are_ready_answer_while_another_is_loaded(gated: tuple[Infer
 
 
 def test_a_model_that_is_not_wanted_any_more_is_unknown_and_lets_its_callers_go(
-    gated: tuple[Inference, GatedBackend],
+    gated: tuple[Inference, GatedChoice],
 ) -> None:
     inference, _ = gated
     inference.models.apply([tiny(inference)])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.inference.backends import create
+from edge.inference.backends import order
 from edge.inference.backends.base import Backend
 from edge.inference.backends.openvino import CONVERTED, OpenVinoBackend
 from edge.inference.backends.quiet import openvino as ov
@@ -72,16 +72,16 @@ class TestOpenVino(BackendContract):
         assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_backend_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is no inference backend `abacus`; there are: openvino"):
-        create(Settings(backend="abacus"), tmp_path)
+def test_a_backend_that_does_not_exist_is_named() -> None:
+    with pytest.raises(ValueError, match="there is no inference backend `abacus`; there are: onnxruntime, openvino"):
+        order("abacus")
 
 
 def test_openvino_does_not_report_to_its_maker() -> None:
     """Its telemetry forks a process and calls out, at the import."""
     program = (
         "import sys, psutil; from edge.inference.backends import create; from edge.inference.settings import Settings;"
-        "from pathlib import Path; create(Settings(), Path('unused'));"
+        "from pathlib import Path; create('openvino', Settings(), Path('unused'));"
         "assert not [name for name, module in sys.modules.items() if 'openvino_telemetry' in name and module is not None];"
         "assert not psutil.Process().children(recursive=True)"
     )
