@@ -93,3 +93,29 @@ def test_every_line_is_json_and_shows_no_secret(lines: io.StringIO) -> None:
     assert (first["event"], first["password"], first["nested"]["token"]) == ("connected", "***", "***")
     assert (second["event"], second["logger"], second["process"]) == ("it said hello", "some.library", "test")
     assert "ValueError: broken" in third["exception"]
+
+
+def test_a_repeated_line_reads_as_any_other_whoever_hears_it(
+    lines: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", lines)  # pytest has put its own there since
+    logs.configure("test")
+    fields = ("text", "count", "share", "secret", "nothing", "yes")
+    values = ('100 %s "quoted"\n ü \x07', 3, 0.25, Secret("hunter2"), None, True)
+    repeated = logs.Repeated("belvedere.test", "a 100 % event", fields)
+    seen: list[str] = []
+    logs.get_logger("belvedere.test").info("a 100 % event", **dict(zip(fields, values, strict=True)))
+    repeated.info(*values)
+    remove = logs.add_sink(lambda text, fields: seen.append(text))
+    repeated.info(*values)
+    remove()
+    logs.configure("another", logging.WARNING)
+    repeated.info(*values)
+    logs.configure("another")
+    repeated.info(*values)
+    said = [json.loads(text) for text in lines.getvalue().splitlines()]
+    times = [line.pop("timestamp") for line in said]
+    assert len({len(time) for time in times}) == 1 and times == sorted(times)
+    assert len(said) == 4 and said[0] == said[1] == said[2] == {**said[3], "process": "test"}
+    assert list(said[0]) == ["level", "process", "logger", "event", *fields]
+    assert len(seen) == 1 and "hunter2" not in lines.getvalue()
