@@ -70,6 +70,8 @@ class Loop:
         self._report_wake = asyncio.Event()
         self._fetches: set[asyncio.Task[None]] = set()
         self._fetch_slots = asyncio.Semaphore(settings.fetch_parallel)
+        self._archives: dict[str, str] = {}
+        executors.assets.in_use = self._needed
 
     # -- what changes -----------------------------------------------------------------------------------------------
 
@@ -160,6 +162,8 @@ class Loop:
                     self._current = replace(self._current, models=models)
                 case ApplyApplications(applications):
                     await self._executors.apply_applications(applications)
+                    self._archives.update({app.instance_id: app.archive for app in applications})
+                    self._executors.assets.changed()
                     self._current = replace(self._current, applications=applications)
                 case ApplyOutputs(outputs):
                     await self._executors.apply_outputs(outputs)
@@ -180,7 +184,9 @@ class Loop:
     async def _fetch(self, digest: str, *, graph: bool) -> None:
         try:
             async with self._fetch_slots:
-                path = await self._executors.assets.fetch(digest)
+                assets = self._executors.assets
+                path = await (assets.fetch_document(digest) if graph else assets.fetch(digest))
+                assets.changed()
             if graph:
                 resolved = ResolvedGraph.from_json(await asyncio.to_thread(path.read_bytes))
                 self._current = replace(self._current, graphs={**self._current.graphs, digest: resolved})
@@ -212,7 +218,14 @@ class Loop:
         for graph in (self._current.graphs.get(digest) for digest in set(needed)):
             if graph is not None:
                 needed.update(asset.digest for asset in graph.assets)
-        return needed
+        # What is still stopping has its files until it has stopped.
+        wanted = {app.instance_id for app in self._current.applications or ()}
+        self._archives = {
+            instance_id: archive
+            for instance_id, archive in self._archives.items()
+            if instance_id in wanted or instance_id in self.statuses.applications
+        }
+        return needed | set(self._archives.values())
 
     # -- reporting --------------------------------------------------------------------------------------------------
 

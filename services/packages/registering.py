@@ -14,8 +14,10 @@ from typing import Any
 from belvedere.blobs import BlobStore
 from belvedere.chassis.database import Database
 from belvedere.chassis.errors import Invalid
+from belvedere.chunks import ArchiveInvalid, Kind
 from belvedere.graph import DocumentInvalid, ModelDescriptor, PackageDocument, parse_descriptor, parse_package
 from services.packages import rules, store
+from services.packages.chunking import Chunker
 from services.packages.models.convert import ModelRefused
 from services.packages.models.importer import ModelImporter, Taken
 from services.packages.store import ObjectRow, TakenModelRow
@@ -43,6 +45,7 @@ class Reader:
         self.blobs = blobs
         self.limit_bytes = limit_bytes
         self._models = models
+        self._chunker = Chunker(blobs)
 
     async def read(
         self,
@@ -54,15 +57,32 @@ class Reader:
         *,
         staged: Mapping[str, ObjectRow] | None = None,
     ) -> Registration:
-        """The package version, checked: document, descriptors, that every asset is stored, and its models as
-        appliances can load them. Conversions may take minutes.
+        """The package version, checked: document, descriptors, that every asset is stored, its models as appliances can
+        load them, and everything cut into what appliances fetch. Conversions may take minutes.
 
         `staged`: objects by key that are about to be stored and are taken as if they were.
         """
         found = await _Reading(self._database, self.blobs, self.limit_bytes, staged or {}).read(
             account, region, package, version, patch
         )
-        return found if found.problems else await self._take_models(found)
+        for prepare in (self._take_models, self._cut):
+            if not found.problems:
+                found = await prepare(found)
+        return found
+
+    async def _cut(self, found: Registration) -> Registration:
+        """From here on, an asset's digest is its root's (`belvedere.chunks`): what appliances fetch."""
+        assets: list[dict[str, Any]] = []
+        problems: list[str] = []
+        for asset in found.assets:
+            if asset["descriptor"]:
+                try:
+                    kind = Kind.FILE if asset["type"] == "model" else Kind.TREE
+                    asset = asset | {"digest": await self._chunker.root(asset["digest"], kind)}
+                except ArchiveInvalid as error:
+                    problems.append(f"{asset['name']}: {error}")
+            assets.append(asset)
+        return replace(found, assets=assets, problems=tuple(problems))
 
     async def _take_models(self, found: Registration) -> Registration:
         assets: list[dict[str, Any]] = []

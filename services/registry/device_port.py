@@ -1,6 +1,7 @@
-"""The HTTPS port for appliances: POST /enrol, POST /lease, GET /blobs/<digest>.
+"""The HTTPS port for appliances: POST /enrol, POST /lease, GET /blobs/<digest>, POST /chunks.
 
-/enrol takes a bundle's token; the others a signature of the device's own key. /lease is for an appliance that was off
+/enrol takes a bundle's token; the others a signature of the device's own key. /blobs gives documents whole (graphs, roots
+of assets), /chunks what they name, many at once (`belvedere.chunks.wire`). /lease is for an appliance that was off
 for longer than its lease: its link is refused, this is its way back. Refusals are `{"error": {"code", "message"}}`.
 """
 
@@ -15,11 +16,15 @@ from aiohttp import web
 
 from belvedere.blobs import BadDigest, BlobError, BlobNotFound, BlobStore
 from belvedere.chassis.logs import get_logger
+from belvedere.chunks import DocumentInvalid, pack, unpack_digests
+from belvedere.chunks.store import ChunkStore
 from services.registry import rules
 from services.registry.enrolment import Enrolment
 from services.registry.rules import HTTP_STATUS, RefusalCode, Refused
 
-REQUEST_MAX_BYTES = 16 * 1024
+REQUEST_MAX_BYTES = 33 * 1024  # the digests of belvedere.chunks.CHUNKS_PER_REQUEST
+CHUNKS_AT_ONCE = 16
+"""Read together in a thread before they are sent: 4 MB at most."""
 KEEPALIVE_S = 30.0
 STOP_TIMEOUT_S = 0.5  # downloads are resumed: nothing is lost by cutting them
 
@@ -36,6 +41,7 @@ class DevicePort:
     ) -> None:
         self._enrolment = enrolment
         self._blobs = blobs
+        self._chunks = ChunkStore(blobs)
         self._host, self._port = host, port
         self._tls = tls
         self._listening = asyncio.Event()
@@ -48,6 +54,7 @@ class DevicePort:
                 web.post("/enrol", self._enrol),
                 web.post("/lease", self._lease),
                 web.get("/blobs/{digest}", self._blob, allow_head=False),
+                web.post("/chunks", self._send_chunks),
             ]
         )
         runner = web.AppRunner(
@@ -100,6 +107,29 @@ class DevicePort:
             await response.write(chunk)
         await response.write_eof()
         return response
+
+    async def _send_chunks(self, request: web.Request) -> web.StreamResponse:
+        await self._device(request)
+        try:
+            wanted = unpack_digests(await request.read())
+        except DocumentInvalid as error:
+            raise Refused(RefusalCode.INVALID_REQUEST, str(error)) from None
+        response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+        for at in range(0, len(wanted), CHUNKS_AT_ONCE):
+            try:
+                records = await asyncio.to_thread(self._records, wanted[at : at + CHUNKS_AT_ONCE])
+            except BlobError as error:
+                if response.prepared:
+                    raise  # the answer ends too early; the appliance asks for the rest again
+                raise Refused(RefusalCode.UNAVAILABLE, str(error)) from error
+            if not response.prepared:
+                await response.prepare(request)
+            await response.write(records)
+        await response.write_eof()
+        return response
+
+    def _records(self, digests: list[str]) -> bytes:
+        return b"".join(pack(self._chunks.frame(digest)) for digest in digests)
 
     async def _device(self, request: web.Request) -> str:
         authorization = request.headers.get("Authorization", "")

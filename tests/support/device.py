@@ -74,6 +74,15 @@ class TestDevice:
         ):
             return response.status, await response.json()
 
+    async def post_raw(self, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        """POST of bytes, answered with bytes."""
+        url = self.bundle["enrol_url"].removesuffix("/enrol") + path
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(url, data=body, headers=headers, ssl=self.trust()) as response,
+        ):
+            return response.status, await response.read()
+
     async def get(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str], bytes]:
         """GET, signed unless `headers` say otherwise."""
         url = self.bundle["enrol_url"].removesuffix("/enrol") + path

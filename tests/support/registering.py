@@ -13,6 +13,7 @@ from belvedere.chassis.errors import Conflict
 from belvedere.v1 import packages_pb2 as pb
 from belvedere.v1 import packages_pb2_grpc, storage_pb2, storage_pb2_grpc
 from tests.support import graphs
+from tests.support.archives import tar_gz
 from tests.support.cloud import ACCOUNT, REGION, RunningCloud
 
 
@@ -46,13 +47,16 @@ class Uploader:
             return
 
     async def assets(self, package: dict[str, Any], data: bytes, descriptor: dict[str, Any] | None = None) -> None:
-        """Stores `data` as every file of the package, with descriptors to match."""
+        """Stores `data` as every model of the package, in an archive as every container, with descriptors to match; what
+        is an archive already (or a broken one, to be refused) as it is."""
         name = package["nodePackage"]["name"]
         for asset in package["nodePackage"].get("assets", []):
             for item in asset["implementations"]:
                 if item["type"] == "system":
                     continue
-                await self.put(f"{ACCOUNT}/nodePackages/{name}/binaries/{item['assetUri']}", data)
+                is_archive = item["type"] == "model" or data.startswith(b"\x1f\x8b")
+                stored = data if is_archive else tar_gz({"panorama/app.py": data})
+                await self.put(f"{ACCOUNT}/nodePackages/{name}/binaries/{item['assetUri']}", stored)
                 usual = graphs.MODEL_DESCRIPTOR if item["type"] == "model" else graphs.RUNTIME_DESCRIPTOR
                 text = json.dumps(descriptor or usual)
                 await self.put(f"{ACCOUNT}/nodePackages/{name}/binaries/{item['descriptorUri']}", text.encode())

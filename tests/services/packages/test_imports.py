@@ -16,15 +16,18 @@ from typing import Any
 import pytest
 
 from belvedere.chassis.errors import Conflict, Invalid, NotFound
+from belvedere.chunks import AssetRoot, Kind
 from belvedere.v1 import common_pb2, packages_pb2_grpc, storage_pb2, storage_pb2_grpc
 from belvedere.v1 import packages_pb2 as pb
 from tests.support import graphs
+from tests.support.archives import tar_gz
 from tests.support.cloud import ACCOUNT, RunningCloud, running_cloud
 from tests.support.registering import Uploader
 from tests.support.waiting import LOOK_EVERY_S
 
 SERVICES = ["packages", "deployments"]
 FOLDER = f"packages/{ACCOUNT}-people_counter_code-1.0"
+FILESYSTEM = tar_gz({"panorama/app.py": b"code"})
 ASSET, DESCRIPTOR = "a" * 64 + ".tar.gz", "b" * 64 + ".json"
 WAIT_S = 20.0
 
@@ -49,7 +52,7 @@ def project() -> dict[str, bytes]:
     return {
         f"{FOLDER}/package.json": document(),
         f"{FOLDER}/descriptor.json": b"{}",
-        f"assets/{ASSET}": b"filesystem",
+        f"assets/{ASSET}": FILESYSTEM,
         f"assets/{DESCRIPTOR}": json.dumps(graphs.RUNTIME_DESCRIPTOR).encode(),
         "graphs/app/graph.json": b"{}",
     }
@@ -146,7 +149,8 @@ async def test_a_project_is_imported_and_its_version_can_be_deployed(cloud: Runn
     assert (version.status, version.is_latest_patch) == (pb.PACKAGE_VERSION_STATUS_REGISTER_COMPLETED, True)
     reference = pb.PackageReference(owner=ACCOUNT, name="people_counter_code", version="1.0")
     found = await packages(cloud).ResolvePackages(pb.ResolvePackagesRequest(references=[reference]))
-    assert found.packages[0].assets[0].digest == "sha256:" + hashlib.sha256(b"filesystem").hexdigest()
+    root = AssetRoot.from_json(await cloud.runtime.blobs.read(found.packages[0].assets[0].digest))
+    assert (root.kind, root.size_bytes) == (Kind.TREE, len(b"code"))
     (listed,) = (await packages(cloud).ListPackageImportJobs(pb.ListPackageImportJobsRequest())).package_import_jobs
     assert (listed.job_id, listed.status) == (job.job_id, job.status)
 

@@ -15,10 +15,12 @@ from belvedere.bus.event import Event
 from belvedere.bus.jetstream import consume
 from belvedere.chassis.errors import Conflict, Invalid, NotFound
 from belvedere.chassis.secret import Secret
+from belvedere.chunks import AssetRoot, Kind
 from belvedere.fleet import sealing
 from belvedere.v1 import packages_pb2 as pb
 from belvedere.v1 import packages_pb2_grpc, storage_pb2, storage_pb2_grpc
 from tests.support import graphs
+from tests.support.archives import tar_gz
 from tests.support.cloud import RunningCloud, running_cloud
 from tests.support.registering import Uploader
 
@@ -132,8 +134,9 @@ async def test_a_version_is_resolved_with_digests_and_descriptors(cloud: Running
     answer = await packages(cloud).ResolvePackages(pb.ResolvePackagesRequest(references=[reference, missing, foreign]))
     (found,) = answer.packages
     assert found.patch_version == patch
-    assert found.assets[0].digest == "sha256:" + hashlib.sha256(b"code bytes").hexdigest()
-    assert found.assets[0].size_bytes == len(b"code bytes")
+    root = AssetRoot.from_json(await cloud.runtime.blobs.read(found.assets[0].digest))
+    assert (root.kind, root.size_bytes) == (Kind.TREE, len(b"code bytes"))
+    assert found.assets[0].size_bytes > 0
     assert "runtimeDescriptor" in json.loads(found.assets[0].descriptor_document)
     assert list(answer.missing) == [missing, foreign]
 
@@ -345,3 +348,21 @@ async def test_an_object_without_bytes_is_refused(cloud: RunningCloud) -> None:
                 )
             )
         )
+
+
+@pytest.mark.parametrize(
+    ("archive", "problem"),
+    [
+        (b"\x1f\x8bno archive", "not a whole .tar.gz file"),
+        (tar_gz({"panorama/app.py": b"code"})[:-6], "not a whole .tar.gz file"),
+        (tar_gz({"../panorama/app.py": b"code"}), "a name leads out of it"),
+    ],
+    ids=["text", "cut off", "leads out"],
+)
+async def test_an_archive_that_no_appliance_may_get_is_refused(
+    cloud: RunningCloud, archive: bytes, problem: str
+) -> None:
+    patch = await Uploader(cloud).register(graphs.code_package(), archive)
+    found = await Uploader(cloud).describe("people_counter_code", patch)
+    assert found.status == pb.PACKAGE_VERSION_STATUS_FAILED
+    assert "the archive is refused" in found.status_description and problem in found.status_description

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,8 @@ import pytest
 from belvedere.bus import jwt, leaf, subjects
 from belvedere.bus.jwt import Kind
 from belvedere.bus.keyring import write_secret
+from belvedere.chunks import pack, pack_digests
+from belvedere.chunks.store import ChunkStore
 from belvedere.v1 import registry_pb2 as pb
 from belvedere.v1.registry_pb2_grpc import RegistryServiceStub
 from services.registry.store import DeviceRow
@@ -205,3 +208,20 @@ async def test_an_appliance_that_was_off_for_longer_than_its_lease_comes_back_by
     assert (await device.post("/lease", b""))[0] == 401
     await registry.DeleteDevice(pb.DeleteDeviceRequest(device_id=device.device_id))
     assert (await device.post("/lease", b"", {"Authorization": device.signature("POST", "/lease")}))[0] == 401
+
+
+async def test_chunks_come_many_at_once_and_one_that_is_absent_is_said(cloud: RunningCloud) -> None:
+    device = await provision(cloud, "chunks")
+    await device.enrol()
+    store = ChunkStore(cloud.runtime.blobs)
+    contents = {hashlib.sha256(data).hexdigest(): data for data in (b"one" * 99, b"two")}
+    for digest, data in contents.items():
+        store.put(digest, data)
+    wanted = [*contents, "0" * 64]
+    headers = {"Authorization": device.signature("POST", "/chunks")}
+    status, body = await device.post_raw("/chunks", pack_digests(wanted), headers)
+    assert status == 200
+    assert body == b"".join(pack(store.frame(digest)) for digest in wanted)
+    assert body.endswith(b"\xff\xff\xff\xff")
+    assert (await device.post_raw("/chunks", b"", headers))[0] == 400
+    assert (await device.post_raw("/chunks", pack_digests(wanted), {}))[0] == 401
