@@ -40,6 +40,8 @@ def environment(spec: AppSpec, *, path: str = DEFAULT_PATH, token: Secret[str] |
         "container": "podman",
         # Lines reach the log when they are written, not when a buffer is full.
         "PYTHONUNBUFFERED": "1",
+        # What its threads were doing reaches the log when it crashes, and when it hangs and is aborted (hang.py).
+        "PYTHONFAULTHANDLER": "1",
         "AWS_REGION": spec.region,
         "AWS_DEFAULT_REGION": spec.region,
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{GATEWAY_PORT}",

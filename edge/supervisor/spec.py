@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from belvedere.chassis.paths import short_name
 from belvedere.records import Record, RecordError, canonical_json
 from edge.supervisor.errors import SpecInvalid
 
@@ -42,7 +43,7 @@ class Limits(Record):
     pids: int = 512
     """Processes and threads."""
     disk_mb: int = 1024
-    """Of one file in storage or logs, and of /tmp."""
+    """Of storage and logs together, of one file, and of /tmp."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,10 @@ class AppSpec(Record):
     """Empty: the one of its instance on this device."""
     ports: tuple[Port, ...] = ()
     """Ways in."""
+    replaces: str = ""
+    """The instance whose storage it takes over; empty: none."""
+    paused: tuple[str, ...] = ()
+    """Cameras, by id, that deliver nothing to it for now. The only thing that changes without a restart."""
 
     @property
     def camera_ids(self) -> tuple[str, ...]:
@@ -143,31 +148,44 @@ class AppSpec(Record):
     def app_json(self) -> str:
         """What the SDK reads at /run/belvedere/app.json."""
         plain: dict[str, Any] = {**self.to_plain(), "socket_root": SOCKET_ROOT}
-        del plain["rootfs"]
+        del plain["rootfs"], plain["replaces"]
         # Ports have a value or streams, never both: the SDK is told only what there is.
         for port in plain["inputs"].values():
             del port["value" if port["type"] == "media" else "streams"]
+            for stream in port.get("streams", ()):
+                stream["folder"] = short_name(stream["camera_id"])
         return canonical_json(plain)
+
+
+def read_keep(body: Mapping[str, Any]) -> frozenset[str] | None:
+    """Of supervisor.apply: the instances whose storage and logs stay; None: everybody's. Raises SpecInvalid."""
+    keep = body.get("keep")
+    if keep is None:
+        return None
+    if not isinstance(keep, list) or not all(isinstance(instance_id, str) for instance_id in keep):
+        raise SpecInvalid("keep", "must be a list of instance ids, or null")
+    return frozenset(keep)
 
 
 def read_apply(body: Mapping[str, Any], limits: Limits | None = None) -> tuple[AppSpec, ...]:
     """The body of supervisor.apply; `limits` for applications that come without. Raises SpecInvalid."""
-    absent = {"limits": (limits or Limits()).to_plain()}
+    defaults = (limits or Limits()).to_plain()
     applications = body.get("applications")
     if not isinstance(applications, list):
         raise SpecInvalid("applications", "must be a list")
     specs: dict[str, AppSpec] = {}
     for number, value in enumerate(applications):
         try:
-            spec = AppSpec.from_plain(
-                {**absent, **value} if isinstance(value, dict) else value, f"applications[{number}]"
-            )
+            if isinstance(value, dict) and isinstance(value.get("limits", {}), dict):
+                value = {**value, "limits": {**defaults, **value.get("limits", {})}}
+            spec = AppSpec.from_plain(value, f"applications[{number}]")
         except RecordError as error:
             raise SpecInvalid(error.place, error.problem) from error
         if spec.instance_id in specs:
             raise SpecInvalid(f"applications[{number}].instance_id", f"{spec.instance_id} comes twice")
-        if not spec.instance_id or "/" in spec.instance_id or spec.instance_id.startswith("."):
-            raise SpecInvalid(f"applications[{number}].instance_id", "can't be the name of a folder")
+        for member, name in (("instance_id", spec.instance_id), ("replaces", spec.replaces or "none")):
+            if not name or "/" in name or name.startswith("."):
+                raise SpecInvalid(f"applications[{number}].{member}", "can't be the name of a folder")
         for camera_id in spec.camera_ids:
             if not camera_id or "/" in camera_id or camera_id.startswith("."):
                 raise SpecInvalid(

@@ -28,6 +28,7 @@ class ReasonCode(StrEnum):
     APP_EXITED = "APP_EXITED"
     APP_OUT_OF_MEMORY = "APP_OUT_OF_MEMORY"
     APP_NO_OUTPUT = "APP_NO_OUTPUT"
+    APP_HUNG = "APP_HUNG"
     APP_START_FAILED = "APP_START_FAILED"
     APP_LIMIT_REACHED = "APP_LIMIT_REACHED"
     APP_PORT_UNAVAILABLE = "APP_PORT_UNAVAILABLE"
@@ -128,6 +129,10 @@ class ReportedApplication(_Part):
     first_output_at_ms: int | None = None
     """When it first delivered (took frames and, with a connected sink, put one), unix milliseconds."""
     restarts: int = 0
+    last_error: Reason | None = None
+    """Why it was last started again; stays when it runs."""
+    gave_up: bool = False
+    """It was to replace another, and has not delivered in the time it had: it is stopped, and the other runs on."""
 
 
 @dataclass(frozen=True)

@@ -12,68 +12,11 @@ import psutil
 import pytest
 from aiohttp import web
 
-from belvedere.bus.connection import Bus
-from belvedere.chassis.edge import CommandFailed, ask
+from belvedere.chassis.edge import CommandFailed
 from belvedere.chassis.paths import EdgePaths
+from tests.edge.supervisor.appliance import DELIVER, STAY, WAIT_S, Appliance
 from tests.edge.supervisor.archives import app_spec
-from tests.support.edge_bus import RunningProcess, edge_bus, edge_process
-
-WAIT_S = 30.0
-DELIVER = 'say(type="stats", frames_taken=3, frames_put=2, calls=1, first_output_unix_ms=1700000000000)\n'
-STAY = "import time\ntime.sleep(600)\n"
-
-
-class Appliance:
-    """A supervisor, and what is to be asked of it."""
-
-    def __init__(self, data: Path, bus: Bus, process: RunningProcess) -> None:
-        self.data = data
-        self.bus = bus
-        self.process = process
-        self.lines: list[dict[str, Any]] = []
-        self.news = asyncio.Condition()
-
-    async def apply(self, *specs: dict[str, Any]) -> None:
-        await ask(self.data, "supervisor", "apply", {"applications": list(specs)})
-
-    async def app(
-        self, wanted: Callable[[dict[str, Any]], bool], instance_id: str = "applicationInstance-1"
-    ) -> dict[str, Any]:
-        """Its status, once it is as wanted."""
-
-        def found(status: dict[str, Any]) -> list[dict[str, Any]]:
-            return [app for app in status["applications"] if app["instance_id"] == instance_id and wanted(app)]
-
-        return found(await self.process.status(lambda status: bool(found(status)), WAIT_S))[0]
-
-    async def failed(self, code: str) -> str:
-        app = await self.app(lambda app: app["state"] == "failed" and app["reason"]["code"] == code)
-        message: str = app["reason"]["message"]
-        return message
-
-    async def line(self, text: str) -> dict[str, Any]:
-        """The first log entry with this text."""
-
-        def found() -> list[dict[str, Any]]:
-            return [entry for entry in self.lines if text in entry["message"]]
-
-        async with asyncio.timeout(WAIT_S), self.news:
-            await self.news.wait_for(found)
-        return found()[0]
-
-
-@pytest.fixture
-async def appliance(tmp_path: Path) -> AsyncIterator[Appliance]:
-    async with edge_bus(tmp_path) as bus, edge_process("supervisor", tmp_path, bus) as process:
-        appliance = Appliance(tmp_path, bus, process)
-
-        async def deliver(message: Any) -> None:
-            async with appliance.news:
-                appliance.lines += message.json()["entries"]
-                appliance.news.notify_all()
-
-        await bus.subscribe("edge.log.app.>", deliver)
-        yield appliance
+from tests.support.edge_bus import edge_bus, edge_process
 
 
 async def test_an_application_runs_once_it_has_taken_frames_and_put_one(appliance: Appliance) -> None:
@@ -104,6 +47,7 @@ async def test_an_application_runs_once_it_has_taken_frames_and_put_one(applianc
     assert running["first_output_at_ms"] == 1700000000000
     assert psutil.Process(running["pid"]).cmdline()[-1] == "/panorama/app.py"
     told = json.loads((await appliance.line("socket_root"))["message"])
+    media["streams"][0]["folder"] = "cam-1.0-abc"
     assert told["inputs"] == {"video_in": media, "threshold": {"type": "float32", "value": 0.5}}
     assert told["socket_root"] == "/run/belvedere" and "rootfs" not in told
 

@@ -1,0 +1,88 @@
+"""What applications keep on the appliance: a folder each, handed from an instance to the one that replaces it.
+
+    storage/<first of a line of instances>/      the folder
+    storage/<a later one> -> <the first one>     a link; both see the same folder while both run
+
+So a replacement finds what its predecessor wrote, and what that still writes until it ends; and a replacement that is
+given up leaves everything to it. A folder goes when no instance that is to be kept has it any more. Blocking; must not
+know what runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import uuid
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+GONE_PREFIX = ".gone-"
+"""Of folders that are being deleted: what an interrupted deletion leaves goes with the next."""
+
+
+class StorageStore:
+    """Storage below one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def ready(self, instance_id: str, replaces: str = "") -> Path:
+        """The instance's folder, made if absent; that of the instance it replaces, where this has one."""
+        own = self._folder / instance_id
+        found = self._found(own)
+        if found is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            inherited = self._found(self._folder / replaces) if replaces else None
+            own.unlink(missing_ok=True)  # a link that leads nowhere
+            if inherited is not None:
+                own.symlink_to(inherited.name)
+                return inherited
+            own.mkdir(mode=0o700)
+            found = own
+        return found
+
+    def sweep(self, keep: Collection[str]) -> None:
+        """Removes what belongs to no instance in `keep`."""
+        if not self._folder.is_dir():
+            return
+        used = {folder.name for name in keep if (folder := self._found(self._folder / name)) is not None}
+        for entry in self._folder.iterdir():
+            if entry.is_symlink():
+                if entry.name not in keep:
+                    entry.unlink()
+            elif entry.name not in used:
+                remove_folder(entry)
+
+    def _found(self, path: Path) -> Path | None:
+        """The folder behind a name. A link leads to a sibling, by its name alone."""
+        if path.is_symlink():
+            path = self._folder / path.readlink().name
+        return path if path.is_dir() and not path.is_symlink() else None
+
+
+def sweep_folders(folder: Path, keep: Collection[str]) -> None:
+    """Removes the folders below `folder` that are not named in `keep`."""
+    if folder.is_dir():
+        for entry in folder.iterdir():
+            if entry.name not in keep:
+                remove_folder(entry)
+
+
+def remove_folder(folder: Path) -> None:
+    """Deletes it whatever its owner has made of its modes; gone from its place at once."""
+    if not folder.name.startswith(GONE_PREFIX):
+        folder = folder.rename(folder.with_name(f"{GONE_PREFIX}{uuid.uuid4().hex}"))
+
+    def again(remove: Callable[[str], object], path: str, _: Any) -> None:
+        # Folders that can't be entered or written to: made by the application, ours all the same.
+        with contextlib.suppress(OSError):
+            Path(path).parent.chmod(0o700)
+            if not Path(path).is_symlink():
+                Path(path).chmod(0o700)
+            if Path(path).is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                remove(path)
+
+    shutil.rmtree(folder, onerror=again)
