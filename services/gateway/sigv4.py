@@ -2,6 +2,8 @@
 
 Pure: takes the request as it came and a signing key, and says who signed what and whether it holds. Knows nothing of
 keys' owners, of HTTP servers, or of bodies beyond their hash. Source: AWS's public description of SigV4.
+
+What a client sends again and again (credential, signed headers) is read once; every signature is calculated anew.
 """
 
 from __future__ import annotations
@@ -9,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 from services.gateway.errors import AuthError, AuthKind
@@ -26,14 +29,18 @@ EXPIRES_MAX_S = 604_800
 UNSIGNED_HEADERS_ALLOWED = frozenset({"x-amz-user-agent"})
 """x-amz-* headers that clients add after signing."""
 
-_AUTHORIZATION = re.compile(
-    r"AWS4-HMAC-SHA256\s+Credential=(?P<credential>[^,\s]+)\s*,\s*SignedHeaders=(?P<headers>[^,\s]+)\s*,"
-    r"\s*Signature=(?P<signature>[0-9a-f]{64})\s*"
+_FRONT = re.compile(
+    r"AWS4-HMAC-SHA256\s+Credential=(?P<credential>[^,\s]+)\s*,\s*SignedHeaders=(?P<headers>[^,\s]+)\s*,\s*Signature="
 )
+_VALUE = re.compile(r"([0-9a-f]{64})\s*")
 _CREDENTIAL = re.compile(
     r"(?P<key>[\w+=,.@-]{1,128})/(?P<date>\d{8})/(?P<region>[a-z0-9-]{1,64})/(?P<service>[a-z0-9.-]{1,64})/aws4_request"
 )
 _STAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z", re.ASCII)
+_TOKEN = re.compile(r"[ -~]{0,4096}")
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*")
+_PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
+"""A path that is its own canonical form: nothing to encode, no `.` or `..` and nothing empty between its slashes."""
 KEPT = 256
 """Credentials and lists of signed headers that are not read again: a client sends the same ones all day."""
 
@@ -50,14 +57,20 @@ class HttpRequest:
     headers: Sequence[tuple[str, str]]
     """In order; names in lower case."""
 
+    @cached_property
+    def named(self) -> Mapping[str, str]:
+        """Headers by name, the values of one name joined with commas."""
+        found: dict[str, str] = {}
+        for name, value in self.headers:
+            found[name] = f"{found[name]},{value}" if name in found else value
+        return found
+
     def header(self, name: str) -> str | None:
         """The values of a header joined with commas; None where it is absent."""
-        values = [value for key, value in self.headers if key == name]
-        return ",".join(values) if values else None
+        return self.named.get(name)
 
 
-@dataclass(frozen=True)
-class Scope:
+class Scope(NamedTuple):
     """For what a signing key is derived."""
 
     access_key_id: str
@@ -70,8 +83,7 @@ class Scope:
         return f"{self.date}/{self.region}/{self.service}/aws4_request"
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """A request's signature, taken apart but not yet verified."""
 
     scope: Scope
@@ -82,16 +94,18 @@ class Signature:
     expires_s: int | None
     """Of a presigned URL; None for one in a header."""
     session_token: str
+    stamp: str = ""
+    """`time` as the request had it, where that is the form that is signed."""
 
     @property
     def amz_date(self) -> str:
-        return f"{self.time:%Y%m%dT%H%M%SZ}"
+        return self.stamp or f"{self.time:%Y%m%dT%H%M%SZ}"
 
 
 def parse(request: HttpRequest) -> Signature:
     """Takes the signature of a request apart. Raises AuthError: MISSING, INCOMPLETE, UNSUPPORTED."""
     authorization = request.header("authorization")
-    query = dict(query_pairs(request.query))
+    query = dict(query_pairs(request.query)) if request.query else {}
     if authorization is not None and "X-Amz-Algorithm" in query:
         raise AuthError(AuthKind.INCOMPLETE, "Sign either in the Authorization header or in the query, not in both.")
     if authorization is not None:
@@ -140,7 +154,8 @@ def verify_time(signature: Signature, now: datetime, skew_s: int) -> None:
 
 def string_to_sign(request: HttpRequest, signature: Signature, canonical_path: str, payload_hash: str) -> str:
     """What the client put its key to."""
-    headers = "".join(f"{name}:{_canonical_header(request, name)}\n" for name in signature.signed_headers)
+    named = request.named
+    headers = "".join([f"{name}:{' '.join(named[name].split())}\n" for name in signature.signed_headers])
     canonical = "\n".join(
         (
             request.method,
@@ -166,6 +181,8 @@ def query_pairs(query: str) -> list[tuple[str, str]]:
 
 
 def _decode(text: str) -> str:
+    if "%" not in text:
+        return text
     return unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
 
@@ -175,20 +192,28 @@ def _from_header(request: HttpRequest, authorization: str) -> Signature:
             AuthKind.UNSUPPORTED,
             f"The authorization mechanism you have provided is not supported. Please use {ALGORITHM}.",
         )
-    match = _AUTHORIZATION.fullmatch(authorization)
+    end = authorization.rfind("Signature=") + len("Signature=")
+    value = _VALUE.fullmatch(authorization, end)
+    if value is None:
+        raise _malformed()
+    scope, headers = _front(authorization[:end])
+    time, stamp = _header_time(request, scope)
+    token = request.header("x-amz-security-token")
+    return Signature(scope, headers, value[1], time, None, _token(token) if token else "", stamp)
+
+
+def _malformed() -> AuthError:
+    text = f"Authorization header requires '{ALGORITHM}' with Credential, SignedHeaders and Signature."
+    return AuthError(AuthKind.INCOMPLETE, text)
+
+
+@lru_cache(KEPT)
+def _front(text: str) -> tuple[Scope, tuple[str, ...]]:
+    """The Authorization header up to the signature itself."""
+    match = _FRONT.fullmatch(text)
     if match is None:
-        raise AuthError(
-            AuthKind.INCOMPLETE,
-            f"Authorization header requires '{ALGORITHM}' with Credential, SignedHeaders and Signature.",
-        )
-    return Signature(
-        scope=_scope(match["credential"]),
-        signed_headers=_header_names(match["headers"]),
-        value=match["signature"],
-        time=_header_time(request, match["credential"]),
-        expires_s=None,
-        session_token=_token(request.header("x-amz-security-token") or ""),
-    )
+        raise _malformed()
+    return _scope(match["credential"]), _header_names(match["headers"])
 
 
 def _from_query(request: HttpRequest, query: dict[str, str]) -> Signature:
@@ -202,18 +227,20 @@ def _from_query(request: HttpRequest, query: dict[str, str]) -> Signature:
     expires = query["X-Amz-Expires"]
     if not re.fullmatch(r"\d{1,6}", expires) or int(expires) > EXPIRES_MAX_S:
         raise AuthError(AuthKind.INCOMPLETE, f"X-Amz-Expires must be a number of at most {EXPIRES_MAX_S} seconds.")
+    scope = _scope(query["X-Amz-Credential"])
     return Signature(
-        scope=_scope(query["X-Amz-Credential"]),
+        scope=scope,
         signed_headers=_header_names(query["X-Amz-SignedHeaders"]),
         value=query["X-Amz-Signature"],
-        time=_amz_time(query["X-Amz-Date"], query["X-Amz-Credential"]),
+        time=_amz_time(query["X-Amz-Date"], scope),
         expires_s=int(expires),
         session_token=_token(query.get("X-Amz-Security-Token", "")),
+        stamp=query["X-Amz-Date"],
     )
 
 
 def _token(text: str) -> str:
-    if not re.fullmatch(r"[ -~]{0,4096}", text):
+    if not _TOKEN.fullmatch(text):
         raise AuthError(AuthKind.UNKNOWN_KEY, "The security token included in the request is invalid.")
     return text
 
@@ -239,10 +266,11 @@ def _header_names(text: str) -> tuple[str, ...]:
     return names
 
 
-def _header_time(request: HttpRequest, credential: str) -> datetime:
+def _header_time(request: HttpRequest, scope: Scope) -> tuple[datetime, str]:
+    """(when it was signed, the stamp as it came)."""
     stamp = request.header("x-amz-date")
     if stamp is not None:
-        return _amz_time(stamp, credential)
+        return _amz_time(stamp, scope), stamp
     date = request.header("date")
     if date is None:
         raise AuthError(AuthKind.INCOMPLETE, "The request needs an 'X-Amz-Date' or 'Date' header.")
@@ -250,41 +278,35 @@ def _header_time(request: HttpRequest, credential: str) -> datetime:
         time = parsedate_to_datetime(date)
     except (ValueError, TypeError) as error:
         raise AuthError(AuthKind.INCOMPLETE, "The 'Date' header is no HTTP date.") from error
-    return _same_day((time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC), credential)
+    time = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+    _same_day(f"{time.year:04}{time.month:02}{time.day:02}", scope)
+    return time, ""
 
 
-def _amz_time(stamp: str, credential: str) -> datetime:
+def _amz_time(stamp: str, scope: Scope) -> datetime:
     try:
-        # As strptime("%Y%m%dT%H%M%SZ"), at less cost.
         if not _STAMP.fullmatch(stamp):
             raise ValueError(stamp)
-        year, month, day = int(stamp[0:4]), int(stamp[4:6]), int(stamp[6:8])
-        hour, minute, second = int(stamp[9:11]), int(stamp[11:13]), int(stamp[13:15])
-        time = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+        time = datetime.fromisoformat(stamp)
     except ValueError as error:
         raise AuthError(AuthKind.INCOMPLETE, "X-Amz-Date must have the form YYYYMMDDTHHMMSSZ.") from error
-    return _same_day(time, credential)
-
-
-def _same_day(time: datetime, credential: str) -> datetime:
-    if _scope(credential).date != f"{time.year:04}{time.month:02}{time.day:02}":
-        raise AuthError(AuthKind.INCOMPLETE, "The date in Credential must be the day of X-Amz-Date.")
+    _same_day(stamp[:8], scope)
     return time
 
 
+def _same_day(day: str, scope: Scope) -> None:
+    if scope.date != day:
+        raise AuthError(AuthKind.INCOMPLETE, "The date in Credential must be the day of X-Amz-Date.")
+
+
 def _check_signed_headers(request: HttpRequest, signature: Signature) -> None:
-    signed = set(signature.signed_headers)
-    present = {name for name, _ in request.headers}
-    unsigned = {name for name in present - signed if name.startswith("x-amz-")} - UNSIGNED_HEADERS_ALLOWED
-    if unsigned:
+    signed, named = signature.signed_headers, request.named
+    unsigned = [name for name in named if name.startswith("x-amz-") and name not in signed]
+    if unsigned := [name for name in unsigned if name not in UNSIGNED_HEADERS_ALLOWED]:
         names = ", ".join(sorted(unsigned))
         raise AuthError(AuthKind.MISMATCH, f"There were headers present in the request which were not signed: {names}")
-    if absent := signed - present:
-        raise AuthError(AuthKind.MISMATCH, f"Signed headers are absent from the request: {', '.join(sorted(absent))}")
-
-
-def _canonical_header(request: HttpRequest, name: str) -> str:
-    return ",".join(" ".join(value.split()) for key, value in request.headers if key == name)
+    if absent := [name for name in signed if name not in named]:
+        raise AuthError(AuthKind.MISMATCH, f"Signed headers are absent from the request: {', '.join(absent)}")
 
 
 def _canonical_paths(path: str, service: str) -> Sequence[str]:
@@ -292,7 +314,7 @@ def _canonical_paths(path: str, service: str) -> Sequence[str]:
     if service == "s3":
         decoded = unquote_to_bytes(path.encode("utf-8", "surrogateescape"))
         return tuple(dict.fromkeys((path, quote(decoded, safe="/-_.~"))))
-    return (quote(_normalised(path), safe="/~"),)
+    return (path if _PLAIN_PATH.fullmatch(path) else quote(_normalised(path), safe="/~"),)
 
 
 def _normalised(path: str) -> str:
@@ -307,10 +329,14 @@ def _normalised(path: str) -> str:
 
 
 def _canonical_query(query: str, *, presigned: bool) -> str:
+    if not query:
+        return ""
     pairs = (part.partition("=") for part in query.split("&") if part)
     encoded = sorted((_recode(name), _recode(value)) for name, _, value in pairs)
     return "&".join(f"{name}={value}" for name, value in encoded if not (presigned and name == "X-Amz-Signature"))
 
 
 def _recode(text: str) -> str:
+    if _UNRESERVED.fullmatch(text):
+        return text
     return quote(unquote_to_bytes(text.encode("utf-8", "surrogateescape")), safe="-_.~")
