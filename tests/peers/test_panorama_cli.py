@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from tests.support import graphs
 from tests.support.clients import INSTALL_TIMEOUT_S, Clients
 from tests.support.cloud import ACCOUNT, REGION
 from tests.support.front_door import Door
+from tests.support.models import tiny_tensorflow_bytes
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(INSTALL_TIMEOUT_S + 120)]
 
@@ -90,6 +92,15 @@ def add_container(project: Project, package: str, size: int) -> None:
     (folder / "package.json").write_text(json.dumps(document, indent=4))
 
 
+def pack_model(path: Path) -> None:
+    """A model as AWS wants it: in a .tar.gz."""
+    model = tiny_tensorflow_bytes()
+    with tarfile.open(path, "w:gz") as archive:
+        member = tarfile.TarInfo("frozen_inference_graph.pb")
+        member.size = len(model)
+        archive.addfile(member, io.BytesIO(model))
+
+
 def add_descriptor(project: Project) -> Path:
     path = project.above / "model.json"
     path.write_text(json.dumps(graphs.MODEL_DESCRIPTOR))
@@ -116,7 +127,7 @@ def test_an_application_is_packaged_once_and_the_second_time_uploads_nothing(pro
     project.cli("create-package", "--name", project.name("code"))
     add_container(project, "code", 9 << 20)
     project.cli("create-package", "--name", project.name("model"), "--type", "Model")
-    (project.above / "model.tar.gz").write_bytes(b"weights")
+    pack_model(project.above / "model.tar.gz")
     descriptor, raw = add_descriptor(project), str(project.above / "model.tar.gz")
     model = ["add-raw-model", "--model-asset-name", "detector", "--descriptor-path", str(descriptor)]
     project.cli(*model, "--model-local-path", raw, "--packages-path", str(project.package("model")))

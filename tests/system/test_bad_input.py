@@ -17,6 +17,7 @@ from playwright.sync_api import expect
 
 from belvedere.appdir import AppFolder
 from belvedere.cli.cloud import login_url
+from belvedere.cli.errors import CliError
 from tests.support.browser import live_page
 from tests.support.clips import make_clip
 from tests.support.folders import FRAMES_THROUGH, application_folder, change_model, change_source
@@ -176,15 +177,18 @@ def test_a_camera_that_is_not_there_is_named_and_found_when_it_comes(site: Site)
         assert site.nodes(instance_id)["absent"] == "RUNNING"
 
 
-def test_a_model_file_that_is_no_model_is_named_and_replaced(site: Site) -> None:
+def test_a_file_that_is_no_model_is_not_registered_and_one_that_does_not_load_is_named_and_replaced(site: Site) -> None:
     file = site.folder / "net.onnx"
     file.write_bytes(b"this is no model" * 100)
     app = site.app("asking", ASKING_A_MODEL, model=file)
+    with pytest.raises(CliError, match=r"was not registered: .*the model file is no model that can be recognised"):
+        site.deploy(app)
+
+    change_model(app, tiny_onnx(file, op="Frobnicate", domain="my.ops"))
     instance_id = site.deploy(app)
-    said = "model `net`: the model file is no model that can be recognised"
-    site.wait_status(instance_id, "DEPLOYMENT_ERROR", "ERROR", said)
+    site.wait_status(instance_id, "DEPLOYMENT_ERROR", "ERROR", "Frobnicate")
     assert site.nodes(instance_id)["net"] == "ERROR"
-    assert [row["reason"]["code"] for row in site.overview()["inference"]["models"]] == ["MODEL_INVALID"]
+    assert [row["reason"]["code"] for row in site.overview()["inference"]["models"]] == ["MODEL_UNSUPPORTED"]
     site.page_says_the_same(instance_id)
     site.innocent_goes_on()
 

@@ -22,7 +22,9 @@ from belvedere.cli.errors import CliError
 POLL_S = 0.2
 APPLICATION_ROLE = "BelvedereApplication"
 """The built-in role: metrics, logs, and reading the Panorama API."""
-REGISTER_TIMEOUT_S = 60.0
+CAMERA_TIMEOUT_S = 60.0
+REGISTER_TIMEOUT_S = 1800.0
+"""For a package version: its models may be converted, its archive of any size is cut."""
 DEPLOY_TIMEOUT_S = 180.0
 LIVE_STATES = ("DEPLOYMENT_PENDING", "DEPLOYMENT_REQUESTED", "DEPLOYMENT_IN_PROGRESS", "DEPLOYMENT_SUCCEEDED")
 """Of an application instance that can be replaced; so can one in error."""
@@ -100,7 +102,7 @@ class Account:
             TemplateParameters=parameters,
         )
         for answer in polls(
-            REGISTER_TIMEOUT_S, lambda: self.panorama.describe_node_from_template_job(JobId=job["JobId"])
+            CAMERA_TIMEOUT_S, lambda: self.panorama.describe_node_from_template_job(JobId=job["JobId"])
         ):
             if answer["Status"] == "SUCCEEDED":
                 return

@@ -11,11 +11,13 @@ from services.packages.models.environments import REQUIREMENTS, Environments, In
 
 def main() -> int:
     """The exit status."""
-    parser = argparse.ArgumentParser(prog="python -m services.packages.models", description=__doc__)
+    parser = argparse.ArgumentParser(prog="belvedere models", description=__doc__)
     parser.add_argument("action", choices=["list", "install", "remove"])
-    parser.add_argument("framework", nargs="*", choices=[*REQUIREMENTS, []], help="all of them where none is named")
+    parser.add_argument("framework", nargs="*", help=f"{', '.join(REQUIREMENTS)}; all of them where none is named")
     parser.add_argument("--data", type=Path, default=Path("data"), help="the cloud side's data folder")
     arguments = parser.parse_args()
+    if unknown := [name for name in arguments.framework if name not in REQUIREMENTS]:
+        parser.error(f"there is no environment {', '.join(unknown)}: choose of {', '.join(REQUIREMENTS)}")
     environments = Environments(root(arguments.data.absolute()))
     for framework in arguments.framework or REQUIREMENTS:
         environment = environments.named(framework)

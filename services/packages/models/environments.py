@@ -74,7 +74,15 @@ class Environment:
         try:
             # From the interpreter that the present environment was made of: sandboxes are given that one's folder.
             venv.create(self.folder, with_pip=True, symlinks=True)
-            command = [str(self.python), "-m", "pip", "install", "--disable-pip-version-check", "--no-cache-dir", "--quiet"]
+            command = [
+                str(self.python),
+                "-m",
+                "pip",
+                "install",
+                "--disable-pip-version-check",
+                "--no-cache-dir",
+                "--quiet",
+            ]
             done = subprocess.run(
                 [*command, *REQUIREMENTS[self.framework]],
                 stdin=subprocess.DEVNULL,

@@ -21,7 +21,7 @@ from belvedere.modelfile import FOR_APPLIANCES, ModelFileInvalid, ModelKind
 from services.packages.models.convert import ModelRefused, convert
 from services.packages.models.environments import FRAMEWORK, Environments
 
-INSTALL = "python -m services.packages.models install"
+INSTALL = "belvedere models install"
 
 log = logs.get_logger(__name__)
 
@@ -84,7 +84,7 @@ class ModelImporter:
                 return kept
             raise ModelRefused(
                 f"{model.kind} models are converted here, and the environment for that is not installed on the cloud "
-                f"side: {INSTALL} {FRAMEWORK[model.kind]}"
+                f"side: {INSTALL} {FRAMEWORK[model.kind]} --data DIR"
             )
         try:
             converted = await convert(model, descriptor, environment, work, self._timeout_s)
