@@ -1,4 +1,4 @@
-"""RTSP 1.0 for encoded video (RFC 2326, 3550, 6184, 7798): a server, which is the simulated camera and every
+"""RTSP 1.0 for encoded video (RFC 2326, 3550, 2435, 6184, 7798): a server, which is the simulated camera and every
 application's video, and a client, which reads cameras.
 
     async with RtspServer("127.0.0.1", 8554, users={"viewer": Secret("…")}) as server:
@@ -20,6 +20,7 @@ from ._nal import is_random_access, join_annexb, parameter_sets, split_annexb
 from ._receive import ReceivedUnit, ReceiverStats
 from ._server import RtspServer
 from ._source import AccessUnit, Codec, Source, StreamDescription
+from ._target import Target, parse_target
 from .camera import serve_camera
 from .errors import (
     AddressInvalid,
@@ -76,9 +77,11 @@ __all__ = [
     "StreamRefused",
     "StreamStalled",
     "StreamUnsupported",
+    "Target",
     "is_random_access",
     "join_annexb",
     "parameter_sets",
+    "parse_target",
     "serve_camera",
     "split_annexb",
 ]

@@ -1,4 +1,4 @@
-"""An RTSP client for one video of H.264 or H.265: whole pictures, each handed on with its own last packet.
+"""An RTSP client for one video of H.264, H.265 or JPEG: whole pictures, each handed on with its own last packet.
 
     with RtspClient("rtsp://camera/stream", "viewer", Secret("…")) as client:
         description = client.open()
@@ -18,9 +18,10 @@ libavformat's demuxer takes 0.37 to 0.45 in the same runs.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self
@@ -97,14 +98,17 @@ class RtspClient:
         username: str | Secret[str] = "",
         password: Secret[str] | None = None,
         settings: ClientSettings | None = None,
+        *,
+        on_authenticate: Callable[[], None] | None = None,
     ) -> None:
+        """`on_authenticate` is called when the server has asked for the password and it is about to be sent."""
         self._settings = settings or ClientSettings()
         self._target, user, word = parse_target(url.reveal() if isinstance(url, Secret) else url)
         if username or password:
             user = username if isinstance(username, Secret) else Secret(username)
             word = password or Secret("")
         check_credentials(user, word)
-        self._credentials = Credentials(user, word)
+        self._credentials = Credentials(user, word, on_authenticate)
         self._home = self._target.host
         self._waker = Waker()
         self._busy = threading.Lock()
@@ -160,6 +164,17 @@ class RtspClient:
             except WireClosed:
                 raise StreamEnded("the server closed the connection; connect again") from None
             return receiver.ready.popleft()
+
+    def receive_now(self) -> ReceivedUnit | None:
+        """A picture that is here already, or None. Raises as `receive` does."""
+        with self._holding():
+            channel, receiver = self._ready()
+            try:
+                while not receiver.ready and self._step(channel, receiver, math.inf, wait=False):
+                    continue
+            except WireClosed:
+                raise StreamEnded("the server closed the connection; connect again") from None
+            return receiver.ready.popleft() if receiver.ready else None
 
     def units(self) -> Iterator[ReceivedUnit]:
         """The pictures, until one of `receive`'s errors."""
@@ -312,8 +327,8 @@ class RtspClient:
             receiver.rtcp(data, arrived_ns)
         return bool(receiver.ready)
 
-    def _step(self, channel: Channel, receiver: RtpReceiver, stalled_at: float) -> None:
-        """Takes what has come, or waits for more."""
+    def _step(self, channel: Channel, receiver: RtpReceiver, stalled_at: float, *, wait: bool = True) -> bool:
+        """Takes what has come, or waits for more. False: there was nothing."""
         message = channel.advance()
         if message is not None:
             status = channel.handle(message)
@@ -321,26 +336,28 @@ class RtspClient:
                 self._keep_alive = "OPTIONS"
             elif status == 454:
                 raise StreamEnded("the server has forgotten the session; connect again")
-            return
+            return True
         if receiver.ready:
-            return
+            return True
         if receiver.said_goodbye:
             raise StreamEnded("the server has ended the stream; connect again")
         now = time.monotonic()
         if now >= stalled_at:
             raise StreamStalled(self._settings.stall_timeout_s)
         self._stay_alive(channel, receiver, now)
-        deadline = min(stalled_at, self._next_keep_alive, self._next_report)
+        deadline = min(stalled_at, self._next_keep_alive, self._next_report) if wait else now
         due_ns = self._window.due_ns if self._window is not None else None
         if due_ns is not None:
             deadline = min(deadline, due_ns / 1e9)
-        if channel.wire.wait(deadline):
+        came = channel.wire.wait(deadline)
+        if came:
             if self._datagrams is not None and self._window is not None:
                 self._datagrams.drain(self._window.add, receiver.rtcp)
                 receiver.stats.late_packets = self._window.late
             channel.wire.fill()
         if self._window is not None:
             self._window.expire(time.monotonic_ns())
+        return came
 
     def _stay_alive(self, channel: Channel, receiver: RtpReceiver, now: float) -> None:
         if now >= self._next_keep_alive:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from belvedere.secret import Secret
@@ -82,7 +82,11 @@ def _challenge(scheme: str, text: str) -> Challenge | None:
 class Credentials:
     """A user name and a password, and the challenge that they answer now."""
 
-    def __init__(self, username: Secret[str], password: Secret[str]) -> None:
+    def __init__(
+        self, username: Secret[str], password: Secret[str], on_answer: Callable[[], None] | None = None
+    ) -> None:
+        """`on_answer` is called whenever a challenge is worth an answer."""
+        self._on_answer = on_answer
         self._username = username
         self._password = password
         self._challenge: Challenge | None = None
@@ -100,6 +104,8 @@ class Credentials:
         if before is not None and not (chosen.stale or before.accepted):
             return False
         self._challenge = chosen
+        if self._on_answer is not None:
+            self._on_answer()
         return True
 
     def accepted(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from ._nal import H265_IRAP
-from ._source import Codec
 from .errors import StreamUnsupported
 
 START_CODE = b"\x00\x00\x00\x01"
@@ -203,8 +202,3 @@ class H265Depacketiser(Depacketiser):
         if kind < 32:
             self._note_slice(slice_head)
             self.keyframe = self.keyframe or kind in H265_IRAP
-
-
-def depacketiser(codec: Codec, max_bytes: int) -> Depacketiser:
-    """For this codec."""
-    return H264Depacketiser(max_bytes) if codec == "h264" else H265Depacketiser(max_bytes)

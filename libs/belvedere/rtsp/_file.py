@@ -23,7 +23,7 @@ from ._nal import is_random_access, parameter_sets, split_annexb
 from ._source import AccessUnit, Codec, Source, StreamDescription
 from .errors import SourceUnreadable, SourceUnsupported
 
-_CODECS: dict[str, Codec] = {"h264": "h264", "hevc": "hevc"}
+_CODECS: dict[str, Codec] = {"h264": "h264", "hevc": "hevc", "mjpeg": "mjpeg"}
 _DEFAULT_FRAME = Fraction(1, 25)
 MAX_LAG_S = 1.0
 """A machine that slept or was overloaded this long goes on from now, instead of sending all that it missed at once."""
@@ -37,7 +37,7 @@ class _Timed:
 
 
 class FileSource(Source):
-    """Plays `path` (anything libavformat reads, with H.264 or H.265 in it).
+    """Plays `path` (anything libavformat reads, with H.264, H.265 or MJPEG in it).
 
     `loop`: start again at the end, with time stamps that go on. `realtime`: pace by the file's own time stamps;
     otherwise as fast as it can be read.
@@ -80,13 +80,13 @@ class FileSource(Source):
             raise SourceUnreadable(f"{self._path} cannot be opened as video: {error.strerror}") from error
         if not container.streams.video:
             container.close()
-            raise SourceUnsupported(f"{self._path} holds no video: give a file with H.264 or H.265 video")
+            raise SourceUnsupported(f"{self._path} holds no video: give a file with H.264, H.265 or MJPEG video")
         stream = container.streams.video[0]
         codec = _CODECS.get(stream.codec_context.name)
         if codec is None:
             name = stream.codec_context.name
             container.close()
-            raise SourceUnsupported(f"{self._path} holds {name} video: convert it to H.264 or H.265 first")
+            raise SourceUnsupported(f"{self._path} holds {name} video: convert it to H.264, H.265 or MJPEG first")
         return container, stream, codec
 
     def _read_description(self) -> StreamDescription:
@@ -95,6 +95,8 @@ class FileSource(Source):
         """
         container, stream, codec = self._open()
         try:
+            if codec == "mjpeg":
+                return StreamDescription(codec, ())
             for data in self._annexb(container, stream, codec):
                 sets = parameter_sets(codec, split_annexb(bytes(data)))
                 if sets:
@@ -107,11 +109,11 @@ class FileSource(Source):
 
     @staticmethod
     def _annexb(container: InputContainer, stream: VideoStream, codec: Codec) -> Iterator[av.Packet[VideoStream]]:
-        convert = BitStreamFilterContext(f"{codec}_mp4toannexb", in_stream=stream)
+        convert = BitStreamFilterContext(f"{codec}_mp4toannexb", in_stream=stream) if codec != "mjpeg" else None
         for packet in container.demux(stream):
             if packet.dts is None and packet.pts is None and packet.size == 0:
                 return  # PyAV's flush packet
-            yield from convert.filter(packet)
+            yield from convert.filter(packet) if convert is not None else [packet]
 
     def _units(self) -> Generator[_Timed, None, None]:
         """Runs on the demux thread."""
@@ -135,7 +137,7 @@ class FileSource(Source):
                     shown = offset + pts * time_base - base
                     end = due + (packet.duration * time_base if packet.duration else frame)
                     data = bytes(packet)
-                    key = bool(packet.is_keyframe) and is_random_access(codec, split_annexb(data))
+                    key = codec == "mjpeg" or (bool(packet.is_keyframe) and is_random_access(codec, split_annexb(data)))
                     yield _Timed(AccessUnit(data, round(shown * 90_000), key), float(due))
             except av.FFmpegError as error:
                 raise SourceUnreadable(f"{self._path} cannot be read on: {error.strerror}") from error

@@ -13,6 +13,7 @@ H265_IRAP = range(16, 24)
 PARAMETER_SETS: dict[Codec, tuple[int, ...]] = {
     "h264": (H264_SPS, H264_PPS),
     "hevc": (H265_VPS, H265_SPS, H265_PPS),
+    "mjpeg": (),
 }
 
 

@@ -1,4 +1,4 @@
-"""Access units to RTP payloads: RFC 6184 (H.264, packetization-mode=1) and RFC 7798 (H.265). Pure.
+"""Access units to RTP payloads: RFC 6184 (H.264, packetization-mode=1), RFC 7798 (H.265), RFC 2435 (JPEG). Pure.
 
 One packetiser serves all viewers of a source: payloads are the same for everyone, headers are per session.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from ._jpeg import jpeg_payloads
 from ._nal import is_delimiter, is_parameter_set, nal_type, parameter_sets, split_annexb
 from ._source import AccessUnit, Codec, StreamDescription
 
@@ -37,7 +38,10 @@ class Packetiser:
         self._max = max_payload
 
     def packetise(self, unit: AccessUnit) -> Unit | None:
-        """The payloads of an access unit, or None when it holds no NAL unit."""
+        """The payloads of an access unit, or None when it holds no NAL unit, or a JPEG that RTP cannot carry."""
+        if self._codec == "mjpeg":
+            scans = jpeg_payloads(unit.data, self._max)
+            return Unit(tuple(scans), unit.pts_90k, True, sum(map(len, scans))) if scans else None
         nals = split_annexb(unit.data)
         inband = parameter_sets(self._codec, nals)
         if inband:

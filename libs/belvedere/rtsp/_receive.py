@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from ._depacketise import depacketiser
+from ._depacketise import Depacketiser, H264Depacketiser, H265Depacketiser
+from ._jpeg import JpegDepacketiser
 from ._rtp import NTP_EPOCH_OFFSET_S, empty_report, receiver_report
 from ._sdp_read import VideoMedia
 from ._source import AccessUnit
@@ -82,7 +83,7 @@ class RtpReceiver:
         self._media = media
         self._on_loss = on_loss
         self._wall_clock = wall_clock
-        self._unit = depacketiser(media.codec, max_unit_bytes)
+        self._unit = depacketiser(media, max_unit_bytes)
         self._ssrc: int | None = None
         self._own_ssrc = secrets.randbits(32)
         self._next_sequence = 0
@@ -273,6 +274,13 @@ class RtpReceiver:
             delay=delay,
             cname=cname,
         )
+
+
+def depacketiser(media: VideoMedia, max_bytes: int) -> Depacketiser:
+    """For this media's codec."""
+    if media.codec == "mjpeg":
+        return JpegDepacketiser(max_bytes, media.size)
+    return H264Depacketiser(max_bytes) if media.codec == "h264" else H265Depacketiser(max_bytes)
 
 
 def _payload(data: memoryview, first: int) -> memoryview | None:

@@ -9,7 +9,7 @@ from ._rtp import CLOCK_RATE, PAYLOAD_TYPE
 from ._source import StreamDescription
 
 TRACK = "trackID=0"
-_ENCODING = {"h264": "H264", "hevc": "H265"}
+_ENCODING = {"h264": "H264", "hevc": "H265", "mjpeg": "JPEG"}
 
 
 def make_sdp(description: StreamDescription, *, name: str, address: str, session: int) -> str:
@@ -26,7 +26,7 @@ def make_sdp(description: StreamDescription, *, name: str, address: str, session
         "a=range:npt=now-",
         f"m=video 0 RTP/AVP {PAYLOAD_TYPE}",
         f"a=rtpmap:{PAYLOAD_TYPE} {_ENCODING[description.codec]}/{CLOCK_RATE}",
-        f"a=fmtp:{PAYLOAD_TYPE} {_format_parameters(description)}",
+        *([f"a=fmtp:{PAYLOAD_TYPE} {_format_parameters(description)}"] if description.codec != "mjpeg" else []),
         f"a=control:{TRACK}",
     ]
     return "\r\n".join(lines) + "\r\n"

@@ -12,10 +12,11 @@ from ._source import Codec
 from .errors import ProtocolError, StreamUnsupported
 
 MAX_MEDIA = 64
-_CODECS: dict[str, Codec] = {"H264": "h264", "H265": "hevc", "HEVC": "hevc"}
-_NAMES = {"JPEG": "mjpeg", "MP4V-ES": "mpeg4", "MPV": "mpeg2video", "MP2T": "mpegts", "H263-1998": "h263"}
+_CODECS: dict[str, Codec] = {"H264": "h264", "H265": "hevc", "HEVC": "hevc", "JPEG": "mjpeg"}
+_NAMES = {"MP4V-ES": "mpeg4", "MPV": "mpeg2video", "MP2T": "mpegts", "H263-1998": "h263"}
 _STATIC = {26: "JPEG", 31: "H261", 32: "MPV", 33: "MP2T", 34: "H263"}
 _SETS = ("sprop-vps", "sprop-sps", "sprop-pps", "sprop-parameter-sets")
+_SIZE = re.compile(r"(?:\d{1,3}\s+)?(\d{1,5})[-,x]\s*(\d{1,5})")
 _ATTRIBUTE = re.compile(r"(\d{1,3})\s+(.*)")
 
 
@@ -31,6 +32,8 @@ class VideoMedia:
     session_control: str
     parameter_sets: tuple[bytes, ...]
     """NAL units without start codes; often empty, since they come in the stream as well."""
+    size: tuple[int, int] | None = None
+    """Width and height, where the description says them: JPEG needs it above 2040 pixels."""
 
 
 @dataclass(slots=True)
@@ -40,10 +43,11 @@ class _Media:
     encodings: dict[int, tuple[str, int]] = field(default_factory=dict)
     parameters: dict[int, str] = field(default_factory=dict)
     control: str = ""
+    size: tuple[int, int] | None = None
 
 
 def read_sdp(body: bytes) -> VideoMedia:
-    """The first video of H.264 or H.265. Raises StreamUnsupported, naming what there is instead, and ProtocolError for
+    """The first video of H.264, H.265 or JPEG. Raises StreamUnsupported, naming what there is instead, and ProtocolError for
     what is no SDP.
     """
     session = _Media("")
@@ -70,8 +74,8 @@ def read_sdp(body: bytes) -> VideoMedia:
             if codec is not None:
                 given = _parameters(one.parameters.get(payload_type, ""))
                 _refuse_interleaving(given)
-                sets = parameter_sets(codec, _sets(given))
-                return VideoMedia(codec, payload_type, rate, one.control, session.control, sets)
+                sets = parameter_sets(codec, _sets(given) if codec != "mjpeg" else [])
+                return VideoMedia(codec, payload_type, rate, one.control, session.control, sets, one.size)
             found.append(_NAMES.get(encoding, encoding.lower()))
     raise _unsupported(media, tuple(found))
 
@@ -81,6 +85,10 @@ def _attribute(media: _Media, value: str) -> None:
     name, text = name.strip().lower(), text.strip()
     if name == "control":
         media.control = text
+        return
+    if name in ("framesize", "x-dimensions"):  # RFC 6064 §3: "26 1920-1080"; "1920,1080" of some cameras
+        size = _SIZE.fullmatch(text)
+        media.size = (int(size[1]), int(size[2])) if size else None
         return
     match = _ATTRIBUTE.match(text) if name in ("rtpmap", "fmtp") else None
     if match is None:
@@ -124,7 +132,7 @@ def _refuse_interleaving(given: dict[str, str]) -> None:
 
 def _unsupported(media: list[_Media], found: tuple[str, ...]) -> StreamUnsupported:
     if found:
-        return StreamUnsupported(f"the stream is {', '.join(found)}; switch it to H.264 or H.265", found)
+        return StreamUnsupported(f"the stream is {', '.join(found)}; switch it to H.264, H.265 or MJPEG", found)
     kinds = tuple(dict.fromkeys(one.kind for one in media))
     if kinds == ("audio",):
         return StreamUnsupported("the stream has only sound in it, no video", kinds, only_sound=True)

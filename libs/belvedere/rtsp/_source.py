@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Literal
 
-Codec = Literal["h264", "hevc"]
+Codec = Literal["h264", "hevc", "mjpeg"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +15,11 @@ class AccessUnit:
     """One encoded picture."""
 
     data: bytes
-    """Annex B: NAL units behind start codes, as the encoder or the `*_mp4toannexb` filter gives them."""
+    """Annex B: NAL units behind start codes, as the encoder or the `*_mp4toannexb` filter gives them. A JPEG file."""
     pts_90k: int
     """Presentation time in 1/90000 s, on the source's own time line; not wrapped."""
     keyframe: bool
-    """Decoding can start here (IDR, or IRAP in H.265), given the parameter sets."""
+    """Decoding can start here (IDR, or IRAP in H.265; every JPEG), given the parameter sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class StreamDescription:
 
     codec: Codec
     parameter_sets: tuple[bytes, ...]
-    """NAL units without start codes, in the codec's order: SPS, PPS; or VPS, SPS, PPS."""
+    """NAL units without start codes, in the codec's order: SPS, PPS; or VPS, SPS, PPS; none of JPEG."""
 
 
 class Source(ABC):

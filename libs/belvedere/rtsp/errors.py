@@ -69,7 +69,7 @@ class SourceUnreadable(SourceError):
 
 
 class SourceUnsupported(SourceError):
-    """The source holds no video, or a codec other than H.264 and H.265."""
+    """The source holds no video, or a codec other than H.264, H.265 and MJPEG."""
 
 
 class ClientError(RtspError):
@@ -121,7 +121,7 @@ class ServerFailed(ClientError):
 
 
 class StreamUnsupported(ClientError):
-    """No H.264 or H.265 that this client can take. `found`: the names of what there is instead."""
+    """No H.264, H.265 or JPEG that this client can take. `found`: the names of what there is instead."""
 
     def __init__(self, why: str, found: tuple[str, ...] = (), *, only_sound: bool = False) -> None:
         super().__init__(why)

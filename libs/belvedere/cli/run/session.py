@@ -1,0 +1,290 @@
+"""One application folder on a local appliance: resolved, started, swapped for its changed self, measured.
+
+    async with LocalRun(options, say=print, on_log=…) as run:
+        await run.start()
+        await run.delivered(timeout_s=30)
+        await run.swap()
+
+What `belvedere run`, `belvedere app test` and `belvedere app dev` have in common.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from belvedere.appdir import AppFolder, Choices, FolderWork, ResolvedFolder, literal_type
+from belvedere.chassis.ids import new_id
+from belvedere.cli.errors import CliError
+from belvedere.cli.run.cameras import Camera, Playing, choose, faults_for
+from belvedere.cli.run.engine import Engine, LocalApplication, Row
+from belvedere.cli.run.figures import Count, Figures, Results, figures
+from belvedere.rtsp import FaultScript
+
+INSTANCE_FILE = "instance"
+"""In the data folder: the instance that ran last, so that its storage is found again."""
+APPLICATION_ENDS = ("failed",)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What to run, with what."""
+
+    app_dir: Path
+    cameras: tuple[str, ...] = ()
+    """`FILE`, `URL` or `NODE=FILE|URL`."""
+    values: tuple[str, ...] = ()
+    """`PARAMETER=VALUE`."""
+    overrides: Path | None = None
+    models: tuple[str, ...] = ()
+    """`PACKAGE=FILE`."""
+    fault: Path | None = None
+    once: bool = False
+    """Play files once."""
+    data: Path | None = None
+    """None: a folder that is gone afterwards."""
+
+
+class LocalRun:
+    """An async context manager; see the module."""
+
+    def __init__(self, options: RunOptions, *, say: Callable[[str], None], on_log: Callable[[str, str], None]) -> None:
+        self.begun = time.monotonic()
+        self.instance_id = ""
+        self.playing = Playing(())
+        self.resolved: ResolvedFolder | None = None
+        self._options = options
+        self._say = say
+        self._on_log = on_log
+        self._stack = contextlib.AsyncExitStack()
+        self._known: dict[str, str] = {}
+        self._first: float | None = None
+        self._before: Count | None = None
+        self._folder = AppFolder.load(options.app_dir)
+        self.data = options.data.absolute() if options.data else Path(tempfile.mkdtemp(prefix="belvedere-run-"))
+        self.work = FolderWork(self._folder, self.data / "built", _pairs("--model", options.models))
+        self.engine = Engine(self.data, on_log=self._hear)
+
+    @property
+    def name(self) -> str:
+        """The application's."""
+        return self._folder.name
+
+    @property
+    def cameras(self) -> tuple[Camera, ...]:
+        """As they play."""
+        return self.playing.cameras
+
+    async def __aenter__(self) -> LocalRun:
+        try:
+            self.data.mkdir(parents=True, exist_ok=True)
+            self._stack.callback(self._tidy)
+            cameras, self._choices, faults = await asyncio.to_thread(self._chosen)
+            self.resolved = await asyncio.to_thread(self.work.resolve, self._choices)
+            playing = Playing(cameras, faults, once=self._options.once, told=self._fault)
+            async with asyncio.TaskGroup() as group:
+                entering = group.create_task(playing.__aenter__())
+                group.create_task(self.engine.__aenter__())
+            self.playing = entering.result()
+            self._stack.push_async_exit(self.playing)
+            self._stack.push_async_exit(self.engine)
+        except BaseExceptionGroup as error:
+            await self._stack.aclose()
+            await self.engine.__aexit__()
+            raise error.exceptions[0] from None
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    # -- what it does -----------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Tells the appliance to run it."""
+        assert self.resolved is not None
+        kept = self.data / INSTANCE_FILE
+        self.instance_id = kept.read_text().strip() if kept.exists() else new_id("applicationInstance")
+        await self.engine.apply(self._application(self.instance_id, self.resolved), self.cameras)
+        kept.write_text(self.instance_id)
+
+    async def delivered(self, timeout_s: float) -> bool:
+        """Waits for its first delivery; False where it fails first, or takes too long."""
+        await self._watch(lambda: self.state in ("running", *APPLICATION_ENDS) or bool(self.model_problem()), timeout_s)
+        if self.state != "running":
+            return False
+        if self._first is None:
+            self._first = time.monotonic()
+            self._before = Count.of(self.engine, self.instance_id)
+        return True
+
+    async def swap(self, timeout_s: float) -> float | None:
+        """Resolves the folder again and puts the new application in the place of the old, which runs until the new one
+        delivers, and on where that does not. Returns the seconds from here to its first delivery; None: the old one runs.
+
+        Raises FolderInvalid, with the old one running.
+        """
+        begun = time.monotonic()
+        fresh = await asyncio.to_thread(self.work.resolve, self._choices)
+        assert self.resolved is not None
+        if fresh.graph == self.resolved.graph:
+            return None
+        old_id, new = self.instance_id, new_id("applicationInstance")
+        await self.engine.apply(self._application(new, fresh, replaces=old_id), self.cameras)
+        self.instance_id = new
+        await self._watch(lambda: self.state in ("running", *APPLICATION_ENDS), timeout_s)
+        if self.state != "running":
+            self.instance_id = old_id
+            await self.engine.apply(self._application(old_id, self.resolved), self.cameras)
+            return None
+        seconds = time.monotonic() - begun
+        self.resolved = fresh
+        (self.data / INSTANCE_FILE).write_text(new)
+        await self.engine.apply(self._application(new, fresh), self.cameras)
+        self._before = Count.of(self.engine, new)
+        self._first = time.monotonic()
+        return seconds
+
+    async def last(self, seconds: float | None) -> None:
+        """Lets it run: for so long, until every file has been played where they are played once, or for ever."""
+        ended = [asyncio.create_task(event.wait()) for event in self.playing.ended]
+        deadline = None if seconds is None else time.monotonic() + seconds
+        try:
+            while (deadline is None or time.monotonic() < deadline) and not (
+                ended and all(task.done() for task in ended)
+            ):
+                left = 1.0 if deadline is None else max(min(deadline - time.monotonic(), 1.0), 0.0)
+                await self._watch(lambda: False, min(left, 0.25) if ended else left)
+        finally:
+            for task in ended:
+                task.cancel()
+
+    # -- what it knows ----------------------------------------------------------------------------------------------
+
+    @property
+    def row(self) -> Row:
+        """What the supervisor says of it."""
+        return self.engine.application(self.instance_id)
+
+    @property
+    def state(self) -> str:
+        """starting, running, failed …; empty before anything is known."""
+        return str(self.row.get("state", ""))
+
+    def model_problem(self) -> str:
+        """Why a model can't be loaded; empty where all can."""
+        failed = [row for row in self.engine.rows["models"].values() if row.get("state") == "failed"]
+        return "; ".join(_because(row) for row in failed)
+
+    def problem(self) -> str:
+        """Why it does not deliver, the cause first."""
+        cameras = [
+            f"camera {self._camera_name(camera_id)}: {_because(row) or row.get('state')}"
+            for camera_id, row in self.engine.rows["cameras"].items()
+            if row.get("state") != "streaming"
+        ]
+        model = self.model_problem()
+        reasons = [f"model: {model}" if model else "", *cameras, _because(self.row)]
+        return "; ".join(reason for reason in reasons if reason) or f"it is {self.state or 'not started'}"
+
+    def figures(self, results: Results | None = None) -> Figures:
+        """Since its first delivery."""
+        first, before = self._first, self._before
+        return figures(
+            self.engine,
+            self.instance_id,
+            before or Count.of(self.engine, self.instance_id),
+            started_s=None if first is None else first - self.begun,
+            seconds=0.0 if first is None else time.monotonic() - first,
+            results=results,
+        )
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _chosen(self) -> tuple[tuple[Camera, ...], Choices, FaultScript | None]:
+        nodes = self.work.camera_nodes()
+        cameras = choose(self._options.cameras, nodes)
+        faults = faults_for(self._options.fault, cameras) if self._options.fault is not None else None
+        by_node = {node: tuple(camera.name for camera in cameras if node in camera.nodes) for node in nodes}
+        graph = self._folder.graph() if self._options.values else {}
+        values: dict[str, tuple[str, str]] = {}
+        for choice in self._options.values:
+            name, equals, value = choice.partition("=")
+            kind = literal_type(graph, name) if equals else None
+            if kind is None:
+                raise CliError(f"--override {choice}: say PARAMETER=VALUE, for a parameter of the graph")
+            values[name] = (kind, value)
+        return cameras, Choices(by_node, values, self._options.overrides), faults
+
+    def _application(self, instance_id: str, resolved: ResolvedFolder, replaces: str | None = None) -> LocalApplication:
+        return LocalApplication(instance_id, self.name, resolved.graph, resolved.files, resolved.cameras, replaces)
+
+    async def _watch(self, reached: Callable[[], bool], timeout_s: float) -> None:
+        """Waits, and tells what changes meanwhile."""
+
+        def look() -> bool:
+            self._tell_changes()
+            return reached()
+
+        await self.engine.until(look, timeout_s)
+
+    def _tell_changes(self) -> None:
+        for camera_id, row in self.engine.rows["cameras"].items():
+            size = f" {row['width']}×{row['height']} {row.get('codec')}" if row.get("width") else ""
+            streams = row.get("state") == "streaming"
+            self._tell_once(
+                f"camera {self._camera_name(camera_id)}", f"{row.get('state')}{size if streams else ''}", row
+            )
+        for model in self.engine.rows["models"].values():
+            self._tell_once(f"model {self._model_name(str(model['model_id']))}", str(model.get("state")), model)
+        row = self.row
+        if row:
+            self._tell_once("application", str(row.get("state")), row)
+
+    def _tell_once(self, what: str, state: str, row: Row) -> None:
+        text = f"{state}{f': {why}' if (why := _because(row)) else ''}"
+        if self._known.get(what) != text:
+            self._known[what] = text
+            self._say(f"{what}: {text}")
+
+    def _camera_name(self, camera_id: str) -> str:
+        return self.resolved.cameras.get(camera_id, camera_id) if self.resolved else camera_id
+
+    def _model_name(self, model_id: str) -> str:
+        models = self.resolved.graph.models if self.resolved else ()
+        return next((model.name for model in models if model.model_id == model_id), model_id[:12])
+
+    def _hear(self, stream: str, line: str) -> None:
+        self._on_log(stream, line)
+
+    def _fault(self, text: str) -> None:
+        self._say(f"fault at camera {text}")
+
+    def _tidy(self) -> None:
+        if self._options.data is None:
+            shutil.rmtree(self.data, ignore_errors=True)
+
+
+def _because(row: Row) -> str:
+    reason = row.get("reason")
+    if not reason:
+        return ""
+    return str(reason.get("message", "")) if isinstance(reason, Mapping) else str(reason)
+
+
+def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for text in texts:
+        name, equals, file = text.partition("=")
+        if not equals:
+            raise CliError(f"{option} {text}: say PACKAGE=FILE")
+        found[name] = Path(file)
+    return found
