@@ -94,6 +94,11 @@ class Running(abc.ABC):
         """The application's process, as this machine numbers it."""
 
     @abc.abstractmethod
+    async def socket(self) -> socket.socket:
+        """A TCP socket of the sandbox's network, not yet connected: the way to a port at which the application listens.
+        Raises SandboxUnavailable."""
+
+    @abc.abstractmethod
     async def wait(self) -> Exit:
         """Waits for its end, and for the last line of its output."""
 

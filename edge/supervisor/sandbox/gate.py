@@ -9,6 +9,9 @@ Then it waits. A byte from the supervisor: it writes to FD, for which bubblewrap
 process is there. The end of the pipe instead: the supervisor has died, and PID, which would take the end of its own pipe
 for leave to go and is not yet tied to anybody's life, is killed.
 
+As `python gate.py PID FD` with FD = "sockets:COUNT", nothing waits: it passes out so many TCP sockets of that namespace, not yet
+connected, for the ways in (edge.supervisor.ports).
+
 A process of its own, because a program with threads may not change its user namespace, and because it has to outlive
 the supervisor. Standard library only, and started without site packages: it stands in the way of every start.
 """
@@ -42,13 +45,26 @@ def main(pid: int, go: int, ports: list[int]) -> None:
         raise
 
 
+def give(pid: int, count: int) -> None:
+    """Passes out sockets of the sandbox's network."""
+    _enter(pid)
+    _send([socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)])
+
+
 def _pass_out(pid: int, ports: list[int]) -> None:
     if ports:
-        net = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
-        owner = fcntl.ioctl(net, NS_GET_USERNS)
-        _join(owner, CLONE_NEWUSER)
-        _join(net, CLONE_NEWNET)
-    sockets = [_listen(port) for port in ports]
+        _enter(pid)
+    _send([_listen(port) for port in ports])
+
+
+def _enter(pid: int) -> None:
+    net = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
+    owner = fcntl.ioctl(net, NS_GET_USERNS)
+    _join(owner, CLONE_NEWUSER)
+    _join(net, CLONE_NEWNET)
+
+
+def _send(sockets: list[socket.socket]) -> None:
     with socket.socket(fileno=os.dup(1)) as out:
         socket.send_fds(out, [b"ready"], [sock.fileno() for sock in sockets])
 
@@ -91,4 +107,7 @@ def _join(namespace: int, kind: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), [int(port) for port in sys.argv[3:]])
+    if sys.argv[2].startswith("sockets:"):
+        give(int(sys.argv[1]), int(sys.argv[2].partition(":")[2]))
+    else:
+        main(int(sys.argv[1]), int(sys.argv[2]), [int(port) for port in sys.argv[3:]])
