@@ -4,6 +4,7 @@
        │  └─ nothing for NO_OUTPUT_S: still starting, with a reason                │
        └──────────── it ended, or could not start ──► failed ◄─────────────────────┘
     failed ──after the backoff it is started again; failed until it delivers──► running
+    running ──asks for no frame while there are some──► its stacks into the log, killed ──► failed
     any ──stop──► stopped
 
 Knows its sandbox only by the seam, and nothing of the other applications.
@@ -16,23 +17,27 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from belvedere.chassis.logs import get_logger
-from belvedere.chassis.paths import EdgePaths
+from belvedere.chassis.paths import EdgePaths, short_name
 from belvedere.chassis.secret import Secret
 from belvedere.fleet import Reason, ReasonCode
-from edge.supervisor import environment
+from edge.supervisor import environment, hang
 from edge.supervisor.control import AppStats, ControlServer, remove_socket_folder
 from edge.supervisor.errors import ArchiveRefused, StartFailed, SupervisorError
+from edge.supervisor.hits import tell_hits
+from edge.supervisor.limits import Hits
 from edge.supervisor.logs import CONSOLE, AppLog, FolderTail, RateLimit
+from edge.supervisor.ports import Claim, PortBoard
 from edge.supervisor.relay import Ask, CredentialsEndpoint, GatewayRelay, Served
 from edge.supervisor.rootfs import RootfsStore
 from edge.supervisor.sandbox import Bind, Exit, Running, Sandbox, SandboxSpec
 from edge.supervisor.settings import Settings
 from edge.supervisor.spec import SOCKET_ROOT, AppSpec
+from edge.supervisor.storage import StorageStore
 
 log = get_logger(__name__)
 
@@ -53,6 +58,7 @@ class Surroundings:
     settings: Settings
     sandbox: Sandbox
     rootfs: RootfsStore
+    storage: StorageStore
     sdk: Path
     """Folder with framelink and panoramasdk."""
     search_path: Callable[[Path], str]
@@ -62,6 +68,7 @@ class Surroundings:
     """(application, stream, message)"""
     credentials: Callable[[str], Ask]
     """By instance id: how to ask for its role's credentials."""
+    ports: PortBoard = field(default_factory=PortBoard)
 
 
 class Application:
@@ -72,6 +79,8 @@ class Application:
         self.spec = spec
         self.state: State = "starting"
         self.reason: Reason | None = None
+        self.last_error: Reason | None = None
+        """Why it last ended or could not start; stays when it runs again."""
         self.restarts = 0
         self.first_output_at_ms: int | None = None
         self.log = AppLog(
@@ -85,6 +94,14 @@ class Application:
         self._on_change = on_change
         self._stats = AppStats()
         self._running: Running | None = None
+        self._claims: list[Claim] = []
+        self._hits = Hits()
+        """Of the last run."""
+        self._control: ControlServer | None = None
+        self._hang = ""
+        """What was wrong, where it was ended because it hung."""
+        self._stacks_seen = False
+        self._errors = 0
         self._stop = asyncio.Event()
         self._grace_s = settings.stop_grace_s
         self._life: asyncio.Task[None] | None = None
@@ -93,6 +110,18 @@ class Application:
     def start(self, after: asyncio.Future[Any] | None = None) -> None:
         """Begins its life; `after` the end of the one it takes the place of."""
         self._life = asyncio.create_task(self._live(after), name=f"application {self.spec.instance_id}")
+
+    def pause(self, camera_ids: tuple[str, ...]) -> None:
+        """These cameras, and no others, deliver nothing to it from now on. It goes on running."""
+        self.spec = replace(self.spec, paused=camera_ids)
+        if self._control is not None:
+            self._write_app_file(self._around.paths.app_run(self.spec.instance_id))
+            self._control.pause(camera_ids)
+
+    def take_errors(self) -> int:
+        """Errors since this was last asked: ends that nobody wanted, starts that failed; one while it does not work."""
+        errors, self._errors = self._errors, 0
+        return max(errors, 1 if self.reason is not None else 0)
 
     async def stop(self, grace_s: float | None = None) -> None:
         """Ends it: SIGTERM, after the grace SIGKILL. Returns when nothing of it is left.
@@ -117,6 +146,7 @@ class Application:
             "instance_id": self.spec.instance_id,
             "state": self.state,
             "reason": self.reason.to_plain() if self.reason else None,
+            "last_error": self.last_error.to_plain() if self.last_error else None,
             "restarts": self.restarts,
             "frames_taken": stats.frames_taken,
             "frames_put": stats.frames_put,
@@ -125,6 +155,9 @@ class Application:
             "first_output_at_ms": self.first_output_at_ms,
             "pid": self._running.pid if self._running else None,
             "log_lines_dropped": self.log.dropped,
+            "sandbox": self._around.sandbox.name,
+            "limit_hits": asdict(self._running.hits if self._running else self._hits),
+            "ports": [claim.row() for claim in self._claims],
         }
 
     async def _live(self, after: asyncio.Future[Any] | None) -> None:
@@ -140,7 +173,7 @@ class Application:
 
     async def _keep_running(self) -> None:
         settings = self._around.settings
-        backoff_s = settings.restart_min_s
+        backoff_s = 0.0
         while not self._stop.is_set():
             began = time.monotonic()
             retry = await self._attempt()
@@ -150,12 +183,14 @@ class Application:
                 await self._stop.wait()
                 break
             if time.monotonic() - began >= settings.healthy_after_s:
-                backoff_s = settings.restart_min_s
-            self.log.note(CONSOLE, f"{self._reason_text()}; starting again in {backoff_s:g} s")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(backoff_s):
-                    await self._stop.wait()
-            backoff_s = min(2 * backoff_s, settings.restart_max_s)
+                backoff_s = 0.0
+            when = f"in {backoff_s:g} s" if backoff_s else "at once"
+            self.log.note(CONSOLE, f"{self._reason_text()}; starting again {when}")
+            if backoff_s:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(backoff_s):
+                        await self._stop.wait()
+            backoff_s = min(max(2 * backoff_s, settings.restart_min_s), settings.restart_max_s)
             self.restarts += 1
 
     async def _attempt(self) -> bool:
@@ -183,14 +218,16 @@ class Application:
         around, spec = self._around, self.spec
         folder = around.paths.app_run(spec.instance_id)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (folder / "app.json").write_text(spec.app_json())
+        self._write_app_file(folder)
         self._stats = AppStats()
-        self._last_error_line = ""
+        self._last_error_line = self._hang = ""
+        self._stacks_seen = False
         token = Secret(secrets.token_urlsafe(32)) if spec.has_role else None
-        sandbox_spec = self._sandbox_spec(rootfs, folder, token)
+        storage = await asyncio.to_thread(around.storage.ready, spec.instance_id, spec.replaces)
+        sandbox_spec = self._sandbox_spec(rootfs, folder, storage, token)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(remove_socket_folder, folder)
-            control = ControlServer(around.paths.app_run(spec.instance_id) / "control.sock", self._on_stats)
+            control = ControlServer(folder / "control.sock", self._on_stats, self.spec.paused)
             control.start()
             stack.push_async_callback(control.close)
             tail = FolderTail(
@@ -198,22 +235,36 @@ class Application:
                 lambda line: self.log.line(spec.node, line),
                 lambda text: self.log.note(spec.node, text),
             )
-            running = await around.sandbox.start(sandbox_spec, self._on_line)
+            for port in spec.ports:
+                claim = await around.ports.claim(
+                    spec.instance_id, port, around.settings.inbound_connections, spec.replaces
+                )
+                stack.push_async_callback(claim.close)
+                self._claims.append(claim)
+            stack.callback(self._claims.clear)
+            running = await around.sandbox.start(sandbox_spec, self._on_line, self._on_dropped)
             stack.push_async_callback(running.stop, 0)  # whatever happens below; nothing where it has ended
             for server, listener in self._servers(running, token):
                 await server.start(listener)
                 stack.push_async_callback(server.close)
-            self._running = running
+            for claim in self._claims:
+                claim.open(running.socket)
+            self._running, self._control = running, control
             self._on_change()
-            tailing = asyncio.create_task(tail.run())
-            overdue = asyncio.create_task(self._watch_output())
+            beside = [
+                asyncio.create_task(tail.run()),
+                asyncio.create_task(self._watch_output()),
+                asyncio.create_task(self._watch_hanging(running, control)),
+                asyncio.create_task(tell_hits(running, spec.limits, lambda text: self.log.note(CONSOLE, text))),
+            ]
             try:
                 end = await self._until_end(running)
             finally:
-                self._running = None
-                for task in (tailing, overdue):
+                self._hits = running.hits
+                self._running = self._control = None
+                for task in beside:
                     task.cancel()
-                await asyncio.gather(tailing, overdue, return_exceptions=True)
+                await asyncio.gather(*beside, return_exceptions=True)
                 tail.hand_on(await asyncio.to_thread(tail.read, last=True))
         if not self._stop.is_set():
             self._fail(*self._judge(end))
@@ -228,15 +279,22 @@ class Application:
             for task in (ended, stopped):
                 task.cancel()
 
-    def _sandbox_spec(self, rootfs: Path, folder: Path, token: Secret[str] | None) -> SandboxSpec:
+    def _write_app_file(self, folder: Path) -> None:
+        # In place: the file itself is bound into the sandbox.
+        (folder / "app.json").write_text(self.spec.app_json())
+
+    def _sandbox_spec(self, rootfs: Path, folder: Path, storage: Path, token: Secret[str] | None) -> SandboxSpec:
         paths, spec = self._around.paths, self.spec
         folders = {
             f"{SOCKET_ROOT}/app": folder,
             f"{SOCKET_ROOT}/inference": paths.inference_socket.parent,
             f"{SOCKET_ROOT}/display": paths.display_socket(self.spec.instance_id).parent,
-            **{f"{SOCKET_ROOT}/cameras/{name}": paths.camera_socket(name).parent for name in spec.camera_ids},
+            **{
+                f"{SOCKET_ROOT}/cameras/{short_name(name)}": paths.camera_socket(name).parent
+                for name in spec.camera_ids
+            },
         }
-        own = {LOGS_TARGET: paths.app_logs(spec.instance_id), STORAGE_TARGET: paths.storage(spec.instance_id)}
+        own = {LOGS_TARGET: paths.app_logs(spec.instance_id), STORAGE_TARGET: storage}
         for source in (*folders.values(), *own.values()):
             source.mkdir(mode=0o700, parents=True, exist_ok=True)
         return SandboxSpec(
@@ -283,6 +341,19 @@ class Application:
             self._on_change()
         self.log.note(CONSOLE, message)
 
+    async def _watch_hanging(self, running: Running, control: ControlServer) -> None:
+        while True:
+            await asyncio.sleep(hang.LOOK_EVERY_S)
+            message = hang.hangs(self.spec, self._stats, control.idle_s(), self._around.settings)
+            if message is not None:
+                break
+        self._hang = message
+        self.log.note(CONSOLE, f"{message}; what its threads were doing:")
+        await hang.last_words(running, control)
+        if not self._stacks_seen:
+            self.log.note(CONSOLE, "that can't be had: it is not Python, or it takes SIGABRT for something else")
+        await running.stop(0)
+
     def _delivers(self, stats: AppStats) -> bool:
         return (
             stats.hello
@@ -300,19 +371,22 @@ class Application:
             self._on_change()
 
     def _on_line(self, source: str, line: str) -> None:
-        if source == "stderr" and line.strip() and not line.startswith((" ", "\t")):
+        is_stack = line.startswith((" ", "\t", "Extension modules:")) or hang.STACK_MARK in line
+        self._stacks_seen |= hang.STACK_MARK in line
+        if source == "stderr" and line.strip() and not is_stack:
             # Of a traceback, the lines in between are indented: the last that is not says what it was.
             self._last_error_line = line
         self.log.line(CONSOLE, line)
 
+    def _on_dropped(self, count: int) -> None:
+        self.log.dropped += count
+
     def _judge(self, end: Exit) -> tuple[ReasonCode, str]:
         """Why it ended, in a code and words."""
-        if end.used_mb is not None:
-            limit = self.spec.limits.memory_mb
-            return (
-                ReasonCode.APP_OUT_OF_MEMORY,
-                f"used {end.used_mb} MB of its {limit} MB: raise memory_mb (BELVEDERE_SUPERVISOR_MEMORY_MB) or keep fewer frames and tensors",
-            )
+        if self._hang:
+            return ReasonCode.APP_HUNG, f"{self._hang}; its log says what its threads were doing"
+        if end.over is not None:
+            return end.over.code, end.over.describe()
         if end.refused is not None:
             refusal = StartFailed(" ".join(environment.command_line(self.spec)), end.refused)
             return refusal.code, str(refusal)
@@ -324,7 +398,9 @@ class Application:
         return ReasonCode.APP_EXITED, ": ".join(part for part in (end.describe(), self._last_error_line) if part)
 
     def _fail(self, code: ReasonCode, message: str) -> None:
-        self._become("failed", self._reason(code, message))
+        self._errors += 1
+        self.last_error = self._reason(code, message)
+        self._become("failed", self.last_error)
 
     def _reason(self, code: ReasonCode, message: str) -> Reason:
         return Reason(code=code, message=message[:MESSAGE_MAX], node=self.spec.node)

