@@ -15,7 +15,7 @@ import psutil
 
 from edge.inference.errors import ModelInvalid
 
-GRAPH, NODE, OPERATION, INITIALIZER, DATA_TYPE = 7, 1, 4, 5, 2
+GRAPH, NODE, OPERATION, DOMAIN, INITIALIZER, DATA_TYPE = 7, 1, 4, 7, 5, 2
 FLOAT16 = 10
 QUANTISED = frozenset({"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"})  # fmt: skip
 # Weights are read, then laid out anew for the machine, before the first copy goes.
@@ -25,6 +25,16 @@ COPIES = 2
 def operations(file: Path) -> set[str]:
     """The names of its operations, those of inner graphs left out; what can be read of a file that is damaged."""
     return {str(text, "utf-8", "replace") for node in _graph(file, NODE) for text in _texts(node, OPERATION)}
+
+
+def domains(file: Path) -> dict[str, str]:
+    """Operation → its domain, of those that have one other than ONNX's own."""
+    found = {}
+    for node in _graph(file, NODE):
+        for domain in _texts(node, DOMAIN):
+            for operation in _texts(node, OPERATION):
+                found[str(operation, "utf-8", "replace")] = str(domain, "utf-8", "replace")
+    return {operation: domain for operation, domain in found.items() if domain}
 
 
 def is_half(file: Path) -> bool:
@@ -64,24 +74,17 @@ def _graph(file: Path, wanted: int) -> Iterator[memoryview]:
     """The parts of the graph with this field number."""
     if not file.stat().st_size:
         return
-    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        whole = memoryview(mapped)
-        try:
-            for graph in _texts(whole, GRAPH):
-                for part in _texts(graph, wanted):
-                    yield part
-                    part.release()
-                graph.release()
-        finally:
-            whole.release()
+    with file.open("rb") as opened:
+        # Not closed by hand: it goes with the last view of it, wherever that one is.
+        whole = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
+    for graph in _texts(whole, GRAPH):
+        yield from _texts(graph, wanted)
 
 
 def _texts(data: memoryview, wanted: int) -> Iterator[memoryview]:
     for number, value in _fields(data):
-        if isinstance(value, memoryview):
-            if number == wanted:
-                yield value
-            value.release()
+        if number == wanted and isinstance(value, memoryview):
+            yield value
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from edge.inference.backends.base import Backend, Prepared, Session, Tuning
-from edge.inference.errors import ModelInvalid, ModelUnsupported
-from edge.inference.tensors import InputSpec
-from tests.support.models import tiny_onnx
+from edge.inference.errors import InvalidInput, ModelInvalid, ModelUnsupported
+from edge.inference.tensors import InputSpec, aliases, fit
+from tests.support.models import ONNX_UINT8, image_onnx, tiny_onnx, weighted_onnx
 
 X = np.array([[1.0, 2.0, 3.0]], np.float32)
 
@@ -41,9 +41,8 @@ class BackendContract:
         path: Path,
         inputs: Sequence[InputSpec] = (),
         key: str | None = None,
-        tuning: Tuning = Tuning(),
     ) -> Session:
-        return self.prepare(backend, path, inputs, key).session(tuning)
+        return self.prepare(backend, path, inputs, key).session(Tuning())
 
     def prepare(
         self,
@@ -101,6 +100,62 @@ class BackendContract:
         for batch in (1, 2):
             session = self.load(backend, path, [InputSpec("x", (batch, 3))], key="same")
             assert session.inputs[0].shape == (batch, 3)
+
+    def test_a_picture_may_have_its_channels_last_and_be_of_bytes(self, backend: Backend, tmp_path: Path) -> None:
+        session = self.load(backend, image_onnx(tmp_path / "model", (1, 2, 2, 3), ONNX_UINT8))
+        assert str(session.inputs[0]) == "`image` uint8 (1, 2, 2, 3)"
+        picture = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
+        assert session.infer({"image": picture})["same"].tolist() == picture.tolist()
+
+    def test_calls_are_made_to_fit_before_it_sees_them(self, backend: Backend, tmp_path: Path) -> None:
+        session = self.load(backend, tiny_onnx(tmp_path / "model"))
+        names = aliases(session.inputs, [])
+        for given in (np.array([1, 2, 3]), X.astype(np.float64), X.astype(np.float16), X[0]):
+            assert session.infer(fit({"x": given}, names))["doubled"].tolist() == [[2.0, 4.0, 6.0]]
+        with pytest.raises(InvalidInput, match="there is no input `y`; the model takes `x` float32"):
+            fit({"y": X}, names)
+
+    def test_several_calls_are_computed_at_once_where_the_file_leaves_it_open(
+        self, backend: Backend, tmp_path: Path
+    ) -> None:
+        prepared = self.prepare(backend, tiny_onnx(tmp_path / "model", ("batch", 3)), [InputSpec("x", (1, 3))])
+        assert prepared.batchable
+        session = prepared.session(Tuning(batch=4))
+        assert session.inputs[0].shape == (1, 3)
+        for calls in (1, 3, 4, 2):
+            x = np.arange(calls * 3, dtype=np.float32).reshape(calls, 3)
+            outputs = session.infer({"x": x})
+            assert outputs["doubled"].tolist() == (2 * x).tolist()
+            assert outputs["negated"].tolist() == (-x).tolist()
+
+    def test_a_file_with_a_fixed_size_takes_one_call_at_a_time(self, backend: Backend, tmp_path: Path) -> None:
+        assert not self.prepare(backend, tiny_onnx(tmp_path / "model"), [InputSpec("x", (1, 3))]).batchable
+
+    def test_sizes_that_nobody_fixes_stay_open(self, backend: Backend, tmp_path: Path) -> None:
+        path = tiny_onnx(tmp_path / "model", ("batch", "width"))
+        session = self.load(backend, path, [InputSpec("x", (1, -1))])
+        assert session.inputs[0].shape == (1, None)
+        for width in (2, 5):
+            assert session.infer({"x": np.ones((1, width), np.float32)})["doubled"].shape == (1, width)
+
+    def test_tensors_that_no_call_can_carry_are_refused_with_their_size(self, backend: Backend, tmp_path: Path) -> None:
+        path = tiny_onnx(tmp_path / "model", ("batch", 1024))
+        with pytest.raises(ModelInvalid, match=r"inputs take 4\.0 GiB of memory.*at most 512 MiB"):
+            self.load(backend, path, [InputSpec("x", (1 << 20, 1024))])
+
+    def test_weights_that_are_no_numbers_load_and_come_out_as_they_are(self, backend: Backend, tmp_path: Path) -> None:
+        path = weighted_onnx(tmp_path / "model", np.array([[1.0, np.nan, 3.0]], np.float32))
+        outputs = self.load(backend, path).infer({"x": X})
+        assert np.isnan(outputs["y"]).tolist() == [[False, True, False]]
+
+    def test_int8_of_a_model_that_is_not_quantised_is_refused(self, backend: Backend, tmp_path: Path) -> None:
+        with pytest.raises(ModelInvalid, match="INT8, but the model is not quantised"):
+            self.prepare(backend, tiny_onnx(tmp_path / "model"), precision="INT8")
+
+    def test_fp16_computes(self, backend: Backend, tmp_path: Path) -> None:
+        session = self.prepare(backend, tiny_onnx(tmp_path / "model"), precision="FP16").session(Tuning())
+        assert session.inputs[0].dtype == np.float32
+        assert session.infer({"x": X})["doubled"].tolist() == [[2.0, 4.0, 6.0]]
 
     def test_threads_that_call_at_once_get_their_own_answers(self, backend: Backend, tmp_path: Path) -> None:
         session = self.load(backend, tiny_onnx(tmp_path / "model"))
