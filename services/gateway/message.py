@@ -80,6 +80,8 @@ class Call:
     caller: Caller | None = None
     body: bytes = b""
     """The whole verified body, for every service that takes no uploads."""
+    has_body: bool = True
+    """False where it is known that none comes."""
 
     @property
     def method(self) -> str:
