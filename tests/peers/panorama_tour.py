@@ -9,6 +9,7 @@ import datetime
 import hashlib
 import io
 import json
+import tarfile
 import time
 import zipfile
 from typing import Any
@@ -77,6 +78,17 @@ def code(description: str) -> bytes:
     return json.dumps({"nodePackage": document}).encode()
 
 
+def filesystem() -> bytes:
+    """A container's archive: a folder of Python."""
+    packed = io.BytesIO()
+    text = b"print('counting')\n"
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        member = tarfile.TarInfo("panorama/app.py")
+        member.size = len(text)
+        archive.addfile(member, io.BytesIO(text))
+    return packed.getvalue()
+
+
 ENTRY = {"path": "python3", "name": "/panorama/app.py"}
 DESCRIPTOR = json.dumps({"runtimeDescriptor": {"envelopeVersion": ENVELOPE, "entry": ENTRY}}).encode()
 GRAPH = {
@@ -137,7 +149,7 @@ def packages() -> str:
     call("create_package", PackageName="code")
     package, place = str(made["PackageId"]), made["StorageLocation"]
     binaries, manifests = place["BinaryPrefixLocation"], place["ManifestPrefixLocation"]
-    s3.put_object(Bucket=place["Bucket"], Key=f"{binaries}/code.tar.gz", Body=b"filesystem")
+    s3.put_object(Bucket=place["Bucket"], Key=f"{binaries}/code.tar.gz", Body=filesystem())
     s3.put_object(Bucket=place["Bucket"], Key=f"{binaries}/code.json", Body=DESCRIPTOR)
     for text, latest in ((code("first"), True), (code("second"), False), (b"{}", False)):
         patch = hashlib.sha256(text).hexdigest()
@@ -169,7 +181,7 @@ def imports(bucket: str) -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("package.json", code("third"))
-        archive.writestr("assets/code.tar.gz", b"filesystem")
+        archive.writestr("assets/code.tar.gz", filesystem())
         archive.writestr("assets/code.json", DESCRIPTOR)
     s3.put_object(Bucket=bucket, Key="in/code.zip", Body=packed.getvalue())
     job = {

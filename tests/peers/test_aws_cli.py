@@ -16,6 +16,7 @@ import pytest
 
 from tests.peers.conftest import Aws
 from tests.support import graphs
+from tests.support.archives import tar_gz
 from tests.support.clients import INSTALL_TIMEOUT_S, Clients
 from tests.support.cloud import ACCOUNT, REGION
 from tests.support.front_door import Door
@@ -193,7 +194,7 @@ def test_a_package_is_imported_from_a_bucket(aws: Aws, tmp_path: Path, mark: str
     document = graphs.code_package()
     with zipfile.ZipFile(tmp_path / "package.zip", "w") as archive:
         archive.writestr("package.json", json.dumps(document))
-        archive.writestr("a" * 64 + ".tar.gz", b"filesystem")
+        archive.writestr("a" * 64 + ".tar.gz", tar_gz({"panorama/app.py": b"print()"}))
         archive.writestr("b" * 64 + ".json", json.dumps(graphs.RUNTIME_DESCRIPTOR))
     aws("s3", "cp", "package.zip", f"s3://{BUCKET}/{mark}/package.zip")
     location = {"BucketName": BUCKET, "ObjectKey": f"{mark}/package.zip"}
@@ -238,3 +239,92 @@ def test_metrics_are_put_and_asked_for(aws: Aws, mark: str) -> None:
         "--start-time", str(now - 600), "--end-time", str(now + 600), "--period", "60", "--statistics", "Sum",
     )  # fmt: skip
     assert [point["Sum"] for point in statistics["Datapoints"]] == [3.0]
+
+
+def test_logs_are_filtered_kept_and_removed(aws: Aws, mark: str) -> None:
+    group = ["--log-group-name", f"/shop/{mark}"]
+    aws("logs", "create-log-group", *group)
+    now = time.time_ns() // 1_000_000
+    for stream, texts in (("one", ["ERROR a door", "all is well"]), ("two", ['{"level": "ERROR", "door": 3}'])):
+        aws("logs", "create-log-stream", *group, "--log-stream-name", stream)
+        events = json.dumps([{"timestamp": now + n, "message": text} for n, text in enumerate(texts)])
+        aws("logs", "put-log-events", *group, "--log-stream-name", stream, "--log-events", events)
+    found = aws("logs", "filter-log-events", *group, "--filter-pattern", "ERROR")["events"]
+    assert {(event["logStreamName"], event["message"]) for event in found} == {
+        ("one", "ERROR a door"),
+        ("two", '{"level": "ERROR", "door": 3}'),
+    }
+    query = ["--filter-pattern", "{ $.door = 3 }", "--query", "events[].logStreamName", "--output", "text"]
+    assert aws("logs", "filter-log-events", *group, *query) == "two"
+    aws("logs", "put-retention-policy", *group, "--retention-in-days", "30")
+    (described,) = aws("logs", "describe-log-groups", "--log-group-name-prefix", f"/shop/{mark}")["logGroups"]
+    assert described["retentionInDays"] == 30
+    aws("logs", "delete-retention-policy", *group)
+    streams = aws("logs", "describe-log-streams", *group, "--order-by", "LastEventTime", "--descending")["logStreams"]
+    assert [stream["logStreamName"] for stream in streams] == ["one", "two"]
+    aws("logs", "delete-log-stream", *group, "--log-stream-name", "one")
+    aws("logs", "delete-log-group", *group)
+    assert aws("logs", "describe-log-groups", "--log-group-name-prefix", f"/shop/{mark}")["logGroups"] == []
+
+
+def test_an_alarm_is_put_described_set_and_deleted(aws: Aws, mark: str) -> None:
+    # alarm-device.yml's, as a command
+    name = f"device-{mark}"
+    aws(
+        "cloudwatch", "put-metric-alarm", "--alarm-name", name, "--namespace", "PanoramaDeviceMetrics",
+        "--metric-name", "DeviceActive", "--dimensions", "Name=DeviceName,Value=shop", f"Name=DeviceId,Value={mark}",
+        "--statistic", "Sum", "--period", "60", "--evaluation-periods", "5", "--datapoints-to-alarm", "5",
+        "--threshold", "1", "--comparison-operator", "LessThanThreshold", "--treat-missing-data", "breaching",
+        "--alarm-actions", f"arn:aws:sns:{REGION}:{ACCOUNT}:ops",
+    )  # fmt: skip
+    (alarm,) = aws("cloudwatch", "describe-alarms", "--alarm-names", name)["MetricAlarms"]
+    assert alarm["AlarmArn"] == f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{name}"
+    assert (alarm["StateValue"], alarm["TreatMissingData"], alarm["Threshold"]) == (
+        "INSUFFICIENT_DATA",
+        "breaching",
+        1.0,
+    )
+    aws("cloudwatch", "set-alarm-state", "--alarm-name", name, "--state-value", "ALARM", "--state-reason", "trying it")
+    state = aws("cloudwatch", "describe-alarms", "--alarm-name-prefix", name, "--query", "MetricAlarms[0].StateValue")
+    assert state == "ALARM"
+    history = aws("cloudwatch", "describe-alarm-history", "--alarm-name", name, "--history-item-type", "StateUpdate")
+    assert "to ALARM" in history["AlarmHistoryItems"][0]["HistorySummary"]
+    aws("cloudwatch", "delete-alarms", "--alarm-names", name)
+    assert aws("cloudwatch", "describe-alarms", "--alarm-names", name)["MetricAlarms"] == []
+
+
+def test_metric_data_is_asked_for_with_queries(aws: Aws, mark: str) -> None:
+    now = int(time.time())
+    values = {"SampleCount": 4, "Sum": 10, "Minimum": 1, "Maximum": 4}
+    data = [{"MetricName": "Wait", "Timestamp": now - 60, "Unit": "Seconds", "StatisticValues": values}]
+    aws("cloudwatch", "put-metric-data", "--namespace", f"Shop/{mark}", "--metric-data", json.dumps(data))
+    metric = {"Namespace": f"Shop/{mark}", "MetricName": "Wait"}
+    queries = [
+        {"Id": stat.lower(), "MetricStat": {"Metric": metric, "Period": 60, "Stat": stat}}
+        for stat in ("Average", "Maximum", "SampleCount")
+    ]
+    window = ["--start-time", str(now - 600), "--end-time", str(now + 60)]
+    found = aws("cloudwatch", "get-metric-data", "--metric-data-queries", json.dumps(queries), *window)
+    assert {r["Id"]: r["Values"] for r in found["MetricDataResults"]} == {
+        "average": [2.5],
+        "maximum": [4.0],
+        "samplecount": [4.0],
+    }
+
+
+def test_what_is_not_served_says_so_with_the_operations_name(door: Door, tools: Clients, tmp_path: Path) -> None:
+    for command, operation in (
+        (["sns", "list-topics"], "ListTopics"),
+        (["logs", "start-query", "--start-time", "0", "--end-time", "1", "--query-string", "x"], "StartQuery"),
+        (["cloudwatch", "list-dashboards"], "ListDashboards"),
+        (["sts", "get-session-token"], "GetSessionToken"),
+        (["s3api", "get-bucket-lifecycle-configuration", "--bucket", BUCKET], "GetBucketLifecycleConfiguration"),
+        (["cloudformation", "describe-stacks"], "DescribeStacks"),
+        (["iam", "list-users"], "ListUsers"),
+        (["secretsmanager", "list-secrets"], "ListSecrets"),
+    ):
+        done = tools.run(door, ["aws", *command], cwd=tmp_path, check=False)
+        assert done.returncode != 0
+        assert f"when calling the {operation} operation" in done.stderr, done.stderr
+        told = done.stderr.partition(" operation: ")[2]
+        assert operation in told or "lifecycle" in told.lower(), done.stderr

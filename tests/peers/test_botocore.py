@@ -17,6 +17,12 @@ from tests.support.front_door import Door, front_door
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(INSTALL_TIMEOUT_S + 120)]
 
+MODEL = "panorama/2019-07-24/service-2.json"
+DUMP = """
+import json
+from botocore.loaders import Loader
+print(json.dumps(Loader().load_service_model("panorama", "service-2")))
+"""
 HERE = Path(__file__).parent
 IDS = re.compile(r"(?:(?:device|package|applicationInstance)-)?(?<![a-z2-7])[a-z2-7]{26}(?![a-z2-7])")
 
@@ -38,6 +44,28 @@ def without_ids(answers: list[Any]) -> list[Any]:
     seen: dict[str, str] = {}
     text = IDS.sub(lambda match: seen.setdefault(match[0], f"id-{len(seen)}"), json.dumps(answers))
     return list(json.loads(re.sub(r'("NextToken": )"[^"]+"', r'\1"token"', text)))
+
+
+def without_documentation(value: Any) -> Any:
+    """Ours is our own."""
+    if isinstance(value, dict):
+        return {
+            k: without_documentation(v) for k, v in value.items() if not (k == "documentation" and isinstance(v, str))
+        }
+    return [without_documentation(v) for v in value] if isinstance(value, list) else value
+
+
+def test_our_model_says_what_awss_own_said(last_botocore: Clients, door: Door, tmp_path: Path) -> None:
+    theirs = json.loads(last_botocore.run(door, ["python", "-c", DUMP], cwd=tmp_path, model=False).stdout)
+    ours = json.loads((awsmodel.model_folder() / MODEL).read_text())
+    for model in (theirs, ours):
+        model["metadata"].pop("protocols", None)
+        for operation in model["operations"].values():
+            operation["errors"].sort(key=lambda error: str(error["shape"]))
+        for shape in model["shapes"].values():
+            shape.get("required", []).sort()
+    for part in ("metadata", "operations", "shapes"):
+        assert without_documentation(ours[part]) == without_documentation(theirs[part])
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,7 @@
-"""The installed model, judged by its readers: today's boto3, and a botocore that still has Panorama's own model."""
+"""The installed model, as today's boto3 reads it. tests/peers judges it by AWS's own."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import botocore.session
@@ -14,17 +10,6 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import EndpointProviderError, ParamValidationError
 
 from belvedere import awsmodel
-
-MODEL = "panorama/2019-07-24/service-2.json"
-
-JUDGE = "BELVEDERE_TEST_PANORAMA_PYTHON"
-"""Names a Python whose botocore is 1.43.37 or older."""
-
-DUMP = """
-import json
-from botocore.loaders import Loader
-print(json.dumps(Loader().load_service_model("panorama", "service-2")))
-"""
 
 
 def client(models: Path, endpoint: str | None = "http://127.0.0.1:1") -> object:
@@ -87,36 +72,3 @@ def test_the_client_checks_inputs_by_our_limits(tmp_path: Path) -> None:
     awsmodel.install(tmp_path)
     with pytest.raises(ParamValidationError):
         client(tmp_path).provision_device(Name="")  # type: ignore[attr-defined]
-
-
-def judge() -> str:
-    """A Python whose botocore still carries Panorama; skips where there is none."""
-    python = os.environ.get(JUDGE, sys.executable)
-    probe = subprocess.run([python, "-c", DUMP], capture_output=True, text=True, timeout=60, check=False)
-    if probe.returncode:
-        pytest.skip(f"{python} has no botocore with Panorama's own model (1.43.37 or older): name one in {JUDGE}")
-    return probe.stdout
-
-
-def test_our_model_says_what_awss_own_said() -> None:
-    """Everything but the documentation, which is ours."""
-    theirs = without_documentation(json.loads(judge()))
-    ours = without_documentation(json.loads((awsmodel.model_folder() / MODEL).read_text()))
-    for model in (ours, theirs):
-        model["metadata"].pop("protocols", None)
-        for operation in model["operations"].values():
-            operation["errors"].sort(key=lambda error: str(error["shape"]))
-        for shape in model["shapes"].values():
-            shape.get("required", []).sort()
-    assert ours["metadata"] == theirs["metadata"]
-    assert ours["operations"] == theirs["operations"]
-    assert ours["shapes"] == theirs["shapes"]
-
-
-def without_documentation(value: object) -> dict:  # type: ignore[type-arg]
-    def strip(value: object) -> object:
-        if isinstance(value, dict):
-            return {k: strip(v) for k, v in value.items() if not (k == "documentation" and isinstance(v, str))}
-        return [strip(v) for v in value] if isinstance(value, list) else value
-
-    return strip(value)  # type: ignore[return-value]
