@@ -47,7 +47,7 @@ class _Media:
 
 
 def read_sdp(body: bytes) -> VideoMedia:
-    """The first video of H.264, H.265 or JPEG. Raises StreamUnsupported, naming what there is instead, and ProtocolError for
+    """The first video of H.264 or H.265, or else of JPEG. Raises StreamUnsupported, naming what there is instead, and ProtocolError for
     what is no SDP.
     """
     session = _Media("")
@@ -63,6 +63,7 @@ def read_sdp(body: bytes) -> VideoMedia:
         elif key == "a":
             _attribute(media[-1] if media else session, value)
     found: list[str] = []
+    second: VideoMedia | None = None
     for one in media:
         if one.kind != "video":
             continue
@@ -71,12 +72,17 @@ def read_sdp(body: bytes) -> VideoMedia:
                 payload_type, (_STATIC.get(payload_type, f"type {payload_type}"), 90_000)
             )
             codec = _CODECS.get(encoding)
-            if codec is not None:
+            if codec is None:
+                found.append(_NAMES.get(encoding, encoding.lower()))
+            elif codec == "mjpeg":
+                second = second or VideoMedia(codec, payload_type, rate, one.control, session.control, (), one.size)
+            else:
                 given = _parameters(one.parameters.get(payload_type, ""))
                 _refuse_interleaving(given)
-                sets = parameter_sets(codec, _sets(given) if codec != "mjpeg" else [])
+                sets = parameter_sets(codec, _sets(given))
                 return VideoMedia(codec, payload_type, rate, one.control, session.control, sets, one.size)
-            found.append(_NAMES.get(encoding, encoding.lower()))
+    if second is not None:
+        return second
     raise _unsupported(media, tuple(found))
 
 

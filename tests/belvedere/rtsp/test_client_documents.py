@@ -81,7 +81,7 @@ def test_odd_lines_are_left_out() -> None:
     ("lines", "found", "says"),
     [
         (["m=audio 0 RTP/AVP 8"], ("audio",), "only sound"),
-        (["m=video 0 RTP/AVP 26"], ("mjpeg",), "the stream is mjpeg"),
+        (["m=video 0 RTP/AVP 31"], ("h261",), "the stream is h261"),
         (["m=video 0 RTP/AVP 96", "a=rtpmap:96 AV1/90000"], ("av1",), "the stream is av1"),
         (["m=application 0 RTP/AVP 96"], ("application",), "no video in it, only application"),
         ([], (), "only nothing"),
