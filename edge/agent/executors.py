@@ -58,10 +58,12 @@ class Executors:
             }
             for model in models
         ]
-        await self._tell("inference", {"models": rows})
+        clients = sorted({client for model in models for client in model.clients})
+        await self._tell("inference", {"models": rows, "clients": clients})
 
-    async def apply_applications(self, applications: Sequence[WantedApplication]) -> None:
-        await self._tell("supervisor", {"applications": [self._application(app) for app in applications]})
+    async def apply_applications(self, applications: Sequence[WantedApplication], keep: Sequence[str] | None) -> None:
+        rows = [self._application(app) for app in applications]
+        await self._tell("supervisor", {"applications": rows, "keep": None if keep is None else list(keep)})
 
     async def apply_outputs(self, outputs: Sequence[WantedOutput]) -> None:
         rows = [asdict(output) | {"cameras": list(output.cameras)} for output in outputs]

@@ -18,6 +18,7 @@ from belvedere.chassis.edge import EdgeError
 from belvedere.chassis.logs import get_logger
 from belvedere.fleet import DocumentError, Reason, ReasonCode, Reported, ReportedJob, SealError, Target
 from belvedere.graph import ResolvedGraph, ResolvedGraphError
+from edge.agent.deliveries import Deliveries
 from edge.agent.device import write_private
 from edge.agent.errors import AssetError
 from edge.agent.executors import Executors
@@ -47,6 +48,8 @@ KINDS = {"ingest": "cameras", "inference": "models", "supervisor": "applications
 KEYS = {"cameras": "camera_id", "models": "model_id", "applications": "instance_id", "outputs": "instance_id"}
 MAX_TURNS = 100
 """Turns in a row after which the loop lets a moment pass: a plan that never ends is a bug, not a busy loop."""
+DELIVERIES_EVERY_S = 0.5
+"""Between two looks at replacements that have not delivered."""
 
 
 class Loop:
@@ -71,6 +74,7 @@ class Loop:
         self._fetches: set[asyncio.Task[None]] = set()
         self._fetch_slots = asyncio.Semaphore(settings.fetch_parallel)
         self._archives: dict[str, str] = {}
+        self._deliveries = Deliveries(settings.delivery_limit_s)
         executors.assets.in_use = self._needed
 
     # -- what changes -----------------------------------------------------------------------------------------------
@@ -85,7 +89,10 @@ class Loop:
         try:
             state = json.loads(self._state_file.read_text())
             self.target = Target.from_plain(state["target"])
-            self._current = replace(self._current, delivered=frozenset(state["delivered"]))
+            given_up = {key: Reason.from_plain(value) for key, value in state.get("given_up", {}).items()}
+            self._current = replace(
+                self._current, delivered=frozenset(state["delivered"]), given_up=given_up, graphs=self._kept_graphs()
+            )
         except FileNotFoundError:
             return
         except (ValueError, KeyError, DocumentError) as error:
@@ -93,12 +100,23 @@ class Loop:
             return
         self._wake.set()
 
+    def _kept_graphs(self) -> dict[str, ResolvedGraph]:
+        """Those of the target that are here: what runs must not stop because nobody has read them yet."""
+        graphs = {}
+        for digest in {app.graph_digest for app in self.target.applications} & self._current.assets:
+            try:
+                graphs[digest] = ResolvedGraph.from_json(self._executors.assets.path(digest).read_bytes())
+            except (OSError, AssetError, ResolvedGraphError) as error:
+                log.warning("a graph can't be read; it is fetched again", digest=digest, reason=str(error))
+        return graphs
+
     async def take_target(self, target: Target) -> None:
         """A new target from the cloud."""
         log.info("target", version=target.version, applications=len(target.applications))
         self.target = target
         ids = {app.instance_id for app in target.applications}
-        self._current = replace(self._current, delivered=self._current.delivered & ids)
+        given_up = {key: reason for key, reason in self._current.given_up.items() if key in ids}
+        self._current = replace(self._current, delivered=self._current.delivered & ids, given_up=given_up)
         self._keep()
         self._wake.set()
 
@@ -109,7 +127,9 @@ class Loop:
         before: Mapping[str, Any] = getattr(self.statuses, kind)
         self.statuses = replace(self.statuses, **{kind: rows})
         applied = getattr(self._current, kind)
-        has_other = applied is not None and {getattr(item, KEYS[kind]) for item in applied} != set(rows)
+        has_other = applied is not None and {getattr(item, KEYS[kind]) for item in applied} != {
+            key for key, row in rows.items() if row.get("state") != "stopping"
+        }
         if has_other and not self._executors.settling(process):
             # It has less or more than we gave it: it has started anew, and is told again.
             self._current = replace(self._current, **_untold(kind))
@@ -160,11 +180,11 @@ class Loop:
                 case ApplyModels(models):
                     await self._executors.apply_models(models)
                     self._current = replace(self._current, models=models)
-                case ApplyApplications(applications):
-                    await self._executors.apply_applications(applications)
+                case ApplyApplications(applications, keep):
+                    await self._executors.apply_applications(applications, keep)
                     self._archives.update({app.instance_id: app.archive for app in applications})
                     self._executors.assets.changed()
-                    self._current = replace(self._current, applications=applications)
+                    self._current = replace(self._current, applications=applications, keep=keep)
                 case ApplyOutputs(outputs):
                     await self._executors.apply_outputs(outputs)
                     self._current = replace(self._current, outputs=outputs)
@@ -227,6 +247,19 @@ class Loop:
         }
         return needed | set(self._archives.values())
 
+    async def run_deliveries(self) -> None:
+        """Gives replacements up that do not deliver in their time."""
+        while True:
+            await asyncio.sleep(DELIVERIES_EVERY_S)
+            now_s = asyncio.get_running_loop().time()
+            overdue = self._deliveries.overdue(self.target, self.reported(), self._current.given_up, now_s)
+            if overdue:
+                for instance_id, reason in overdue.items():
+                    log.warning("a replacement is given up", instance_id=instance_id, reason=reason.message)
+                self._current = replace(self._current, given_up={**self._current.given_up, **overdue})
+                self._keep()
+                self.wake()
+
     # -- reporting --------------------------------------------------------------------------------------------------
 
     async def run_reports(self) -> None:
@@ -265,7 +298,11 @@ class Loop:
         )
 
     def _keep(self) -> None:
-        state = {"target": self.target.to_plain(), "delivered": sorted(self._current.delivered)}
+        state = {
+            "target": self.target.to_plain(),
+            "delivered": sorted(self._current.delivered),
+            "given_up": {key: reason.to_plain() for key, reason in self._current.given_up.items()},
+        }
         write_private(self._state_file, json.dumps(state).encode())
 
 
@@ -275,4 +312,7 @@ def _untold(kind: str) -> dict[str, Any]:
 
 def _signature(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What of a status is worth a report at once: states and reasons, not counters."""
-    return {key: (row.get("state"), json.dumps(row.get("reason")), row.get("rtsp_url")) for key, row in rows.items()}
+    return {
+        key: (row.get("state"), json.dumps(row.get("reason")), row.get("restarts"), row.get("rtsp_url"))
+        for key, row in rows.items()
+    }

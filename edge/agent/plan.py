@@ -6,16 +6,17 @@ The loop (`loop.py`) runs the steps through the executors, looks again, and ends
 processes take their whole wanted set at once and change only what differs, so one Apply step a process is all it takes.
 
 A replacement: while the new application has not delivered, the one it replaces stays in the wanted set, with its own
-cameras and models. It leaves in the plan that follows the new one's first output.
+cameras and models. It leaves in the plan that follows the new one's first output. Where the new one was given up
+(`deliveries`), it leaves instead, and the old one stays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from belvedere.fleet import DesiredState, Target, TargetApplication, TargetJob
+from belvedere.fleet import DesiredState, Reason, Target, TargetApplication, TargetJob
 from belvedere.graph import CodeView, PortType, ResolvedGraph, TensorInput, ViewInput, app_view
 
 
@@ -38,6 +39,8 @@ class WantedModel:
     framework: str
     precision: str
     inputs: tuple[TensorInput, ...]
+    clients: tuple[str, ...] = ()
+    """Instances that call it: each gets a socket of its own."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Wanted:
     models: tuple[WantedModel, ...] = ()
     applications: tuple[WantedApplication, ...] = ()
     outputs: tuple[WantedOutput, ...] = ()
+    keep: tuple[str, ...] | None = None
+    """Instances whose storage and logs stay on the appliance; None: nobody's is to be removed."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,10 @@ class Current:
     models: tuple[WantedModel, ...] | None = None
     applications: tuple[WantedApplication, ...] | None = None
     outputs: tuple[WantedOutput, ...] | None = None
+    keep: tuple[str, ...] | None = None
+    """What the supervisor was told with the applications."""
+    given_up: Mapping[str, Reason] = field(default_factory=dict)
+    """Replacements that had their time and did not deliver, and why; remembered across restarts."""
     delivered: frozenset[str] = frozenset()
     """Instances that have delivered since they were deployed; remembered across restarts."""
     jobs: frozenset[str] = frozenset()
@@ -115,6 +124,7 @@ class ApplyModels:
 @dataclass(frozen=True)
 class ApplyApplications:
     applications: tuple[WantedApplication, ...]
+    keep: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -145,14 +155,15 @@ def plan(target: Target, current: Current) -> list[Step]:
         steps.append(ApplyModels(wanted.models))
     if wanted.outputs != current.outputs:
         steps.append(ApplyOutputs(wanted.outputs))
-    if wanted.applications != current.applications:
-        steps.append(ApplyApplications(wanted.applications))
+    if wanted.applications != current.applications or _to_sweep(wanted, current):
+        steps.append(ApplyApplications(wanted.applications, wanted.keep))
     steps += [RunJob(job) for job in target.jobs if job.job_id not in current.jobs]
     return steps
 
 
 def live(target: Target, current: Current) -> list[TargetApplication]:
-    """The applications that are to be there now: the wanted ones, and each that was replaced by one that has not delivered."""
+    """The applications that are to be there now: the wanted ones, and each that was replaced by one that has not delivered.
+    Without those that were given up, as long as there is what they were to replace."""
     held = {
         app.replaces
         for app in target.applications
@@ -161,8 +172,25 @@ def live(target: Target, current: Current) -> list[TargetApplication]:
     return [
         app
         for app in target.applications
-        if app.desired == DesiredState.RUNNING or (app.desired == DesiredState.REMOVED and app.instance_id in held)
+        if (app.desired == DesiredState.RUNNING and not _given_up(app, target, current))
+        or (app.desired == DesiredState.REMOVED and app.instance_id in held)
     ]
+
+
+def _given_up(app: TargetApplication, target: Target, current: Current) -> bool:
+    return app.instance_id in current.given_up and target.application(app.replaces or "") is not None
+
+
+def _to_sweep(wanted: Wanted, current: Current) -> frozenset[str]:
+    """Whose storage was to stay, and is not any more."""
+    return frozenset() if wanted.keep is None else frozenset(current.keep or ()).difference(wanted.keep)
+
+
+def _keep(target: Target, current: Current) -> tuple[str, ...] | None:
+    if target.version == 0:
+        return None  # nobody has said yet what is to be here
+    stopped = [app for app in target.applications if app.desired == DesiredState.STOPPED]
+    return tuple(sorted({app.instance_id for app in (*live(target, current), *stopped)}))
 
 
 def wanted_sets(target: Target, current: Current) -> Wanted:
@@ -172,9 +200,14 @@ def wanted_sets(target: Target, current: Current) -> Wanted:
     ]
     cameras = _cameras(target, known)
     camera_ids = {camera.camera_id for camera in cameras}
-    models = {model.model_id: model for _, graph in known for model in _models(graph) if model.digest in current.assets}
+    models: dict[str, WantedModel] = {}
+    for app, graph in known:
+        for model in _models(graph):
+            if model.digest in current.assets:
+                clients = models.get(model.model_id, model).clients
+                models[model.model_id] = replace(model, clients=tuple(sorted({*clients, app.instance_id})))
     ready = [
-        (app, view)
+        (app, graph, view)
         for app, graph in known
         if _assets(graph) <= current.assets and camera_ids.issuperset(graph.camera_ids)
         for view in app_view(graph)
@@ -183,9 +216,13 @@ def wanted_sets(target: Target, current: Current) -> Wanted:
         cameras=cameras,
         models=tuple(models[key] for key in sorted(models)),
         applications=_ordered(
-            [WantedApplication(app.instance_id, view.node.asset.digest, _spec(app, view)) for app, view in ready]
+            [
+                WantedApplication(app.instance_id, view.node.asset.digest, _spec(app, graph, view))
+                for app, graph, view in ready
+            ]
         ),
-        outputs=_ordered([output for app, view in ready if (output := _output(app, view))]),
+        outputs=_ordered([output for app, _, view in ready if (output := _output(app, view))]),
+        keep=_keep(target, current),
     )
 
 
@@ -236,7 +273,7 @@ def _models(graph: ResolvedGraph) -> list[WantedModel]:
     ]
 
 
-def _spec(app: TargetApplication, view: CodeView) -> dict[str, Any]:
+def _spec(app: TargetApplication, graph: ResolvedGraph, view: CodeView) -> dict[str, Any]:
     return {
         "instance_id": app.instance_id,
         "name": app.name,
@@ -258,6 +295,8 @@ def _spec(app: TargetApplication, view: CodeView) -> dict[str, Any]:
             for port in view.ports
         ],
         "has_role": app.role_arn is not None,
+        "replaces": app.replaces or "",
+        "paused": sorted({node.camera_id for node in graph.cameras if node.name in app.paused}),
         **({"limits": limits} if (limits := view.node.limits.given()) else {}),
     }
 

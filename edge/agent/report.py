@@ -104,6 +104,10 @@ def _application(
     if app.desired == DesiredState.STOPPED:
         state = DeviceReportedStatus.STOPPING if row else DeviceReportedStatus.STOPPED
         return ReportedApplication(app.instance_id, state)
+    if given_up := current.given_up.get(app.instance_id):
+        return ReportedApplication(
+            app.instance_id, DeviceReportedStatus.LAUNCH_ERROR, Health.ERROR, given_up, gave_up=True
+        )
     graph = current.graphs.get(app.graph_digest)
     if graph is not None and not graph.code:
         return _without_code(app, graph, statuses)
@@ -111,20 +115,24 @@ def _application(
         return _installing(app, graph, current, failures)
     nodes = _nodes(app, graph, statuses)
     cause = _cause(nodes, row)
-    first_output = row.get("first_output_at_ms")
-    restarts = int(row.get("restarts", 0))
     if row["state"] == "running":
-        health = Health.ERROR if cause else Health.RUNNING
-        return ReportedApplication(
-            app.instance_id, DeviceReportedStatus.RUNNING, health, cause, nodes, first_output, restarts
-        )
-    if app.instance_id in current.delivered:  # it has worked: its deployment stands, its health does not
-        return ReportedApplication(
-            app.instance_id, DeviceReportedStatus.RUNNING, Health.ERROR, cause, nodes, first_output, restarts
-        )
-    state = DeviceReportedStatus.LAUNCH_ERROR if cause else DeviceReportedStatus.STARTING
-    health = Health.ERROR if cause else Health.NOT_AVAILABLE
-    return ReportedApplication(app.instance_id, state, health, cause, nodes, first_output, restarts)
+        state, health = DeviceReportedStatus.RUNNING, Health.ERROR if cause else Health.RUNNING
+    elif app.instance_id in current.delivered:  # it has worked: its deployment stands, its health does not
+        state, health = DeviceReportedStatus.RUNNING, Health.ERROR
+    else:
+        state = DeviceReportedStatus.LAUNCH_ERROR if cause else DeviceReportedStatus.STARTING
+        health = Health.ERROR if cause else Health.NOT_AVAILABLE
+    last_error = row.get("last_error")
+    return ReportedApplication(
+        app.instance_id,
+        state,
+        health,
+        cause,
+        nodes,
+        row.get("first_output_at_ms"),
+        int(row.get("restarts", 0)),
+        Reason.from_plain(last_error, "last_error") if last_error else None,
+    )
 
 
 def _without_code(app: TargetApplication, graph: ResolvedGraph, statuses: Statuses) -> ReportedApplication:

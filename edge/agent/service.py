@@ -90,6 +90,7 @@ class Agent:
         else:
             self._loop.restore()
         me.tasks.start("loop", self._loop.run())
+        me.tasks.start("deliveries", self._loop.run_deliveries())
         if not self._config.local:
             self._begin_link(me)
         self._loop.wake()

@@ -19,6 +19,9 @@ class AgentSettings:
     """Part of the lease after which it is renewed."""
     fetch_parallel: int = 3
     """Assets fetched at once."""
+    delivery_limit_s: float = 600.0
+    """An application that is to replace another and has not delivered for this long, once all of it is here, is given up:
+    the other runs on. Longer than the first load of a large model."""
     retry_min_s: float = 1.0
     """First pause after a failed step."""
     retry_max_s: float = 30.0

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from belvedere.fleet import DesiredState, JobKind, Target, TargetJob
+from belvedere.fleet import DesiredState, JobKind, Reason, ReasonCode, Target, TargetJob
 from belvedere.graph import ResolvedGraph
 from edge.agent.plan import (
     ApplyApplications,
@@ -35,7 +35,14 @@ def settled(
     """The state in which `wanted` is reached, but for `more`."""
     here = Current(graphs={item.digest(): item for item in graphs}, assets=assets, **more)  # type: ignore[arg-type]
     sets = wanted_sets(wanted, here)
-    return replace(here, cameras=sets.cameras, models=sets.models, applications=sets.applications, outputs=sets.outputs)
+    return replace(
+        here,
+        cameras=sets.cameras,
+        models=sets.models,
+        applications=sets.applications,
+        outputs=sets.outputs,
+        keep=here.keep or sets.keep,
+    )
 
 
 def kinds(steps: list[Step]) -> list[str]:
@@ -51,7 +58,7 @@ def test_processes_that_were_never_told_are_told_even_that_there_is_nothing() ->
         ApplyCameras(()),
         ApplyModels(()),
         ApplyOutputs(()),
-        ApplyApplications(()),
+        ApplyApplications((), ()),
     ]
 
 
@@ -112,7 +119,7 @@ def test_a_removed_application_leaves_every_set() -> None:
         ApplyCameras(()),
         ApplyModels(()),
         ApplyOutputs(()),
-        ApplyApplications(()),
+        ApplyApplications((), ()),
     ]
 
 
@@ -131,13 +138,13 @@ class TestReplacement:
     def test_both_run_until_the_new_one_has_delivered(self) -> None:
         here = replace(settled(self.before, graphs=(A, self.B)), assets=A_ASSETS | {digest("e")})
         steps = plan(self.wanted, here)
-        assert kinds(steps) == ["ApplyOutputs", "ApplyApplications"]
+        assert kinds(steps) == ["ApplyModels", "ApplyOutputs", "ApplyApplications"]
         assert [item.instance_id for item in steps[-1].applications] == ["i-1", "i-2"]  # type: ignore[union-attr]
 
     def test_the_old_one_goes_with_the_new_ones_first_output(self) -> None:
         here = settled(self.wanted, graphs=(A, self.B), assets=A_ASSETS | {digest("e")})
         steps = plan(self.wanted, replace(here, delivered=frozenset({"i-2"})))
-        assert kinds(steps) == ["ApplyOutputs", "ApplyApplications"]
+        assert kinds(steps) == ["ApplyModels", "ApplyOutputs", "ApplyApplications"]
         assert [item.instance_id for item in steps[-1].applications] == ["i-2"]  # type: ignore[union-attr]
 
     def test_an_old_one_that_was_dropped_does_not_come_back_when_the_new_one_fails_later(self) -> None:
@@ -147,6 +154,46 @@ class TestReplacement:
     def test_a_restarted_appliance_brings_the_old_one_back_too_while_the_new_one_never_delivered(self) -> None:
         fresh = Current(graphs={A.digest(): A, self.B.digest(): self.B}, assets=A_ASSETS | {digest("e")})
         assert [app.instance_id for app in wanted_sets(self.wanted, fresh).applications] == ["i-1", "i-2"]
+
+    def test_a_new_one_that_was_given_up_leaves_and_the_old_one_stays(self) -> None:
+        here = settled(self.wanted, graphs=(A, self.B), assets=A_ASSETS | {digest("e")})
+        given_up = replace(here, given_up={"i-2": Reason(ReasonCode.APP_EXITED, "exit code 1")})
+        steps = plan(self.wanted, given_up)
+        assert kinds(steps) == ["ApplyModels", "ApplyOutputs", "ApplyApplications"]
+        assert [item.instance_id for item in steps[-1].applications] == ["i-1"]  # type: ignore[union-attr]
+        assert steps[-1].keep == ("i-1",)  # type: ignore[union-attr]
+        # The cloud takes the new one out and wants the old one again: nothing is left to do.
+        sets = wanted_sets(self.before, given_up)
+        settled_again = replace(
+            given_up, models=sets.models, applications=sets.applications, outputs=sets.outputs, keep=("i-1",)
+        )
+        assert plan(replace(self.before, version=3), settled_again) == []
+
+    def test_with_nothing_left_to_go_back_to_a_new_one_is_never_left_out(self) -> None:
+        alone = target(application("i-2", self.B, replaces="i-1"), version=3)
+        here = Current(graphs={self.B.digest(): self.B}, assets=A_ASSETS | {digest("e")})
+        here = replace(here, given_up={"i-2": Reason(ReasonCode.APP_EXITED, "exit code 1")})
+        assert [app.instance_id for app in wanted_sets(alone, here).applications] == ["i-2"]
+
+    def test_the_new_one_is_told_whose_storage_it_takes_over_and_both_keep_it(self) -> None:
+        here = settled(self.wanted, graphs=(A, self.B), assets=A_ASSETS | {digest("e")})
+        sets = wanted_sets(self.wanted, here)
+        assert [app.spec["replaces"] for app in sets.applications] == ["", "i-1"]
+        assert sets.keep == ("i-1", "i-2")
+
+
+def test_storage_stays_with_what_is_stopped_and_goes_with_what_is_removed() -> None:
+    stopped = target(application("i-1", A, desired=DesiredState.STOPPED))
+    assert wanted_sets(stopped, settled(stopped)).keep == ("i-1",)
+    removed = target(application("i-1", A, desired=DesiredState.REMOVED))
+    assert plan(removed, settled(stopped, keep=("i-1",))) == [ApplyApplications((), ())]
+    assert wanted_sets(Target("device-test"), Current()).keep is None, "nobody has said yet what is to be here"
+
+
+def test_a_paused_camera_is_named_to_the_application_that_has_it_paused() -> None:
+    wanted = target(application("i-1", A, paused=("front",)), application("i-2", A))
+    apps = wanted_sets(wanted, Current(graphs={A.digest(): A}, assets=A_ASSETS)).applications
+    assert [app.spec["paused"] for app in apps] == [["door-1.0-aaaaaaaa"], []]
 
 
 def test_a_camera_rests_only_when_every_application_has_it_paused() -> None:

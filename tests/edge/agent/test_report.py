@@ -154,3 +154,16 @@ def test_a_graph_of_cameras_only_runs_and_tells_about_its_cameras() -> None:
     )
     assert app.state is DeviceReportedStatus.RUNNING
     assert [(node.name, node.status) for node in app.nodes] == [("front", NodeStatus.ERROR)]
+
+
+def test_what_went_wrong_last_stays_when_the_application_runs_again() -> None:
+    why = {"code": "APP_HUNG", "message": "hung: it has asked for no frame", "node": "code_node"}
+    (app,) = reported(statuses(app={**RUNNING, "restarts": 2, "last_error": why}))
+    assert (app.state, app.health, app.reason) == (DeviceReportedStatus.RUNNING, Health.RUNNING, None)
+    assert (app.restarts, app.last_error) == (2, Reason(ReasonCode.APP_HUNG, why["message"], "code_node"))
+
+
+def test_a_replacement_that_was_given_up_says_so_and_why() -> None:
+    why = Reason(ReasonCode.APP_EXITED, "Not deployed: exit code 1")
+    (app,) = reported(statuses(app=None), replace(HERE, given_up={"i-1": why}))
+    assert (app.gave_up, app.state, app.reason) == (True, DeviceReportedStatus.LAUNCH_ERROR, why)
