@@ -44,6 +44,8 @@ from services.deployments.store import InstanceRow
 
 log = get_logger(__name__)
 
+DELIVERED = frozenset({Status.DEPLOYMENT_SUCCEEDED, Status.REMOVAL_IN_PROGRESS})
+"""Of an instance: it has delivered."""
 NOT_NOW = (BusError, BelvedereError)
 """A peer or the bus is away: the wish stays, and is tried again."""
 
@@ -106,18 +108,23 @@ class Deployer:
                 "then deploy again.",
             )
             return
+        before = await self._delivering(row.replaces)
         application = TargetApplication(
             instance_id=row.instance_id,
             name=row.name or row.instance_id,
             graph_digest=row.graph_digest,
-            replaces=row.replaces or None,
+            replaces=before or None,
             role_arn=row.role_arn or None,
             paused=tuple(row.paused),
             camera_ids=graph.camera_ids,
         )
-        version = await self.change_target(
-            row.device_id, lambda target: with_application(target, application, cameras.values())
-        )
+
+        def deployed(target: Target) -> Target:
+            before = target.application(row.instance_id)  # from a try that was cut short
+            wanted = application if before is None else replace(application, replaces=before.replaces)
+            return with_application(with_desired(target, row.replaces, DesiredState.REMOVED), wanted, cameras.values())
+
+        version = await self.change_target(row.device_id, deployed)
         async with self._database.session() as session, session.begin():
             fresh = await session.get_one(InstanceRow, row.instance_id)
             overtaken = fresh.desired != DesiredState.RUNNING
@@ -208,6 +215,9 @@ class Deployer:
             nodes = _node_status(row, reported)
             if state == row.state and nodes == row.node_status:
                 continue
+            if state.status is Status.DEPLOYMENT_FAILED and row.state.status is not state.status:
+                await self.revert(row.instance_id, state.description)
+                continue
             if state.status is Status.REMOVAL_SUCCEEDED:
                 with_out: Callable[[Target], Target] = _without(row.instance_id)
                 await self.change_target(row.device_id, with_out)
@@ -220,6 +230,47 @@ class Deployer:
                 fresh.reported = datetime.fromtimestamp(reported.reported_at_ms / 1000, UTC)
                 fresh.take(state, self._clock())
                 outbox.add(session, self._event(fresh))
+
+    async def revert(self, instance_id: str, description: str) -> bool:
+        """A deployment that failed, or is to be undone: it leaves the target, what it was to replace stays and is
+        wanted again. Returns whether that still runs. The target first: who dies in between does it again."""
+        async with self._database.session(read_only=True) as session:
+            row = await session.get_one(InstanceRow, instance_id)
+        kept: list[str] = []
+
+        def change(target: Target) -> Target:
+            application = target.application(instance_id)
+            before = application.replaces if application is not None else None
+            kept[:] = [before] if before and target.application(before) is not None else []
+            return rules.reverted(target, instance_id)
+
+        version = await self.change_target(row.device_id, change)
+        async with self._database.session() as session, session.begin():
+            fresh = await session.get_one(InstanceRow, instance_id)
+            fresh.take(
+                replace(fresh.state, status=Status.DEPLOYMENT_FAILED, description=rules.shortened(description)),
+                self._clock(),
+            )
+            fresh.node_status = {}
+            outbox.add(session, self._event(fresh))
+            old = await session.get(InstanceRow, kept[0]) if kept else None
+            if old is not None and old.status != Status.REMOVAL_SUCCEEDED:
+                state = replace(old.state, desired=DesiredState.RUNNING, status=Status.DEPLOYMENT_SUCCEEDED)
+                old.take(replace(state, description=rules.DEPLOYED, target_version=version), self._clock())
+                outbox.add(session, self._event(old))
+        return bool(kept)
+
+    async def _delivering(self, instance_id: str) -> str:
+        """What runs, and goes on until a new one delivers: the instance itself, or, while it has not delivered, what it
+        was to replace; "" where that is gone. So of two changes in a row the second takes the place of what runs."""
+        async with self._database.session(read_only=True) as session:
+            row = await session.get(InstanceRow, instance_id) if instance_id else None
+            while row is not None and row.replaces and row.status not in DELIVERED:
+                older = await session.get(InstanceRow, row.replaces)
+                if older is None or older.status == Status.REMOVAL_SUCCEEDED:
+                    break
+                row = older
+        return row.instance_id if row is not None else ""
 
     async def health_unknown(self, device_id: str) -> None:
         """The device is not heard of: nobody knows how its applications fare."""

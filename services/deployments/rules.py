@@ -8,7 +8,17 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from belvedere.chassis.errors import FieldError, Invalid
-from belvedere.fleet import DesiredState, DeviceReportedStatus, Health, NodeStatus, Reported, ReportedApplication
+from belvedere.fleet import (
+    DesiredState,
+    DeviceReportedStatus,
+    Health,
+    NodeStatus,
+    Reported,
+    ReportedApplication,
+    Target,
+    with_desired,
+    without_application,
+)
 from belvedere.graph import Problem, ResolvedGraph
 from belvedere.graph.resolved import PackageRef
 
@@ -22,6 +32,8 @@ NOT_ENROLLED = (
     "Waits for its device, which is not enrolled yet: start the appliance with the bundle from ProvisionDevice, "
     "or provision the device again."
 )
+GAVE_UP = "It did not deliver in time, {before}: {reason}"
+RESTARTED = "Restarted {times}; the last time: {reason}"
 CONTEXT_NAME = "DEFAULT"
 """The one runtime context there is."""
 _NAME = re.compile(r"[a-zA-Z0-9\-_]{1,255}")
@@ -103,8 +115,13 @@ def next_state(instance_id: str, state: State, reported: Reported) -> State:
 
 
 def _deploying(state: State, application: ReportedApplication | None) -> State:
-    if application is None:
+    if application is None or state.status is Status.DEPLOYMENT_FAILED:
         return state
+    if application.gave_up:
+        reason = reason_text(application) or "the appliance does not say why"
+        text = shortened(GAVE_UP.format(before="what it was to replace runs on", reason=reason))
+        return replace(state, status=Status.DEPLOYMENT_FAILED, description=text, health=Health.ERROR,
+                       device_state=application.state)  # fmt: skip
     status = state.status
     if application.state is DeviceReportedStatus.RUNNING:
         status = Status.DEPLOYMENT_SUCCEEDED
@@ -117,7 +134,7 @@ def _deploying(state: State, application: ReportedApplication | None) -> State:
         status = Status.DEPLOYMENT_IN_PROGRESS
     text = reason_text(application)
     if not text and status is Status.DEPLOYMENT_SUCCEEDED:
-        text = DEPLOYED
+        text = shortened(f"{DEPLOYED} {restarts_text(application)}".strip())
     if not text and status is Status.DEPLOYMENT_ERROR:
         text = state.description
     return replace(state, status=status, description=text, health=application.health, device_state=application.state)
@@ -140,6 +157,24 @@ def _removing(state: State, application: ReportedApplication | None, reported_ve
     elif application.state in LEAVING_STATES and state.target_version is not None:
         status = Status.REMOVAL_IN_PROGRESS
     return replace(state, status=status, description=text, health=application.health, device_state=application.state)
+
+
+def restarts_text(application: ReportedApplication) -> str:
+    """How often it was started again, and why the last time; nothing where it never was."""
+    if not application.restarts or application.last_error is None:
+        return ""
+    times = "once" if application.restarts == 1 else f"{application.restarts} times"
+    return RESTARTED.format(times=times, reason=application.last_error.message)
+
+
+def reverted(target: Target, instance_id: str) -> Target:
+    """Takes an instance out of a target; what it was to replace, and is still there, is wanted again."""
+    application = target.application(instance_id)
+    if application is None:
+        return target
+    if application.replaces:
+        target = with_desired(target, application.replaces, DesiredState.RUNNING)
+    return without_application(target, instance_id)
 
 
 def reason_text(application: ReportedApplication) -> str:

@@ -239,6 +239,66 @@ async def test_a_replacement_takes_over(cloud: RunningCloud, device: Device) -> 
         await deploy(cloud, device.device_id, replaces=old)
 
 
+async def test_a_replacement_that_gives_up_fails_and_the_old_one_stays(cloud: RunningCloud, device: Device) -> None:
+    old = await deploy(cloud, device.device_id)
+    await device.report(says(old, D.RUNNING))
+    await until(cloud, old, "DEPLOYMENT_SUCCEEDED")
+    new = await deploy(cloud, device.device_id, "north", "south", replaces=old)
+    reason = Reason(ReasonCode.APP_START_FAILED, "app.py raised at import: NameError")
+    gave_up = ReportedApplication(new, D.LAUNCH_ERROR, Health.ERROR, reason, gave_up=True)
+    await device.report(says(old, D.REMOVAL_IN_PROGRESS), gave_up)
+    failed = await until(cloud, new, "DEPLOYMENT_FAILED")
+    assert failed.status_description == f"It did not deliver in time, what it was to replace runs on: {reason.message}"
+    target = await device.target()
+    assert [(item.instance_id, item.desired) for item in target.applications] == [(old, DesiredState.RUNNING)]
+    assert len(target.cameras) == 1
+    assert await status(cloud, old) == "DEPLOYMENT_SUCCEEDED"
+    # The same report once more, then what the device says of the new target.
+    await device.report(says(old, D.REMOVAL_IN_PROGRESS), gave_up, version=target.version - 1)
+    await device.report(says(old, D.RUNNING))
+    await until(cloud, old, "DEPLOYMENT_SUCCEEDED")
+    assert (await device.target()).version == target.version
+    # It can be replaced again, and what failed can be cleared away.
+    third = await deploy(cloud, device.device_id, replaces=old)
+    await device.report(says(third, D.RUNNING))
+    await until(cloud, old, "REMOVAL_SUCCEEDED")
+    await remove(cloud, new)
+    assert await status(cloud, new) == "REMOVAL_SUCCEEDED"
+
+
+async def test_two_changes_in_a_row_end_in_the_last_and_what_runs_runs_until_then(
+    cloud: RunningCloud, device: Device
+) -> None:
+    first = await deploy(cloud, device.device_id)
+    await device.report(says(first, D.RUNNING))
+    await until(cloud, first, "DEPLOYMENT_SUCCEEDED")
+    second = await deploy(cloud, device.device_id, "south", replaces=first)
+    third = await deploy(cloud, device.device_id, "north", replaces=second)
+    wanted = {item.instance_id: (item.desired, item.replaces) for item in (await device.target()).applications}
+    # The second never delivered: it goes at once, and the first is what the third takes the place of.
+    assert wanted == {
+        first: (DesiredState.REMOVED, None),
+        second: (DesiredState.REMOVED, first),
+        third: (DesiredState.RUNNING, first),
+    }
+    await device.report(says(first, D.RUNNING), says(third, D.STARTING))
+    await until(cloud, second, "REMOVAL_SUCCEEDED")
+    await device.report(says(third, D.RUNNING))
+    await until(cloud, first, "REMOVAL_SUCCEEDED")
+    await until(cloud, third, "DEPLOYMENT_SUCCEEDED")
+    assert [item.instance_id for item in (await device.target()).applications] == [third]
+
+
+async def test_restarts_are_told_with_the_last_error(cloud: RunningCloud, device: Device) -> None:
+    instance_id = await deploy(cloud, device.device_id)
+    error = Reason(ReasonCode.APP_EXITED, "ended with exit code 1: KeyError")
+    await device.report(ReportedApplication(instance_id, D.RUNNING, Health.RUNNING, None, restarts=2, last_error=error))
+    found = await until(cloud, instance_id, "DEPLOYMENT_SUCCEEDED")
+    assert found.status_description == (
+        "Application deployed successfully. Restarted 2 times; the last time: ended with exit code 1: KeyError"
+    )
+
+
 async def test_documents_that_give_no_graph_name_every_place(cloud: RunningCloud, device: Device) -> None:
     manifest, overrides = graphs.manifest(), graphs.overrides("north")
     manifest["nodeGraph"]["packages"][1]["name"] = "123456789012::absent"
