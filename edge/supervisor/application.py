@@ -287,7 +287,7 @@ class Application:
         paths, spec = self._around.paths, self.spec
         folders = {
             f"{SOCKET_ROOT}/app": folder,
-            f"{SOCKET_ROOT}/inference": paths.inference_socket.parent,
+            f"{SOCKET_ROOT}/inference": paths.inference_client_socket(spec.instance_id).parent,
             f"{SOCKET_ROOT}/display": paths.display_socket(self.spec.instance_id).parent,
             **{
                 f"{SOCKET_ROOT}/cameras/{short_name(name)}": paths.camera_socket(name).parent

@@ -202,10 +202,10 @@ async def test_people_are_marked_counted_and_reported(tmp_path: Path, gateway: t
 
         await bus.subscribe("edge.agent.credentials", credentials)
         with contextlib.ExitStack() as stack:
-            for socket in (paths.inference_socket, paths.display_socket(INSTANCE)):
+            for socket in (paths.inference_client_socket(INSTANCE), paths.display_socket(INSTANCE)):
                 socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             stack.enter_context(camera(paths.camera_socket(camera_id)))
-            stack.enter_context(CallServer(paths.inference_socket, detector, name="inference"))
+            stack.enter_context(CallServer(paths.inference_client_socket(INSTANCE), detector, name="inference"))
             ring = await asyncio.to_thread(FrameReader, paths.camera_socket(camera_id), "display")
             stack.callback(ring.close)
             rings = {camera_id: ring}

@@ -213,6 +213,10 @@ class EdgePaths(_Paths):
         """framelink calls to the models."""
         return self.run / "inference" / "calls.sock"
 
+    def inference_client_socket(self, instance_id: str) -> Path:
+        """The same for one application, a socket each: who calls is known by it."""
+        return self.run / "inference" / short_name(instance_id) / "calls.sock"
+
     def display_socket(self, instance_id: str) -> Path:
         """framelink outputs of one application to the display: a socket each, so that none can show as another."""
         return self.run / "display" / short_name(instance_id) / "outputs.sock"
