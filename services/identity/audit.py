@@ -87,7 +87,8 @@ class Trail:
                 account[:12],
                 principal[:512],
                 action[:128],
-                resource[:2048],
+                # A NUL, which gRPC's texts may hold, would keep PostgreSQL from taking this row and every later one.
+                resource[:2048].replace("\0", "\ufffd"),
                 allowed,
                 source_address[:64],
                 request_id[:64],

@@ -56,6 +56,7 @@ from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from belvedere.chassis.errors import Invalid
 from belvedere.chassis.inline_sqlite import InlineConnection, open_inline
 from belvedere.chassis.secret import Secret
 
@@ -245,7 +246,14 @@ def _prepare_postgresql(engine: AsyncEngine, name: str) -> None:
         if not connection.get_execution_options().get(READ_ONLY, False):
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({lock})")
 
+    def on_execute(_: Any, __: Any, ___: str, parameters: Any, ____: Any, executemany: bool) -> None:
+        # PostgreSQL holds no NUL in texts; where one came this far, its sender is told so.
+        for row in parameters if executemany else (parameters,):
+            if any(isinstance(value, str) and "\0" in value for value in row):
+                raise Invalid("A text holds the character NUL, which cannot be stored.")
+
     event.listen(engine.sync_engine, "begin", on_begin)
+    event.listen(engine.sync_engine, "before_cursor_execute", on_execute)
 
 
 def _inline_readers(path: str) -> AsyncEngine:
