@@ -7,7 +7,7 @@ Knows the clock, and nothing of how anything is stopped: the plan leaves out wha
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from belvedere.fleet import DesiredState, DeviceReportedStatus, Reason, ReasonCode, Reported, Target
 
@@ -15,8 +15,6 @@ TRYING = frozenset(
     {DeviceReportedStatus.STARTING, DeviceReportedStatus.LAUNCH_ERROR, DeviceReportedStatus.INSTALL_ERROR}
 )
 """States in which the time runs; fetching what is large takes as long as it takes."""
-MESSAGE_MAX = 255
-"""Of a reason: the API's StatusDescription takes no more."""
 
 
 @dataclass
@@ -35,15 +33,10 @@ class Deliveries:
             trying.pop(instance_id, None)
         self._since = {instance_id: self._since.get(instance_id, now_s) for instance_id in trying}
         return {
-            instance_id: self._verdict(reason)
+            instance_id: reason or Reason(ReasonCode.APP_NO_OUTPUT, f"it has delivered nothing in {self.limit_s:g} s")
             for instance_id, reason in trying.items()
             if now_s - self._since[instance_id] >= self.limit_s
         }
-
-    def _verdict(self, reason: Reason | None) -> Reason:
-        found = reason or Reason(ReasonCode.APP_NO_OUTPUT, "it has delivered nothing")
-        text = f"Not deployed: it did not deliver within {self.limit_s:g} s, and what it was to replace runs on. {found.message}"
-        return replace(found, message=text[:MESSAGE_MAX])
 
 
 def _trying(target: Target, reported: Reported) -> Iterable[tuple[str, Reason | None]]:

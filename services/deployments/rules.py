@@ -256,6 +256,11 @@ def node_statuses(application: ReportedApplication | None) -> dict[str, NodeStat
     return {} if application is None else {node.name: node.status for node in application.nodes}
 
 
+def paused_at_first(graph: ResolvedGraph) -> list[str]:
+    """Camera nodes that deliver nothing before they are signalled to RESUME."""
+    return sorted(node.name for node in graph.cameras if node.launch == "onSignal")
+
+
 def signalled_cameras(graph: ResolvedGraph, signals: Iterable[tuple[str, bool]]) -> tuple[set[str], set[str]]:
     """Which camera nodes to pause and which to resume, of (node instance id, whether to pause).
 

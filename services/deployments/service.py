@@ -46,23 +46,22 @@ class DeploymentsHandlers(deployments_pb2_grpc.DeploymentsServiceServicer):
     def __init__(
         self,
         database: Database,
-        blobs: BlobStore,
+        creator: Creator,
         deployer: Deployer,
         channel: Callable[[], grpc.aio.Channel],
         clock: Callable[[], datetime],
     ) -> None:
         self._database = database
-        self._blobs = blobs
+        self._creator = creator
         self._deployer = deployer
         self._channel = channel
         self._clock = clock
-        self._resolver = Resolver(channel)
 
     async def CreateApplicationInstance(
         self, request: pb.CreateApplicationInstanceRequest, context: Any
     ) -> pb.CreateApplicationInstanceResponse:
         """A device that is not enrolled yet gets the application when it enrols; until then it is DEPLOYMENT_PENDING."""
-        who, now = caller(), self._clock()
+        who = caller()
         manifest, overrides = request.manifest_payload.payload_data, request.manifest_overrides_payload.payload_data
         rules.check_request(request.name, request.runtime_role_arn, manifest, overrides, who.account)
         tags = check_tags(request.tags)
@@ -72,46 +71,18 @@ class DeploymentsHandlers(deployments_pb2_grpc.DeploymentsServiceServicer):
                 identity_pb2.PassRoleRequest(role_arn=request.runtime_role_arn, service=ROLE_USER)
             )
         device_name = await self._device_name(request.default_runtime_context_device)
-        replaces = request.application_instance_id_to_replace
-        async with self._database.session(read_only=True) as session:
-            await self._check_replaced(session, who, replaces, request.default_runtime_context_device)
-            taken = await ports.taken(session, request.default_runtime_context_device, replaces)
-        graph = await self._resolver.resolve(manifest, overrides, who.account, taken)
-        blob = await self._blobs.put_bytes(graph.to_json().encode())
-        row = InstanceRow(
-            instance_id=new_id("applicationInstance"),
-            account=who.account,
-            region=who.region,
+        wish = Wish(
             device_id=request.default_runtime_context_device,
             device_name=device_name,
+            manifest=manifest,
+            overrides=overrides,
             name=request.name,
             description=request.description,
             role_arn=request.runtime_role_arn,
-            replaces=replaces,
-            manifest=manifest,
-            overrides=overrides,
-            graph=graph.to_json(),
-            graph_digest=blob.digest,
-            desired=DesiredState.RUNNING.value,
-            status=Status.DEPLOYMENT_PENDING.value,
-            created=now,
-            updated=now,
+            replaces=request.application_instance_id_to_replace,
             tags=tags,
         )
-        async with self._database.session() as session, session.begin():
-            await self._check_replaced(session, who, replaces, row.device_id)
-            # Once more, now that nobody else writes: two that ask at the same time can't both have a port.
-            ports.check(graph, await ports.taken(session, row.device_id, replaces))
-            session.add(row)
-            await session.flush()
-            for position, ref in enumerate(graph.packages):
-                session.add(
-                    PackageUseRow(
-                        instance_id=row.instance_id, position=position, account=who.account, region=who.region,
-                        package_name=ref.name, version=ref.version, patch=ref.patch_version,
-                    )
-                )  # fmt: skip
-            outbox.add(session, events.instance(events.CREATED, row))
+        row = await self._creator.create(who, wish)
         await self._settle(row.instance_id)
         return pb.CreateApplicationInstanceResponse(application_instance_id=row.instance_id)
 
@@ -263,20 +234,6 @@ class DeploymentsHandlers(deployments_pb2_grpc.DeploymentsServiceServicer):
                 f"DefaultRuntimeContextDevice: {text}", fields=[("DefaultRuntimeContextDevice", text)]
             ) from error
         return device.name
-
-    async def _check_replaced(self, session: AsyncSession, who: Caller, replaces: str, device_id: str) -> None:
-        if not replaces:
-            return
-        row = await store.find(session, who.account, who.region, replaces)
-        text = ""
-        if row is None:
-            text = f"there is no application instance {replaces}"
-        elif row.device_id != device_id:
-            text = f"{replaces} runs on another device, {row.device_id}"
-        elif row.desired == DesiredState.REMOVED:
-            text = f"{replaces} is {row.status}"
-        if text:
-            raise Invalid(f"ApplicationInstanceIdToReplace: {text}", fields=[("ApplicationInstanceIdToReplace", text)])
 
     async def _settle(self, instance_id: str) -> None:
         try:

@@ -194,7 +194,9 @@ class _Resolver:
         else:
             ref = release.ref
             self._cameras.append(
-                CameraNode(node.name, camera_id(ref.name, ref.version, ref.patch_version), ref, interface.name)
+                CameraNode(
+                    node.name, camera_id(ref.name, ref.version, ref.patch_version), ref, interface.name, node.launch
+                )
             )
 
     def _model(self, node: InterfaceNode, release: Release, interface: Interface, place: str) -> None:

@@ -120,6 +120,8 @@ class CameraNode(_Part):
     camera_id: str
     package: PackageRef
     interface: str = ""
+    launch: str = "onAppStart"
+    """`onSignal`: it delivers nothing before it is signalled to RESUME."""
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,17 @@ def test_a_camera_replaced_by_nothing_leaves_the_input_without_streams() -> None
     assert app_view(graph)[0].inputs[0].streams == ()
 
 
+def test_a_camera_that_waits_for_its_signal_says_so() -> None:
+    overrides = graphs.overrides("north", "south")
+    overrides["nodeGraphOverrides"]["nodes"][1]["launch"] = "onSignal"
+    graph = resolved(graphs.manifest(), overrides)
+    assert [(camera.name, camera.launch) for camera in graph.cameras] == [
+        ("north", "onAppStart"),
+        ("south", "onSignal"),
+    ]
+    assert ResolvedGraph.from_json(graph.to_json()) == graph
+
+
 def test_a_graph_of_cameras_only_can_be_deployed() -> None:
     manifest = {
         "nodeGraph": {

@@ -164,6 +164,6 @@ def test_what_went_wrong_last_stays_when_the_application_runs_again() -> None:
 
 
 def test_a_replacement_that_was_given_up_says_so_and_why() -> None:
-    why = Reason(ReasonCode.APP_EXITED, "Not deployed: exit code 1")
+    why = Reason(ReasonCode.APP_EXITED, "exit code 1")
     (app,) = reported(statuses(app=None), replace(HERE, given_up={"i-1": why}))
     assert (app.gave_up, app.state, app.reason) == (True, DeviceReportedStatus.LAUNCH_ERROR, why)

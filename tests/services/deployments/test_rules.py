@@ -127,3 +127,11 @@ def test_cameras_are_signalled_by_node_or_by_package() -> None:
         '"code_node" is no camera: only cameras can be paused',
         '"nobody" is no node of this application',
     ]
+
+
+def test_cameras_that_wait_for_a_signal_are_paused_at_first() -> None:
+    manifest, overrides = graphs.manifest(), graphs.overrides("north", "south")
+    overrides["nodeGraphOverrides"]["nodes"][1]["launch"] = "onSignal"
+    parsed_manifest, parsed_overrides = parse_application(json.dumps(manifest), json.dumps(overrides))
+    graph = resolve(parsed_manifest, parsed_overrides, graphs.releases("north", "south"), graphs.ACCOUNT)
+    assert rules.paused_at_first(graph) == ["south"]
