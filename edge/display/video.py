@@ -1,4 +1,5 @@
-"""One application's video: newest pictures in, encoded frames out to every viewer. It works only while somebody looks.
+"""One application's video: newest pictures in, composed frames out to the screen and encoded ones to every viewer. It works only while
+somebody looks.
 
 Pictures arrive on framelink's threads (`receive`), are composed and encoded on a thread of this video's own, and reach
 viewers on the event loop. Between receiver and encoder at most one picture a stream waits: a newer one takes its place,
@@ -22,6 +23,7 @@ from framelink import FramelinkError, Output
 from .composer import MAX_STREAMS, MIN_SIDE, Composer
 from .encoder import EncodedFrame, Encoder, EncoderError, EncoderOptions, StreamFormat
 from .pictures import PictureTooSmall, copy_picture
+from .screen import Screen
 
 log = get_logger(__name__)
 
@@ -35,6 +37,8 @@ GRID_INTERVAL_S = 1 / 30
 """Several streams do not come in step: a grid is encoded at most this often."""
 MAX_CAPTURE_AGE_NS = 2_000_000_000
 THREAD_STOP_TIMEOUT_S = 2.0
+TEXTS_KEPT = 32
+"""Different texts of labels that the status names."""
 LATENCIES_KEPT = 2000
 
 
@@ -89,12 +93,15 @@ class Video:
         self.application = application
         self.received = 0
         """Pictures that came from the application."""
+        self.rects = self.labels = 0
+        """Boxes and labels in them, altogether."""
+        self.pictures_with_rects = 0
         self.replaced = 0
         """Pictures that a newer one overtook before they were encoded."""
         self.unusable = 0
         """Pictures that could not be read or are too small."""
         self.displayed = 0
-        """Pictures encoded for a viewer."""
+        """Pictures shown to a viewer or on the screen."""
         self.encoder_starts = 0
         """How often an encoder was started: with nobody looking, never."""
         self.viewers_dropped = 0
@@ -113,11 +120,13 @@ class Video:
         self._seen: dict[str, tuple[int, int, float]] = {}
         self._first_node = ""
         self._looked_at = False
+        self._screen: Screen | None = None
         self._key_wanted = False
         self._thread: threading.Thread | None = None
         self._composer = Composer(application, stale_s)
         self._format: StreamFormat | None = None
         self._newest: av.VideoFrame | None = None
+        self._texts: dict[str, None] = {}
 
     # On framelink's threads.
 
@@ -127,6 +136,10 @@ class Video:
         unneeded: Output | None = output
         with self._changed:
             self.received += 1
+            self.rects += len(output.rects)
+            self.labels += len(output.labels)
+            self.pictures_with_rects += bool(output.rects)
+            self._remember(output)
             self._first_node = self._first_node or output.node
             # Two nodes of one application may show the same camera, each with boxes of its own.
             alone = output.node == self._first_node
@@ -135,7 +148,7 @@ class Video:
                 self.first_output_ms = time.time_ns() // 1_000_000
             if stream_id in self._seen or len(self._seen) < MAX_STREAMS:
                 self._seen[stream_id] = (info.width, info.height, time.monotonic())
-                if self._looked_at:
+                if self._needed:
                     unneeded = self._mail.pop(stream_id, None)
                     self.replaced += unneeded is not None
                     self._mail[stream_id] = output
@@ -143,7 +156,19 @@ class Video:
         if unneeded is not None:
             unneeded.done()
 
+    def _remember(self, output: Output) -> None:
+        for text, _, _ in output.labels[:TEXTS_KEPT]:
+            self._texts.pop(text, None)
+            self._texts[text] = None
+        while len(self._texts) > TEXTS_KEPT:
+            del self._texts[next(iter(self._texts))]
+
     # On the event loop.
+
+    def texts(self) -> list[str]:
+        """The labels' texts, each once, the newest last."""
+        with self._changed:
+            return list(self._texts)
 
     @property
     def viewers(self) -> int:
@@ -160,11 +185,34 @@ class Video:
         self._viewers.add(viewer)
         with self._changed:
             self._looked_at = self._key_wanted = True
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=f"display {self.application}", daemon=True)
-                self._thread.start()
+            self._start()
             self._changed.notify()
         return viewer
+
+    @property
+    def picture_age_s(self) -> float | None:
+        """Of the newest picture of any of its streams; None before the first."""
+        with self._changed:
+            newest = max((seen_s for _, _, seen_s in self._seen.values()), default=None)
+        return None if newest is None else time.monotonic() - newest
+
+    def show_on(self, screen: Screen | None) -> None:
+        """Has the screen from now on, or no longer. What is on it costs no encoding."""
+        with self._changed:
+            self._screen = screen
+            if screen is not None:
+                self._start()
+            self._changed.notify()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=f"display {self.application}", daemon=True)
+            self._thread.start()
+
+    @property
+    def _needed(self) -> bool:
+        """Whether anybody sees what would be composed. Under the lock."""
+        return self._looked_at or self._screen is not None
 
     def leave(self, viewer: Viewer) -> None:
         """After the last one the encoder stops."""
@@ -208,6 +256,7 @@ class Video:
 
     async def close(self) -> None:
         """Ends the viewers and the encoder."""
+        self.show_on(None)
         for viewer in tuple(self._viewers):
             viewer.end()
             self.leave(viewer)
@@ -225,6 +274,9 @@ class Video:
         for viewer in self._viewers:
             viewer.offer(frame)
 
+    def _shown(self, pictures: int) -> None:
+        self.displayed += pictures
+
     def _failed(self) -> None:
         for viewer in self._viewers:
             viewer.end()
@@ -233,7 +285,7 @@ class Video:
 
     def _run(self) -> None:
         try:
-            self._encode_while_looked_at()
+            self._show_while_needed()
         except EncoderError as error:
             log.error("video cannot be encoded", instance_id=self.instance_id, why=str(error))
             self._give_up()
@@ -249,8 +301,9 @@ class Video:
             output.done()
         self._on_loop(self._failed)
 
-    def _encode_while_looked_at(self) -> None:
+    def _show_while_needed(self) -> None:
         encoder: Encoder | None = None
+        composed = False
         with self._changed:
             self._note_seen()
         started_s, next_s, key = time.monotonic(), 0.0, False
@@ -258,16 +311,26 @@ class Video:
             taken = self._take(next_s)
             if taken is None:
                 return
-            mail, asked = taken
+            mail, asked, screen, looked_at = taken
             key = key or asked
             latest_ns = self._copy(mail)
             now_s = time.monotonic()
             if latest_ns is None:
-                waiting = encoder is None and now_s - started_s < FIRST_PICTURE_WAIT_S
-                if waiting or not (key or encoder is None or self._composer.stale(now_s)):
+                waiting = not composed and now_s - started_s < FIRST_PICTURE_WAIT_S
+                if waiting or not (key or not composed or self._composer.stale(now_s)):
                     continue
             frame = self._composer.compose(now_s)
+            composed = True
             self._newest = frame
+            captured = [output.info.capture_ns for output in mail.values()]
+            if screen is not None:
+                screen.put(frame, latest_ns or 0)
+            if self._composer.streams > 1:
+                next_s = now_s + GRID_INTERVAL_S
+            if not looked_at:
+                encoder = None
+                self._on_loop(self._shown, len(captured))
+                continue
             if encoder is None or (frame.width, frame.height) != (encoder.format.width, encoder.format.height):
                 encoder = Encoder(frame.width, frame.height, self._options)
                 self.encoder_starts += 1
@@ -278,29 +341,32 @@ class Video:
             shown_at_ns = latest_ns if latest_ns is not None and timely else now_ns
             encoded = encoder.encode(frame, shown_at_ns * 9 // 100_000, key)
             key = False
-            if self._composer.streams > 1:
-                next_s = now_s + GRID_INTERVAL_S
             shown_ns = time.monotonic_ns()
-            captured = [output.info.capture_ns for output in mail.values()]
             latencies = [(shown_ns - capture_ns) / 1e6 for capture_ns in captured if capture_ns > 0]
             self._on_loop(self._publish, encoded, len(captured), latencies)
 
-    def _take(self, not_before_s: float) -> tuple[dict[str, Output], bool] | None:
-        """What came since the last time, after at most TICK_S; None when nobody looks any more: the thread ends."""
+    def _take(self, not_before_s: float) -> tuple[dict[str, Output], bool, Screen | None, bool] | None:
+        """What came since the last time, after at most TICK_S, whether a key frame is wanted, the screen, and whether
+        viewers look; None when nobody sees it any more: the thread ends.
+        """
         with self._changed:
             tick_s = time.monotonic() + TICK_S
-            while self._looked_at:
+            while self._needed:
                 now_s = time.monotonic()
                 if now_s >= tick_s or (self._mail and now_s >= not_before_s):
                     break
+                if self._key_wanted and self._newest is not None and now_s >= not_before_s:
+                    break  # a viewer beside the screen: it gets the last picture at once
                 self._changed.wait((not_before_s if self._mail and now_s < not_before_s else tick_s) - now_s)
             mail, self._mail = self._mail, {}
             key, self._key_wanted = self._key_wanted, False
-            looked_at = self._looked_at
+            screen, looked_at, needed = self._screen, self._looked_at, self._needed
             if not looked_at:
+                self._format = None
+            if not needed:
                 self._thread = self._newest = None
-        if looked_at:
-            return mail, key
+        if needed:
+            return mail, key, screen, looked_at
         for output in mail.values():
             output.done()
         return None

@@ -27,7 +27,9 @@ from framelink import OutputReceiver
 
 from .addresses import PortMemory, assign_paths
 from .encoder import EncoderOptions
+from .ownership import Candidate, owner
 from .rings import Rings
+from .screen import Screen
 from .settings import ENV, Settings
 from .stream import VideoSource
 from .video import Video
@@ -57,12 +59,18 @@ class Display:
         self._web = WebServer(settings.host, settings.http_port, self._videos)
         self._rtsp = RtspServer(settings.host, settings.rtsp_port, users={})
         self._receivers: dict[str, OutputReceiver] = {}
+        screen_socket = paths.display_socket("screen").with_name("frames.sock")
+        self._screen = Screen(screen_socket, settings.screen, Path(settings.drm_folder))
+        self._screen_task: asyncio.Task[None] | None = None
+        self._screen_owner: str | None = None
+        self._order: list[str] = []
 
     async def start(self) -> None:
         """Listens. Raises OSError, ListenFailed or framelink's AddressTaken."""
         memory = PortMemory(self._paths.device / PORTS_FILE)
         await memory.listen("rtsp", self._settings.rtsp_port, self._start_rtsp)
         await memory.listen("http", self._settings.http_port, self._start_web)
+        self._screen_task = asyncio.create_task(self._screen.run(), name="screen")
         log.info("display listens", host=self._settings.host, rtsp_port=self._rtsp.port, http_port=self._web.port)
 
     async def _start_rtsp(self, port: int) -> int:
@@ -99,6 +107,8 @@ class Display:
                 self._videos[output.instance_id] = video
                 self._receivers[output.instance_id] = self._open_receiver(video)
         await self._move_paths({output.instance_id: output.application for output in outputs.values()})
+        self._order = list(outputs)
+        self.choose_screen()
         await self._rings.apply({camera for output in wanted.outputs for camera in output.cameras})
         log.info("outputs applied", instances=sorted(outputs))
 
@@ -122,9 +132,27 @@ class Display:
     async def _close_receiver(self, instance_id: str) -> None:
         await asyncio.to_thread(self._receivers.pop(instance_id).close)
 
+    def choose_screen(self) -> None:
+        """Gives the screen to whom it belongs now."""
+        before = self._screen_owner
+        candidates = [Candidate(key, self._videos[key].picture_age_s) for key in self._order]
+        self._screen_owner = owner(candidates, before, self._settings.screen_hold_s) if self._screen.wanted else None
+        if self._screen_owner != before:
+            if before in self._videos:
+                self._videos[before].show_on(None)
+            if self._screen_owner is not None:
+                log.info("has the screen", instance_id=self._screen_owner)
+                self._videos[self._screen_owner].show_on(self._screen)
+        if self._screen_owner is None and self._screen.wanted:
+            self._screen.put_idle()
+
     def status(self) -> list[dict[str, Any]]:
         """The rows of `display.status`."""
         return [self._row(video) for video in self._videos.values()]
+
+    def screen_status(self) -> dict[str, Any]:
+        """Its member `screen`."""
+        return self._screen.status() | {"instance_id": self._screen_owner}
 
     def _row(self, video: Video) -> dict[str, Any]:
         host, path = self._settings.shown_host, self._rtsp_paths[video.instance_id]
@@ -135,6 +163,10 @@ class Display:
             "rtsp_url": self._rtsp.url(path, host),
             "websocket_url": f"ws://{shown}:{self._web.port}/video/{video.instance_id}",
             "frames_received": video.received,
+            "rects": video.rects,
+            "pictures_with_rects": video.pictures_with_rects,
+            "labels": video.labels,
+            "texts": video.texts(),
             "frames_displayed": video.displayed,
             "frames_dropped": video.replaced + video.unusable,
             "viewers": self._rtsp.stats(path).viewers + self._web.viewers(video.instance_id),
@@ -144,6 +176,9 @@ class Display:
         }
 
     async def close(self) -> None:
+        if self._screen_task is not None:
+            self._screen_task.cancel()
+            await asyncio.wait({self._screen_task})
         for instance_id in list(self._receivers):
             await self._close_receiver(instance_id)
         await self._rings.close()
@@ -170,10 +205,17 @@ async def _tell(display: Display) -> None:
     loop = asyncio.get_running_loop()
     told, due = "", 0.0
     while True:
-        rows = display.status()
-        news = json.dumps([(r["instance_id"], r["rtsp_url"], r["viewers"], r["first_output_at_ms"]) for r in rows])
+        display.choose_screen()
+        rows, screen = display.status(), display.screen_status()
+        news = json.dumps(
+            [
+                screen["state"],
+                screen["instance_id"],
+                *[(r["instance_id"], r["rtsp_url"], r["viewers"], r["first_output_at_ms"]) for r in rows],
+            ]
+        )
         if news != told or loop.time() >= due:
-            sys.stdout.write(json.dumps({"outputs": rows}) + "\n")
+            sys.stdout.write(json.dumps({"outputs": rows, "screen": screen}) + "\n")
             sys.stdout.flush()
             told, due = news, loop.time() + STATUS_EVERY_S
         await asyncio.sleep(STATUS_CHECK_S)

@@ -11,6 +11,7 @@ and source file. What is packed once is packed again only when it has changed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -204,8 +205,9 @@ class FolderWork:
                 assets.append(RegisteredAsset(asset, kind, "", 0))
                 continue
             stored = self._stored(package, asset, kind, implementation, own.get(kind))
+            # What can't be had is a problem already: the graph need not miss it once more.
+            assets.append(stored[0] if stored is not None else _absent(package, asset, kind))
             if stored is not None:
-                assets.append(stored[0])
                 files[stored[0].digest] = stored[1]
         if parsed is not None:
             patch = sha256_of(path)
@@ -342,6 +344,13 @@ def _complete(document: dict[str, Any], kind: str, category: str) -> None:
         )
         if isinstance(wanted, str) and wanted and wanted not in named:
             assets.append({"name": wanted, "implementations": [{"type": kind, "assetUri": f"{wanted}.tar.gz"}]})
+
+
+def _absent(package: Package, asset: str, kind: str) -> RegisteredAsset:
+    descriptor = None
+    with contextlib.suppress(OSError, GraphError):
+        descriptor = parse_descriptor((package.folder / DESCRIPTOR).read_bytes())
+    return RegisteredAsset(asset, kind, f"sha256:{'0' * 64}", 0, descriptor)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -7,11 +7,14 @@ import argparse
 import asyncio
 import contextlib
 import json
+import logging
 import sys
 import time
 import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
+
+import structlog
 
 from belvedere.appdir import AppFolderError, FolderInvalid
 from belvedere.chassis.stop import stop_on_signals
@@ -20,7 +23,7 @@ from belvedere.cli.run.session import LocalRun, RunOptions
 from belvedere.cli.run.view import addresses
 from belvedere.rtsp import RtspError
 
-__all__ = ["add_arguments", "add_run_arguments", "console", "options_of", "run", "told"]
+__all__ = ["add_arguments", "add_run_arguments", "console", "options_of", "quiet", "run", "told"]
 
 START_TIMEOUT_S = 120.0
 """For the first delivery where an end is set: a large model loads in less."""
@@ -81,7 +84,13 @@ def options_of(options: argparse.Namespace) -> RunOptions:
 def run(options: argparse.Namespace) -> int:
     """0: it has delivered, and did so at the end."""
     with told():
+        quiet()
         return asyncio.run(_run(options))
+
+
+def quiet() -> None:
+    """The libraries' own log lines are for services: here only what went wrong counts."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 
 
 @contextlib.contextmanager

@@ -75,7 +75,7 @@ def faults_for(path: Path, cameras: Sequence[Camera]) -> FaultScript:
 
 
 class Playing:
-    """The files among the cameras, each played as one; an async context manager."""
+    """The files among the cameras, each played as one from `begin` on; an async context manager."""
 
     def __init__(
         self,
@@ -93,18 +93,17 @@ class Playing:
         self._told = told
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def __aenter__(self) -> Playing:
+    async def begin(self) -> None:
+        """Raises RtspError where a file can't be played."""
         ended = iter(self.ended)
-        try:
-            self.cameras = tuple(
-                [
-                    camera if camera.file is None else await self._play(camera, camera.file, next(ended, None))
-                    for camera in self.cameras
-                ]
-            )
-        except BaseException:
-            await self.__aexit__()
-            raise
+        self.cameras = tuple(
+            [
+                camera if camera.file is None else await self._play(camera, camera.file, next(ended, None))
+                for camera in self.cameras
+            ]
+        )
+
+    async def __aenter__(self) -> Playing:
         return self
 
     async def __aexit__(self, *_: object) -> None:

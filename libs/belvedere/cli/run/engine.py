@@ -1,6 +1,7 @@
 """An appliance of one's own, without a cloud side: started, told what to run, listened to, stopped.
 
     async with Engine(folder) as engine:
+        await engine.begin()
         await engine.apply(application, cameras)
         await engine.until(lambda: engine.application(instance_id).get("state") == "running", timeout_s=30)
 
@@ -47,6 +48,10 @@ KINDS = {
     "supervisor": ("applications", "instance_id"),
     "display": ("outputs", "instance_id"),
 }
+QUICK_START = {"BELVEDERE_INFERENCE_TRIAL_S": "0"}
+"""Models are not measured for the best size of batches: that takes seconds, and this appliance lives for minutes."""
+MODELS = "cache"
+"""Where edge.inference keeps what it has converted, below the data folder."""
 Row = Mapping[str, Any]
 
 
@@ -88,23 +93,24 @@ class Engine:
         return self._child.pid
 
     async def __aenter__(self) -> Engine:
+        return self
+
+    async def begin(self) -> None:
+        """Starts it. Raises CliError where it does not come up."""
         self.paths.logs.mkdir(parents=True, exist_ok=True)
+        _share_models(self.paths.data / MODELS)
         self.paths.bus_file.unlink(missing_ok=True)  # of an earlier run: its port may be another's by now
         self._child = await Child.start(
             "appliance",
             [sys.executable, "-m", "edge", "--data", str(self.paths.data), "--local"],
+            env={**QUICK_START, **os.environ},
             log_file=self.paths.logs / "edge.log",
         )
         self._ended = asyncio.create_task(self._child.wait())
-        try:
-            self._bus = await self._connected()
-            for process, (kind, key) in KINDS.items():
-                await self._bus.subscribe(subjects.edge_status(process), self._status_taker(kind, key))
-            await self._bus.subscribe("edge.log.app.>", self._take_log)
-        except BaseException:
-            await self.__aexit__()
-            raise
-        return self
+        self._bus = await self._connected()
+        for process, (kind, key) in KINDS.items():
+            await self._bus.subscribe(subjects.edge_status(process), self._status_taker(kind, key))
+        await self._bus.subscribe("edge.log.app.>", self._take_log)
 
     async def __aexit__(self, *_: object) -> None:
         if self._bus is not None:
@@ -253,6 +259,15 @@ class Engine:
         for log in sorted(self.paths.logs.glob("*.log"), key=lambda path: path.stat().st_mtime):
             lines += [f"{log.stem}: {line}" for line in log.read_text(errors="replace").splitlines()[-4:]]
         return "\n".join(["its last lines:", *lines[-LAST_WORDS:]]) if lines else "it has written no log"
+
+
+def _share_models(folder: Path) -> None:
+    """What models were converted to outlives a run: the next one starts with it."""
+    if not folder.exists():
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        shared = home / "belvedere" / "models"
+        shared.mkdir(parents=True, exist_ok=True)
+        folder.symlink_to(shared, target_is_directory=True)
 
 
 def _write(final: Path, make: Callable[[Path], object]) -> None:

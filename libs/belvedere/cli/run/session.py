@@ -86,18 +86,12 @@ class LocalRun:
             self.data.mkdir(parents=True, exist_ok=True)
             self._stack.callback(self._tidy)
             cameras, self._choices, faults = await asyncio.to_thread(self._chosen)
-            self.resolved = await asyncio.to_thread(self.work.resolve, self._choices)
-            playing = Playing(cameras, faults, once=self._options.once, told=self._fault)
-            async with asyncio.TaskGroup() as group:
-                entering = group.create_task(playing.__aenter__())
-                group.create_task(self.engine.__aenter__())
-            self.playing = entering.result()
+            self.playing = Playing(cameras, faults, once=self._options.once, told=self._fault)
             self._stack.push_async_exit(self.playing)
             self._stack.push_async_exit(self.engine)
-        except BaseExceptionGroup as error:
-            await self._stack.aclose()
-            await self.engine.__aexit__()
-            raise error.exceptions[0] from None
+            # All at the same time: each takes about a second.
+            resolving = asyncio.to_thread(self.work.resolve, self._choices)
+            _, _, self.resolved = await asyncio.gather(self.playing.begin(), self.engine.begin(), resolving)
         except BaseException:
             await self._stack.aclose()
             raise
