@@ -65,7 +65,8 @@ class Access:
         A key is remembered until `forget`, which identity's events bring about, and for `cache_s` at most.
         """
         # The token's hash, so that no token lies about in memory longer than its request.
-        place = (signature.scope, hashlib.sha256(signature.session_token.encode()).hexdigest())
+        token = signature.session_token
+        place = (signature.scope, hashlib.sha256(token.encode()).hexdigest() if token else "")
         known = self._keys.get(place)
         if known is not None and known[0] > self._now():
             self._keys.move_to_end(place)
@@ -138,4 +139,4 @@ def _context(call: Call, facts: Facts) -> dict[str, str]:
         **{f"aws:RequestTag/{key}": value for key, value in facts.request_tags.items()},
         **facts.context,
     }
-    return {key: text.encode("utf-8", "replace").decode() for key, text in known.items()}
+    return {key: t if t.isascii() else t.encode("utf-8", "replace").decode() for key, t in known.items()}

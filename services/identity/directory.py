@@ -36,6 +36,8 @@ class Holder:
 
     unique_id: str
     policies: tuple[Policy, ...]
+    keys: frozenset[str]
+    """The condition keys that they look at, in lower case; where there are none, action and resource decide."""
     looks_at_tags: bool
     """Whether a policy asks for `aws:ResourceTag/…`."""
     unreadable: bool
@@ -95,10 +97,11 @@ async def _read(session: AsyncSession, who: Principal) -> Holder | None:
             unreadable = True
         else:
             policies.append(policy)
-    keys = {key for policy in policies for key in policy.condition_keys()}
+    keys = frozenset(key for policy in policies for key in policy.condition_keys())
     return Holder(
         unique_id=row.user_id if isinstance(row, UserRow) else row.role_id,
         policies=tuple(policies),
+        keys=keys,
         looks_at_tags=any(key.startswith("aws:resourcetag/") for key in keys),
         unreadable=unreadable,
         tokens_from=row.tokens_from if isinstance(row, UserRow) else None,

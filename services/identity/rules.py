@@ -7,6 +7,7 @@ import hmac
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from belvedere.chassis.errors import Invalid
 from belvedere.chassis.ids import parse_arn
@@ -21,6 +22,9 @@ ALWAYS_ALLOWED = frozenset({"sts:GetCallerIdentity"})
 SESSION_MIN_S, SESSION_MAX_S, SESSION_DEFAULT_S = 900, 43200, 3600
 SESSION_NAME = re.compile(r"[A-Za-z0-9_+=,.@-]{2,64}")
 TOKEN_MIN_S, TOKEN_MAX_S, TOKEN_DEFAULT_S = 60, 365 * 86400, 12 * 3600
+
+PRINCIPALS_KEPT = 1024
+"""ARNs that are not taken apart again: the same few call all day."""
 
 # AWS's quotas.
 MAX_ACCESS_KEYS = 2  # a user: one in use, one to change over to
@@ -142,6 +146,7 @@ def parse_policy_arn(text: str, account: str) -> str:
     return text.removeprefix(prefix)
 
 
+@lru_cache(PRINCIPALS_KEPT)
 def parse_principal(text: str) -> Principal:
     """Raises Invalid for what is no principal's ARN."""
     parsed = parse_arn(text)

@@ -138,17 +138,20 @@ class IdentityHandlers(UserHandlers, RoleHandlers):
         holder = await self._directory.holder(who)
         if holder is not None and holder.looks_at_tags and not request.HasField("resource_tags"):
             return pb.AuthorizeResponse(resource_tags_needed=True)
-        known = self._authority.context(who, holder, request.source_address)
-        known.update({key.lower(): (value,) for key, value in request.context.items()})
-        known.update({f"aws:resourcetag/{key}".lower(): (value,) for key, value in request.resource_tags.tags.items()})
-        if request.tag_keys:
-            known["aws:tagkeys"] = tuple(request.tag_keys)
-        why = await self._authority.why_not(who, holder, Request(request.action, request.resource, known))
-        await self._leave_line(
-            who, request.action, request.resource, not why, request.source_address, request.request_id
-        )
-        message = rules.refusal(who.arn, request.action, request.resource, why) if why else ""
-        return pb.AuthorizeResponse(allowed=not why, message=message)
+        action, resource, source = request.action, request.resource, request.source_address
+        known: dict[str, Sequence[str]] = {}
+        if holder is None or holder.keys or action == rules.ASSUME_ROLE:
+            known = self._authority.context(who, holder, source)
+            known.update({key.lower(): (value,) for key, value in request.context.items()})
+            tags = request.resource_tags.tags
+            known.update({f"aws:resourcetag/{key}".lower(): (value,) for key, value in tags.items()})
+            if request.tag_keys:
+                known["aws:tagkeys"] = tuple(request.tag_keys)
+        why = await self._authority.why_not(who, holder, Request(action, resource, known))
+        await self._leave_line(who, action, resource, not why, source, request.request_id)
+        if not why:
+            return pb.AuthorizeResponse(allowed=True)
+        return pb.AuthorizeResponse(allowed=False, message=rules.refusal(who.arn, action, resource, why))
 
     async def PassRole(self, request: pb.PassRoleRequest, context: Any) -> pb.PassRoleResponse:
         who = caller()
