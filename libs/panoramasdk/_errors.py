@@ -23,7 +23,7 @@ class NodeError(RuntimeError):
 class ModelError(RuntimeError):
     """The model could not be run.
 
-    `code` is one of UNKNOWN_MODEL, LOADING, INVALID_INPUT, FAILED, OVERLOADED, TOO_LARGE.
+    `code` is one of UNKNOWN_MODEL, LOADING, INVALID_INPUT, FAILED, OVERLOADED, TOO_LARGE, FRAME_GONE.
     """
 
     def __init__(self, code: str, message: str) -> None:

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from framelink import FrameName, FrameReader
 from tests.support.application import Surroundings
 from tests.support.interpreter import Raised
 from tests.support.shared_memory import eventually
@@ -64,10 +65,47 @@ def test_models_with_several_inputs_take_them_by_name(around, app):
         assert caught.value.kind == "ValueError"
 
 
-def test_a_media_may_be_the_input(around, app):
-    around.cameras["door"].publish(bgr=True)
-    app.do("node.call(node.inputs.video_in.get(10)[0], 'detector')")
-    assert around.requests[-1][1]["images"].shape == (1, 48, 64, 3)
+def test_a_media_goes_as_pixels_until_the_model_has_shown_how_quick_it_is_then_by_its_name(around, app):
+    camera = around.cameras["door"]
+    for turn in range(3):
+        camera.publish(bgr=True)
+        app.do("frame = node.inputs.video_in.get(10)[0]; node.call(frame, 'detector')")
+        assert around.requests[-1][1] == {}
+        sent = around.pictures[-1]["images"]
+        if turn == 0:
+            assert sent.shape == (48, 64, 3) and sent.dtype == np.uint8
+        else:
+            assert isinstance(sent, FrameName) and sent.camera_id == "door"
+            reader = FrameReader(camera.writer.path, "test")
+            found = reader.view(sent.slot, sent.sequence, sent.ring_id)
+            assert found is not None and found.info.sequence == turn + 1
+            reader.close()
+
+
+def test_a_media_that_was_drawn_on_goes_as_pixels(around, app):
+    for _ in range(2):
+        around.cameras["door"].publish(bgr=True)
+        app.do("frame = node.inputs.video_in.get(10)[0]; node.call({'images': frame}, 'detector')")
+    assert isinstance(around.pictures[-1]["images"], FrameName)
+    app.do("frame.image[:] = 7; node.call({'images': frame}, 'detector')")
+    assert (around.pictures[-1]["images"] == 7).all()
+    app.do("frame.image = numpy.full((2, 2, 3), 9, numpy.uint8); node.call(frame, 'detector')")
+    assert (around.pictures[-1]["images"] == 9).all()
+
+
+def test_a_media_that_is_not_in_its_ring_any_more_goes_again_as_pixels(tmp_path):
+    def answer(request):
+        if isinstance(request.pictures.get("images"), FrameName):
+            request.fail("FRAME_GONE", "overwritten")
+        else:
+            request.reply({"y": np.ones(1)})
+
+    with Surroundings(tmp_path, answer=answer) as around, around.application() as app:
+        for _ in range(2):
+            around.cameras["door"].publish(bgr=True)
+            assert app.ask("len(node.call(node.inputs.video_in.get(10)[0], 'detector', 10))") == 1
+    kinds = [type(pictures["images"]).__name__ for pictures in around.pictures]
+    assert kinds == ["ndarray", "FrameName", "ndarray"]
 
 
 def test_an_unknown_model_is_a_key_error_that_names_the_known_ones(app):

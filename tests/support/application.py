@@ -14,7 +14,7 @@ import select
 
 import numpy as np
 
-from framelink import CallServer, FrameReader, OutputReceiver, RingGone, sockets
+from framelink import CallServer, FrameName, FrameReader, OutputReceiver, RingGone, sockets
 from tests.support.interpreter import Interpreter
 from tests.support.shared_memory import NumberCamera, eventually
 
@@ -39,6 +39,7 @@ class Surroundings:
         self.outputs = queue.Queue()
         self.display = OutputReceiver(str(folder / "display" / "outputs.sock"), self.outputs.put, self._ring)
         self.requests = []
+        self.pictures = []
         self._answer = answer or _sums
         self.models = self.model_server()
         self.spec = {
@@ -70,6 +71,9 @@ class Surroundings:
 
         def handler(request):
             self.requests.append((request.model_id, {name: np.array(value) for name, value in request.inputs.items()}))
+            self.pictures.append(
+                {name: p if isinstance(p, FrameName) else np.array(p) for name, p in request.pictures.items()}
+            )
             self._answer(request)
 
         return CallServer(str(self._folder / "inference" / "calls.sock"), handler, name="inference")
