@@ -85,14 +85,20 @@ MESSAGES: Mapping[str, Any] = {
 
 
 class Peers:
-    """The stubs of the services behind the API."""
+    """The stubs of the services behind the API. `call` takes and gives messages as they travel: what is asked and answered
+    again and again need not be taken apart."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._calls: dict[str, Any] = {}
+        for operation, target in OPERATIONS.items():
+            (service,) = MESSAGES[target.service].DESCRIPTOR.services_by_name.values()
+            self._calls[operation] = channel.unary_unary(f"/{service.full_name}/{operation}", bytes, bytes)
         self.registry = RegistryServiceStub(channel)
         self.packages = PackagesServiceStub(channel)
         self.deployments = DeploymentsServiceStub(channel)
         self.device_jobs = DeviceJobsServiceStub(channel)
 
-    def method(self, operation: str) -> Any:
-        """The stub's method for an operation in OPERATIONS."""
-        return getattr(getattr(self, OPERATIONS[operation].service), operation)
+    async def call(self, operation: str, request: bytes) -> bytes:
+        """The answer of an operation in OPERATIONS. Raises BelvedereError."""
+        answer: bytes = await self._calls[operation](request)
+        return answer

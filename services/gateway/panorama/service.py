@@ -1,6 +1,6 @@
 """The Panorama API behind the front door: route, ask whether it is allowed, check, call, answer.
 
-Knows the API model and the gRPC of the services; keeps nothing.
+Knows the API model and the gRPC of the services; keeps nothing but what it has read and written before.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from google.protobuf.message import Message
 
 from belvedere.awsmodel import Operation, ServiceModel
 from belvedere.chassis.errors import BelvedereError
@@ -24,10 +24,29 @@ from services.gateway.panorama.router import Match, Router
 from services.gateway.panorama.translation import Translator
 from services.gateway.validation import Problems, from_text, read_members
 
+JSON: Mapping[str, str] = {"Content-Type": "application/json"}
 REMEMBERED = ("Describe", "List")
+"""Operations whose requests without a body, and whose answers, are read and written once: what clients that wait or show a
+page ask again and again. Both are pure functions of what came, so nothing can be stale."""
 BODIES_REMEMBERED = 512
 BODY_REMEMBERED_MAX = 32 << 10
 """Bytes: a page of 25. With BODIES_REMEMBERED of them, 16 MiB at most, and as much again for the messages."""
+READINGS_REMEMBERED = 1024
+TARGET_REMEMBERED_MAX = 2 << 10
+"""Characters of path and query."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a request says. Nobody changes it: it may be that of the next request too."""
+
+    operation: Operation
+    resources: tuple[str, ...]
+    """What the operation is about: ARNs, or `*` for lists and for what is still to be made."""
+    values: Mapping[str, Any]
+    packet: bytes
+    """The message for the service; empty for the tags' operations and where something is wrong."""
+    wrong: GatewayError | None = None
 
 
 class PanoramaService:
@@ -42,17 +61,55 @@ class PanoramaService:
         self._peers = Peers(channel)
         self._tags = tags.Tags(self._peers)
         self._inputs: dict[str, tuple[Any, Translator]] = {}
-        self._outputs: dict[str, Translator] = {}
+        self._outputs: dict[str, tuple[Any, Translator]] = {}
+        self._readings: OrderedDict[tuple[str, ...], Reading] = OrderedDict()
         self._bodies: OrderedDict[tuple[str, bytes], bytes] = OrderedDict()
         for name, target in OPERATIONS.items():
             operation, messages = model.operations[name], MESSAGES[target.service]
             request, response = getattr(messages, f"{name}Request"), getattr(messages, f"{name}Response")
             assert operation.input is not None and operation.output is not None
             self._inputs[name] = (request, Translator(operation.input, request.DESCRIPTOR))
-            self._outputs[name] = Translator(operation.output, response.DESCRIPTOR)
+            self._outputs[name] = (response, Translator(operation.output, response.DESCRIPTOR))
 
     async def handle(self, call: Call) -> Reply:
         """Raises GatewayError with the model's exceptions."""
+        reading = self._reading(call)
+        operation, values = reading.operation, reading.values
+        call.operation = operation.name
+        # Asked before the caller is told what is wrong: who may not call learns nothing.
+        for resource in reading.resources:
+            await call.authorize(f"panorama:{operation.name}", resource, self._facts(call, resource, values))
+        if reading.wrong is not None:
+            raise reading.wrong
+        if needed := also_needed(operation.name, values):
+            await call.authorize(*needed)
+        try:
+            if operation.name in tags.OPERATIONS:
+                body = _json(await self._tags.call(operation.name, values, call.who))
+            else:
+                body = self._written(operation.name, await self._peers.call(operation.name, reading.packet))
+        except BelvedereError as error:
+            raise failures.from_service(error, self._model, operation) from error
+        return Reply(operation.success_status, JSON, body)
+
+    def _reading(self, call: Call) -> Reading:
+        """Raises AwsError for what is no operation."""
+        place = (call.who.account, call.who.region, call.method, call.path, call.http.query)
+        known = None if call.body else self._readings.get(place)
+        if known is not None:
+            self._readings.move_to_end(place)
+            return known
+        reading = self._read(call)
+        name = reading.operation.name
+        if call.body or reading.wrong is not None or name not in OPERATIONS or not name.startswith(REMEMBERED):
+            return reading
+        if len(call.path) + len(call.http.query) <= TARGET_REMEMBERED_MAX:
+            self._readings[place] = reading
+            if len(self._readings) > READINGS_REMEMBERED:
+                self._readings.popitem(last=False)
+        return reading
+
+    def _read(self, call: Call) -> Reading:
         match = self._router.match(call.method, call.path)
         if match is None:
             raise failures.unknown_operation(f"{call.method} {call.path[:200]} is no operation of this API.")
@@ -60,63 +117,45 @@ class PanoramaService:
         call.operation = operation.name
         if operation.name not in OPERATIONS and operation.name not in tags.OPERATIONS:
             raise failures.unknown_operation(f"{operation.name} is not served here.")
-        # Asked before the caller is told what is wrong: who may not call learns nothing.
-        values: dict[str, Any] = {}
-        wrong: GatewayError | None = None
         try:
             values = parse_input(operation, call, match.path_values)
         except GatewayError as error:
-            wrong = error
-        for resource in self._resources(call, match, values):
-            await call.authorize(f"panorama:{operation.name}", resource, self._facts(call, resource, values))
-        if wrong is not None:
-            raise wrong
-        if needed := also_needed(operation.name, values):
-            await call.authorize(*needed)
-        try:
-            body = await self._call(operation, values, call)
-        except BelvedereError as error:
-            raise failures.from_service(error, self._model, operation) from error
-        return Reply(operation.success_status, {"Content-Type": "application/json"}, body)
+            return Reading(operation, self._resources(call, match, {}), {}, b"", error)
+        packet = b""
+        if operation.name in OPERATIONS:
+            request_type, translator = self._inputs[operation.name]
+            request = request_type()
+            translator.fill(request, values)
+            packet = request.SerializeToString()
+        return Reading(operation, self._resources(call, match, values), values, packet)
 
-    async def _call(self, operation: Operation, values: Mapping[str, Any], call: Call) -> bytes:
-        if operation.name in tags.OPERATIONS:
-            return _json(await self._tags.call(operation.name, values, call.who))
-        request_type, translator = self._inputs[operation.name]
-        request = request_type()
-        translator.fill(request, values)
-        response = await self._peers.method(operation.name)(request)
-        return self._written(operation.name, response)
-
-    def _written(self, operation: str, response: Message) -> bytes:
-        """The JSON of an answer. The same message is the same JSON: what clients that wait or show a page ask again and
-        again is not written again."""
-        if not operation.startswith(REMEMBERED):
-            return _json(self._outputs[operation].read(response))
-        key = (operation, response.SerializeToString(deterministic=True))
+    def _written(self, operation: str, answer: bytes) -> bytes:
+        """The JSON of an answer. The same message is the same JSON."""
+        key = (operation, answer)
         body = self._bodies.get(key)
-        if body is None:
-            body = _json(self._outputs[operation].read(response))
-            if len(body) <= BODY_REMEMBERED_MAX:
-                self._bodies[key] = body
-                if len(self._bodies) > BODIES_REMEMBERED:
-                    self._bodies.popitem(last=False)
-        else:
+        if body is not None:
             self._bodies.move_to_end(key)
+            return body
+        response_type, translator = self._outputs[operation]
+        body = _json(translator.read(response_type.FromString(answer)))
+        if operation.startswith(REMEMBERED) and len(body) <= BODY_REMEMBERED_MAX:
+            self._bodies[key] = body
+            if len(self._bodies) > BODIES_REMEMBERED:
+                self._bodies.popitem(last=False)
         return body
 
-    def _resources(self, call: Call, match: Match, values: Mapping[str, Any]) -> list[str]:
-        """What the operation is about: ARNs, or `*` for lists and for what is still to be made."""
+    def _resources(self, call: Call, match: Match, values: Mapping[str, Any]) -> tuple[str, ...]:
         if "ResourceArn" in match.path_values:
-            return [_text(match.path_values["ResourceArn"])]
+            return (_text(match.path_values["ResourceArn"]),)
+        region, account = call.who.region, call.who.account
         if match.operation.name == "CreateJobForDevices" and values:
-            return [arn("panorama", call.who.region, call.who.account, f"device/{id}") for id in values["DeviceIds"]]
+            return tuple(arn("panorama", region, account, f"device/{id}") for id in values["DeviceIds"])
         template = OPERATIONS[match.operation.name].resource
         if template == ANY:
-            return [ANY]
+            return (ANY,)
         kind, _, member = template.partition("/")
         value = _text(match.path_values[member.strip("{}")])
-        return [arn("panorama", call.who.region, call.who.account, f"{kind}/{value}")]
+        return (arn("panorama", region, account, f"{kind}/{value}"),)
 
     def _facts(self, call: Call, resource: str, values: Mapping[str, Any]) -> Facts:
         tags = dict(values.get("Tags") or {})
