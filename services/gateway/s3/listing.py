@@ -99,16 +99,20 @@ class Listing:
 
     def add(self, stored: storage_pb2.StoredObject) -> str:
         """Takes an entry in; returns the key after which the listing goes on."""
-        rest = stored.key[len(self.prefix) :]
-        end = rest.find(self.delimiter) if self.delimiter else -1
-        if end < 0:
+        common = folded(stored.key, self.prefix, self.delimiter)
+        if common is None:
             self.objects.append(stored)
             self.last = stored.key
             return stored.key
-        common = self.prefix + rest[: end + len(self.delimiter)]
         self.prefixes.append(common)
         self.last = common
         return common + _LAST
+
+
+def folded(key: str, prefix: str, delimiter: str) -> str | None:
+    """The common prefix under which a listing shows a key, up to the first delimiter behind `prefix`; None: itself."""
+    end = key.find(delimiter, len(prefix)) if delimiter else -1
+    return None if end < 0 else key[: end + len(delimiter)]
 
 
 def _entry(stored: storage_pb2.StoredObject, key: str) -> xml.Content:

@@ -21,7 +21,7 @@ from services.gateway.message import Call, Reply, read_all
 from services.gateway.payload import Upload, declared_hash
 from services.gateway.s3 import conditions, failures
 from services.gateway.s3.index import Index
-from services.gateway.s3.listing import page_size
+from services.gateway.s3.listing import folded, page_size
 from services.gateway.s3.names import UPLOADS, Place
 from services.gateway.s3.objects import Objects, check_body_hash, content_type, metadata_of, parse_range
 from services.gateway.s3.replies import document, iso_time
@@ -166,23 +166,40 @@ class Multipart:
         return document("ListPartsResult", content)
 
     async def list_uploads(self, call: Call, bucket: str) -> Reply:
-        """ListMultipartUploads, by key and id; not folded at a delimiter."""
-        if call.parameter("delimiter"):
-            raise failures.not_implemented("ListMultipartUploads with a delimiter")
+        """ListMultipartUploads, by key and id, folded at a delimiter."""
+        delimiter = call.parameter("delimiter") or ""
         most, prefix = page_size(call, "max-uploads"), call.parameter("prefix") or ""
         marker = (call.parameter("key-marker") or "", call.parameter("upload-id-marker") or _LAST_ID)
         encode = quote if call.parameter("encoding-type") == "url" else str
         found = [(e.metadata[_TARGET], e.key.removeprefix(UPLOADS), e) for e in await self._uploads(bucket)]
         left = sorted((u for u in found if u[0].startswith(prefix) and u[:2] > marker), key=lambda upload: upload[:2])
-        shown, more = left[:most], len(left) > most
+        # A page is of uploads and of common prefixes, each with the place where the next page begins.
+        shown: dict[tuple[str, str], storage_pb2.StoredObject | None] = {}
+        more = False
+        for key, upload_id, entry in left:
+            common = folded(key, prefix, delimiter)
+            if common is not None and (common == marker[0] or (common, "") in shown):
+                continue
+            if len(shown) == most:
+                more = True
+                break
+            if common is None:
+                shown[key, upload_id] = entry
+            else:
+                shown[common, ""] = None
         content: list[tuple[str, xml.Content]] = [("Bucket", bucket), ("KeyMarker", encode(marker[0]))]
         content += [("Prefix", encode(prefix)), ("MaxUploads", str(most)), ("IsTruncated", "true" if more else "false")]
+        content += [("Delimiter", encode(delimiter))] if delimiter else []
         if shown:
-            content += [("NextKeyMarker", encode(shown[-1][0])), ("NextUploadIdMarker", shown[-1][1])]
+            last = list(shown)[-1]
+            content += [("NextKeyMarker", encode(last[0])), ("NextUploadIdMarker", last[1])]
         content += [("EncodingType", "url")] if encode is quote else []
-        for key, upload_id, entry in shown:
-            upload = [("Key", encode(key)), ("UploadId", upload_id), ("Initiated", iso_time(entry.last_modified))]
-            content.append(("Upload", upload))
+        for (key, upload_id), upload in shown.items():
+            if upload is None:
+                content.append(("CommonPrefixes", [("Prefix", encode(key))]))
+            else:
+                told = [("Key", encode(key)), ("UploadId", upload_id), ("Initiated", iso_time(upload.last_modified))]
+                content.append(("Upload", told))
         return document("ListMultipartUploadsResult", content)
 
     async def _uploads(self, bucket: str) -> list[storage_pb2.StoredObject]:

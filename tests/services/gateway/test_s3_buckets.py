@@ -158,6 +158,22 @@ def test_uploads_in_progress_are_listed_in_pages(s3: Any, bucket: str) -> None:
     assert [upload["Key"] for upload in below] == ["b/1", "b/1"]
 
 
+def test_uploads_in_parts_are_folded_at_a_delimiter(s3: Any, bucket: str) -> None:
+    for key in ("a", "in/1", "in/2", "in/deep/3", "out/4", "z"):
+        s3.create_multipart_upload(Bucket=bucket, Key=key)
+
+    def seen(**options: Any) -> list[str]:
+        pages = list(s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Delimiter="/", **options))
+        return [
+            *(entry["Key"] for page in pages for entry in page.get("Uploads", [])),
+            *(entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", [])),
+        ]
+
+    assert seen() == ["a", "z", "in/", "out/"]
+    assert seen(PaginationConfig={"PageSize": 1}) == ["a", "z", "in/", "out/"]
+    assert seen(Prefix="in/") == ["in/1", "in/2", "in/deep/"]
+
+
 def test_many_keys_are_deleted_at_once(door: Door, s3: Any, bucket: str) -> None:
     for key in ("a", "b &<", "c"):
         put(s3, bucket, key)
