@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from sqlmodel.ext.asyncio.session import AsyncSession
 
-from belvedere.blobs import BlobStore
 from belvedere.chassis import outbox
-from belvedere.chassis.context import Caller, caller
+from belvedere.chassis.context import caller
 from belvedere.chassis.database import Database
 from belvedere.chassis.errors import Conflict, Invalid, NotFound
-from belvedere.chassis.ids import new_id
 from belvedere.chassis.logs import get_logger
 from belvedere.chassis.page import cut, decode_token, encode_token, page_size
 from belvedere.chassis.runtime import Runtime
@@ -26,13 +23,14 @@ from belvedere.graph import ResolvedGraph
 from belvedere.v1 import deployments_pb2 as pb
 from belvedere.v1 import deployments_pb2_grpc, identity_pb2, registry_pb2, registry_pb2_grpc
 from belvedere.v1.identity_pb2_grpc import IdentityServiceStub
-from services.deployments import events, ports, rules, store, wire
+from services.deployments import events, rules, store, wire
+from services.deployments.creating import Creator, Wish
 from services.deployments.deployer import NOT_NOW, Deployer
 from services.deployments.listening import Listener
 from services.deployments.resolving import Resolver
 from services.deployments.rules import REMOVING, Status
 from services.deployments.settings import ENV, Settings
-from services.deployments.store import InstanceRow, PackageUseRow
+from services.deployments.store import InstanceRow
 
 log = get_logger(__name__)
 
@@ -248,7 +246,8 @@ def create(runtime: Runtime) -> Service:
     settings = runtime.settings(Settings, ENV)
     database = runtime.database("deployments")
     deployer = Deployer(database, runtime.bus, runtime.channel, runtime.clock)
-    handlers = DeploymentsHandlers(database, runtime.blobs, deployer, runtime.channel, runtime.clock)
+    creator = Creator(database, runtime.blobs, Resolver(runtime.channel), runtime.clock)
+    handlers = DeploymentsHandlers(database, creator, deployer, runtime.channel, runtime.clock)
     listener = Listener(deployer, runtime.bus, settings.retry_s)
     return Service(
         name="deployments",
