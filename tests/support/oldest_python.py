@@ -52,3 +52,41 @@ def oldest_environment() -> Path:
                 pytest.skip(str(error))
             (folder / "done").touch()
     return python
+
+
+def base_image(folder: Path, app: str) -> Path:
+    """A root filesystem in the shape of AWS's first base image, with `app` as /panorama/app.py: a Python of its own, its
+    numpy, and a `panoramasdk.so` beside its modules, which can't be loaded here. Skips the test as above."""
+    python = oldest_environment()
+    version, _ = interpreter()
+    home = Path(_ask(python, "import sys; print(sys.base_prefix)"))
+    name = f"python{version}"
+    unneeded = shutil.ignore_patterns("test", "tests", "idlelib", "tkinter", "ensurepip", "site-packages", "config-*")
+    modules = folder / "usr" / "lib" / name
+    shutil.copytree(home / "lib" / name, modules, ignore=unneeded, symlinks=True)
+    numpy = Path(_ask(python, "import numpy; print(numpy.__path__[0])"))
+    for brought in (numpy, numpy.parent / "numpy.libs"):
+        if brought.is_dir():
+            shutil.copytree(brought, modules / "site-packages" / brought.name, ignore=unneeded)
+    (folder / "usr" / "bin").mkdir()
+    shutil.copy(home / "bin" / name, folder / "usr" / "bin" / name)
+    for library in _libraries(home / "bin" / name, *modules.rglob("*.so")):
+        # Where the loader looks by itself; that of the Python lies beside it.
+        target = folder / "usr" / "lib" / library.name if library.is_relative_to(home) else folder / str(library)[1:]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(library, target)
+    (modules / "lib-dynload" / "panoramasdk.so").write_bytes(b"for another machine")
+    (folder / "panorama").mkdir()
+    (folder / "panorama" / "app.py").write_text(app)
+    return folder
+
+
+def _ask(python: Path, code: str) -> str:
+    return subprocess.run([str(python), "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _libraries(*programs: Path) -> set[Path]:
+    """What `ldd` says they load, of those that lie on the machine."""
+    told = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, check=False).stdout
+    paths = {Path(word) for line in told.splitlines() for word in line.split() if word.startswith("/")}
+    return {path for path in paths if path.is_file() and path not in programs}

@@ -15,11 +15,9 @@ import pytest
 from belvedere.chassis.paths import EdgePaths
 from tests.edge.supervisor.appliance import STAY, WAIT_S, Appliance, running_appliance
 from tests.edge.supervisor.archives import app_spec
-from tests.support.shared_memory import NumberCamera, eventually
+from tests.edge.supervisor.frames import CAMERA, MEDIA, Frames
+from tests.support.shared_memory import eventually
 
-CAMERA = "front-1.0-" + "a" * 80
-"""Its socket would lie too deep under its own name."""
-MEDIA = {"type": "media", "streams": [{"camera_id": CAMERA, "stream_id": "front", "stream_uri": "rtsp://x"}]}
 LOOKS = """
 import panoramasdk, time
 node = panoramasdk.node()
@@ -31,29 +29,6 @@ def looking(data: Path, code: str, **changes: Any) -> dict[str, Any]:
     """An application with a camera and the SDK."""
     inputs = {"video_in": MEDIA, "value": {"type": "int32", "value": 7}}
     return app_spec(data, LOOKS + textwrap.dedent(code), inputs=inputs, **changes)
-
-
-class Frames:
-    """A camera that delivers until the test ends."""
-
-    def __init__(self, data: Path) -> None:
-        path = EdgePaths(data).camera_socket(CAMERA)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.camera = NumberCamera(path)
-
-    async def __aenter__(self) -> Frames:
-        self._task = asyncio.create_task(self._deliver())
-        return self
-
-    async def _deliver(self) -> None:
-        while True:
-            self.camera.publish(bgr=True)
-            await asyncio.sleep(0.05)
-
-    async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        self.camera.close()
 
 
 @pytest.fixture

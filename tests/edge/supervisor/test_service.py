@@ -178,6 +178,8 @@ async def test_the_way_out_leads_to_the_gateway_with_the_roles_credentials(appli
 
     async def gateway(request: web.Request) -> web.Response:
         seen.append((request.path, dict(request.headers), await request.text()))
+        if request.path == "/bucket/key":
+            return web.Response(text="an object")
         return web.Response(text='{"NextToken": null, "logGroups": []}', content_type="application/x-amz-json-1.1")
 
     async with http_server(gateway) as url:
@@ -193,6 +195,7 @@ async def test_the_way_out_leads_to_the_gateway_with_the_roles_credentials(appli
         code = f"""
             import boto3, os, urllib.request, urllib.error
             print("groups", boto3.client("logs").describe_log_groups()["logGroups"])
+            print("object", boto3.client("s3").get_object(Bucket="bucket", Key="key")["Body"].read().decode())
             print("who", boto3.Session().get_credentials().access_key, boto3.Session().region_name)
             try:
                 urllib.request.urlopen("http://127.0.0.1:8701/credentials")
@@ -202,6 +205,7 @@ async def test_the_way_out_leads_to_the_gateway_with_the_roles_credentials(appli
         """
         await appliance.apply(app_spec(appliance.data, code, has_role=True))
         await appliance.line("groups []")
+        await appliance.line("object an object")
         await appliance.line("who ASIAEXAMPLE us-west-2")
         await appliance.line("without token 401")
     path, headers, _ = seen[0]
@@ -217,7 +221,11 @@ async def test_without_a_role_there_is_no_credentials_endpoint_and_without_a_gat
     appliance: Appliance,
 ) -> None:
     code = f"""
-        import os, urllib.request, urllib.error
+        import boto3, botocore.exceptions, os, urllib.request, urllib.error
+        try:
+            boto3.client("s3").get_object(Bucket="bucket", Key="key")
+        except botocore.exceptions.NoCredentialsError as error:
+            print("s3", error)
         print("variables", [name for name in os.environ if name.startswith("AWS_CONTAINER")])
         try:
             urllib.request.urlopen("http://127.0.0.1:8701/credentials")
@@ -232,6 +240,7 @@ async def test_without_a_role_there_is_no_credentials_endpoint_and_without_a_gat
     config = EdgePaths(appliance.data).config_file
     config.write_text(json.dumps({**json.loads(config.read_text()), "gateway_url": "http://127.0.0.1:9"}))
     await appliance.apply(app_spec(appliance.data, code))
+    await appliance.line("s3 Unable to locate credentials")
     await appliance.line("variables []")
     await appliance.line("endpoint ConnectionRefusedError")
     assert "503" in (await appliance.line("gateway"))["message"]
