@@ -35,8 +35,6 @@ HEALTHY_S = 30.0
 LOAD_CRASHES_MAX = 2
 # A model that hung this often is not loaded again, until it is taken back and wanted anew.
 HANGS_MAX = 3
-# A status comes once a second. A process that says nothing for so long is stuck, and its watch with it.
-SILENCE_S = 15.0
 # How often a load is looked at that may take too long.
 LOOK_S = 1.0
 # Longest status line: some 400 bytes a model.
@@ -155,7 +153,7 @@ class Keeper:
             await asyncio.sleep(LOOK_S)
             now = time.monotonic()
             # Some libraries keep all of Python waiting while they read a model.
-            limit_s = SILENCE_S if self._loading is None else self._settings.load_limit_s
+            limit_s = self._settings.silence_s if self._loading is None else self._settings.load_limit_s
             if now - self._heard_at > limit_s:
                 log.error("inference process says nothing: it is killed", silent_s=round(now - self._heard_at))
                 child.signal(signal.SIGKILL)

@@ -47,6 +47,11 @@ class Settings:
     hang_factor: float = 50.0
     """See `hang_min_s`."""
 
+    silence_s: float = 15.0
+    """The worker process says how it is once a second. One that says nothing for so long, and loads no model, is stuck
+    and replaced.
+    """
+
     cached_models: int = 16
     """Converted models and engines kept on disk for a quick start, for each backend; the longest unused go first."""
 

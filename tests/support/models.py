@@ -4,6 +4,7 @@
     tiny_tensorflow(path)    # image uint8 (?, 2, 2, 3) → opposite, pixels; a frozen graph
     slow_onnx(path)          # keeps a core busy for a while to compute
     endless_onnx(path)       # computes for as many rounds as its input says: a model that can hang
+    lookup_onnx(path)        # fails for some inputs, and only when it computes
     mixing_onnx(path)        # answers that depend on who else is in the batch
     image_onnx(path)         # a picture comes out as it went in: what preprocessing made
     weighted_onnx(path, w)   # x · w, whatever w is: NaN, a large one, one of half precision
@@ -52,6 +53,14 @@ def weighted_onnx(path: Path, weight: Array, shape: Sequence[int | str] = (1, 3)
     sizes = np.broadcast_shapes(tuple(1 if isinstance(side, str) else side for side in shape), weight.shape)
     given = [open_side or size for open_side, size in zip(out, sizes[-len(out) :], strict=True)]
     return _onnx_file(path, nodes, [_onnx_weight("w", weight)], [_onnx_value("x", shape)], [_onnx_value("y", given)])
+
+
+def lookup_onnx(path: Path, batch: int | str = "batch") -> Path:
+    """`place` int64 (batch, 1) → `value` (batch, 1), the `place`th of ten numbers: fails for any other place."""
+    table = _onnx_weight("table", np.arange(10, dtype=np.float32) * 10)
+    nodes = [_onnx_node("Gather", ["table", "place"], ["value"])]
+    values = ([_onnx_value("place", (batch, 1), ONNX_INT64)], [_onnx_value("value", (batch, 1))])
+    return _onnx_file(path, nodes, [table], *values)
 
 
 def mixing_onnx(path: Path) -> Path:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,65 +12,21 @@ import numpy as np
 import pytest
 
 from edge.inference.backends import Choice
-from edge.inference.frames import FrameSource
 from edge.inference.model import WantedModel
-from edge.inference.models import Models
 from edge.inference.settings import Settings
 from edge.inference.tensors import InputSpec
-from framelink import CallClient, CallError, CallServer
+from framelink import CallError
+from tests.support.inference import WAIT_S, Inference, call_in_thread
 from tests.support.models import slow_onnx, tiny_onnx
 
 SETTINGS = Settings(backend="openvino", queue_per_client=3, load_wait_s=0.6, parallel_calls=1, trial_s=0)
-WAIT_S = 20.0
 X = np.array([[1.0, 2.0, 3.0]], np.float32)
 SLOW_LAYERS, SLOW_SIDE = 60, 512
 
 
-class Inference:
-    """The keeper, its socket, and clients."""
-
-    def __init__(self, root: Path, choice: Choice | None = None, settings: Settings = SETTINGS) -> None:
-        self.root = root
-        self.changed = threading.Event()
-        self.hung: list[str] = []
-        self.models = Models(
-            choice or Choice(settings, root / "cache"),
-            settings,
-            self.changed,
-            cache=root / "cache",
-            frames=FrameSource(root / "cameras"),
-            hung=self.hung.append,
-        )
-        self.path = root / "calls.sock"
-        self.server = CallServer(self.path, self.models.submit, name="test")
-
-    def client(self, name: str = "app") -> CallClient:
-        return CallClient(self.path, name)
-
-    def row(self, model_id: str, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """The first row that is as wanted."""
-        deadline = time.monotonic() + WAIT_S
-        while time.monotonic() < deadline:
-            self.changed.clear()
-            for row in self.models.rows():
-                if row["model_id"] == model_id and wanted(row):
-                    return row
-            self.changed.wait(0.05)
-        raise AssertionError(f"{model_id}: {self.models.rows()}")
-
-    def ready(self, *wanted: WantedModel) -> None:
-        """Apply, and wait until all are loaded."""
-        self.models.apply(wanted)
-        for model in wanted:
-            self.row(model.model_id, lambda row: row["state"] == "ready")
-
-
 @pytest.fixture
 def inference(tmp_path: Path) -> Iterator[Inference]:
-    inference = Inference(tmp_path)
-    with contextlib.ExitStack() as stack:
-        stack.callback(inference.models.close)
-        stack.enter_context(inference.server)
+    with Inference(tmp_path, SETTINGS) as inference:
         yield inference
 
 
@@ -86,18 +41,6 @@ def slow(inference: Inference) -> WantedModel:
 
 
 SLOW_INPUT = np.zeros((SLOW_SIDE, SLOW_SIDE), np.float32)
-
-
-def call_in_thread(client: CallClient, model_id: str, inputs: dict[str, Any], answers: list[Any]) -> threading.Thread:
-    def call() -> None:
-        try:
-            answers.append(client.call(model_id, inputs, WAIT_S))
-        except CallError as error:
-            answers.append(error)
-
-    thread = threading.Thread(target=call)
-    thread.start()
-    return thread
 
 
 def test_a_call_gets_the_models_outputs_and_is_counted(inference: Inference) -> None:
@@ -206,11 +149,9 @@ class GatedChoice(Choice):
 @pytest.fixture
 def gated(tmp_path: Path) -> Iterator[tuple[Inference, GatedChoice]]:
     choice = GatedChoice(tmp_path / "cache")
-    inference = Inference(tmp_path, choice)
-    with inference.server:
+    with Inference(tmp_path, SETTINGS, choice) as inference:
         yield inference, choice
-        inference.models.close()
-        choice.gate.set()
+    choice.gate.set()
 
 
 def test_a_call_waits_for_a_model_that_is_being_loaded(gated: tuple[Inference, GatedChoice]) -> None:
