@@ -25,7 +25,7 @@ from edge.supervisor.limits import DEV_SHM_MB, bound, children, cores
 from edge.supervisor.sandbox import seccomp
 from edge.supervisor.sandbox.base import OnDropped, OnLine, Running, Sandbox, SandboxSpec, ignore_dropped
 from edge.supervisor.sandbox.hostbase import HostBase
-from edge.supervisor.sandbox.layout import MASKED_PROC
+from edge.supervisor.sandbox.layout import MASKED_PROC, READ_ONLY_PROC
 from edge.supervisor.sandbox.running import MAKE_TIMEOUT_S, ProcessRunning, first_status, through_the_gate
 
 log = get_logger(__name__)
@@ -169,6 +169,9 @@ class Bubblewrap(Sandbox):
                 case "write":
                     yield from ("--bind", mount.source, mount.target)
         yield from ("--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev")
+        for target in READ_ONLY_PROC:
+            if Path(target).exists():
+                yield from ("--ro-bind", target, target)
         for target in MASKED_PROC:
             if Path(target).is_dir():
                 yield from ("--tmpfs", target, "--remount-ro", target)

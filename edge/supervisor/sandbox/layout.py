@@ -32,6 +32,9 @@ MASKED_PROC = (
 )
 """What the kernel tells of the whole machine there, and no application needs."""
 
+READ_ONLY_PROC = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+"""What a process of root's may write there without any capability: the kernel's settings are the whole machine's."""
+
 HOSTS = "# made by Belvedere\n127.0.0.1 localhost\n"
 
 

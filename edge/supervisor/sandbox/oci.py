@@ -16,7 +16,7 @@ from typing import Any
 from edge.supervisor.limits import DEV_SHM_MB, OOM_SCORE_ADJ, OPEN_FILES
 from edge.supervisor.sandbox import seccomp
 from edge.supervisor.sandbox.base import SandboxSpec
-from edge.supervisor.sandbox.layout import MASKED_PROC, Mount
+from edge.supervisor.sandbox.layout import MASKED_PROC, READ_ONLY_PROC, Mount
 
 INIT_TARGET = "/run/.init"
 CPU_PERIOD_US = 100_000
@@ -24,7 +24,6 @@ SHARES_PER_CORE = 1024
 """cpu.shares, or cpu.weight by runc's conversion: who has more cores has more of a busy machine."""
 
 _DEV = ("nosuid", "noexec", "strictatime", "mode=755", "size=64k", "ro")
-_READ_ONLY_PROC = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _KEPT_FLAGS = (
     (os.ST_NOEXEC, "noexec"),
     (os.ST_NOATIME, "noatime"),
@@ -57,7 +56,7 @@ def configuration(spec: SandboxSpec, mounts: Sequence[Mount], init: Path, kernel
         "uidMappings": [{"containerID": 0, "hostID": kernel.uid, "size": 1}],
         "gidMappings": [{"containerID": 0, "hostID": kernel.gid, "size": 1}],
         "maskedPaths": list(MASKED_PROC),
-        "readonlyPaths": list(_READ_ONLY_PROC),
+        "readonlyPaths": list(READ_ONLY_PROC),
         "cgroupsPath": group,
         "rootfsPropagation": "private",
     }

