@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from belvedere.chassis.secret import Secret
 from edge.ingest.errors import CameraUnsupported
 
-DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322}
+DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "rtspt": 554, "rtspu": 554}
+TRANSPORTS: dict[str, Literal["tcp", "udp"]] = {"rtspt": "tcp", "rtspu": "udp"}
+"""GStreamer's and VLC's way to say how one camera is to send; to the camera itself it is rtsp://."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,8 @@ class Address:
     username: Secret[str]
     password: Secret[str]
     query: Secret[str]
+    transport: Literal["tcp", "udp"] | None = None
+    """As the scheme says it; None: as the settings say."""
 
     @classmethod
     def parse(cls, url: str, username: str = "", password: str = "") -> Address:
@@ -36,18 +41,19 @@ class Address:
             # The text of the exception would repeat parts of the URL.
             raise CameraUnsupported("the stream URL cannot be read; it must look like rtsp://host:554/path") from None
         if parts.scheme not in DEFAULT_PORTS:
-            raise CameraUnsupported("the stream URL must begin with rtsp:// or rtsps://")
+            raise CameraUnsupported("the stream URL must begin with rtsp:// or rtsps:// (or rtspt://, rtspu://)")
         if not parts.hostname:
             raise CameraUnsupported("the stream URL names no host; it must look like rtsp://host:554/path")
         inside = not (username or password)
         return cls(
-            scheme=parts.scheme,
+            scheme="rtsp" if parts.scheme in TRANSPORTS else parts.scheme,
             host=parts.hostname,
             port=port or DEFAULT_PORTS[parts.scheme],
             path=parts.path or "/",
             username=Secret(unquote(parts.username or "") if inside else username),
             password=Secret(unquote(parts.password or "") if inside else password),
             query=Secret(parts.query),
+            transport=TRANSPORTS.get(parts.scheme),
         )
 
     @property

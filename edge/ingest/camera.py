@@ -1,7 +1,7 @@
-"""One camera: connect, decode, hand on, and start again for ever. Must not know where frames go.
+"""One camera: connect, hand its pictures to the feed, and start again for ever. Must not know where frames go.
 
-One connection and one decoder. Every wait has a limit: `open_timeout_s` for a stream to be described, `stall_s` for a
-frame.
+One connection. Every wait has a limit: `open_timeout_s` for a stream to be described, `first_frame_s` for its first
+picture, `stall_s` for each one after.
 
 `capture_ns` of a frame is the arrival of its own last packet: from there on, what time passes is ours. (libavformat would
 hand a picture on when the next one begins, one frame interval later: that is why `belvedere.rtsp` reads the camera.)
@@ -12,18 +12,15 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import asdict
-from typing import Protocol
-
-import av
 
 from belvedere.chassis.logs import get_logger
 from belvedere.chassis.secret import Secret
-from belvedere.rtsp import ClientClosed, ClientError, ClientSettings, RtspClient
+from belvedere.rtsp import ClientClosed, ClientError, ClientSettings, ReceivedUnit, RtspClient, StreamStalled
 from edge.ingest import errors
 from edge.ingest.address import Address
 from edge.ingest.backoff import Backoff
-from edge.ingest.decoder import Decoder, Undecodable
 from edge.ingest.errors import CameraError, CameraRefused
+from edge.ingest.feed import Demand, Feed, FrameSink
 from edge.ingest.settings import Settings
 from edge.ingest.status import CameraStatus
 from edge.ingest.timestamps import TimestampValidator
@@ -33,13 +30,12 @@ log = get_logger(__name__)
 # A stream that ran this long was a good one: the next failure is a first one again. Without it, a camera that sends one
 # frame and closes would be asked in a tight loop.
 HEALTHY_S = 5.0
+# How often a connection that nobody needs is looked at, besides when somebody asks.
+STANDBY_LOOK_S = 5.0
 
 
-class FrameSink(Protocol):
-    """Where frames go."""
-
-    def put(self, frame: av.VideoFrame, *, capture_ns: int, pts_us: int) -> tuple[int, int, bool]:
-        """Hand on one frame. Gives the size as handed on, and whether it was (False: dropped, no slot was free)."""
+class _NobodyLooks(Exception):
+    """The connection is let go until a reader asks."""
 
 
 class Camera:
@@ -51,20 +47,25 @@ class Camera:
         self._status = status
         self._settings = settings
         self._timestamps = TimestampValidator()
+        self._demand = Demand(sink, settings.idle_after_s)
         self._backoff = Backoff()
-        self._first_frame_ns = self._last_frame_ns = 0
+        self._healthy_s = 0.0
         self._client: RtspClient | None = None
+        self._transport = address.transport or settings.transport
 
     def run(self, stop: threading.Event) -> None:
         """Connect, decode and hand on until `stop`."""
         while not stop.is_set():
-            self._first_frame_ns = self._last_frame_ns = time.monotonic_ns()
+            self._healthy_s = 0.0
             try:
                 self._stream(stop)
                 continue
+            except _NobodyLooks:
+                self._stand_by(stop)
+                continue
             except CameraError as error:
                 failure = error
-            if self._last_frame_ns - self._first_frame_ns > HEALTHY_S * 1e9:
+            if self._healthy_s > HEALTHY_S:
                 self._backoff.reset()
             if isinstance(failure, CameraRefused):
                 # Nothing is won by asking at once with the same password, and an account may be locked for it.
@@ -76,7 +77,7 @@ class Camera:
             # less.
             self._status.state(failure.state, str(failure))
             self._status.reconnect()
-            self._timestamps.reconnected()
+            self._between_connections()
             stop.wait(wait_s)
 
     def close(self) -> None:
@@ -84,22 +85,38 @@ class Camera:
         client = self._client
         if client is not None:
             client.close()
+        self._sink.wake()
+
+    def _between_connections(self) -> None:
+        self._timestamps.reconnected()
+        # What was seen before is not what is to be seen: who attaches now waits for a picture of now.
+        self._sink.retire()
+
+    def _stand_by(self, stop: threading.Event) -> None:
+        log.info("no reader: connection closed")
+        self._status.state("standby")
+        self._between_connections()
+        while not stop.is_set() and not self._demand():
+            self._sink.wait_wanted(STANDBY_LOOK_S)
+        self._status.state("connecting")
 
     def _stream(self, stop: threading.Event) -> None:
         settings = self._settings
         how = ClientSettings(
-            transport=settings.transport,
+            transport=self._transport,
             open_timeout_s=settings.open_timeout_s,
             stall_timeout_s=settings.stall_s,
             verify_tls=settings.verify_tls,
         )
+        address = Secret(self._address.reveal())
         try:
-            with RtspClient(Secret(self._address.reveal()), settings=how) as client:
+            with RtspClient(address, settings=how, on_authenticate=self._status.authenticating) as client:
                 self._client = client
                 if not stop.is_set():
                     try:
                         self._read(client, stop)
                     finally:
+                        self._status.connection_ended(client.stats)
                         if client.stats.packets:
                             log.info("camera closed", **asdict(client.stats))
         except ClientClosed:
@@ -108,26 +125,40 @@ class Camera:
             raise errors.from_client(error, address=self._address, settings=settings) from None
 
     def _read(self, client: RtspClient, stop: threading.Event) -> None:
+        settings = self._settings
         description = client.open()
-        decoder = Decoder(description, self._settings.decode_threads)
-        self._status.stream(description.codec)
-        log.info("camera opened", camera_address=str(self._address), codec=description.codec)
-        self._first_frame_ns = self._last_frame_ns = time.monotonic_ns()
-        for unit in client.units():
-            if stop.is_set():
-                return
-            try:
-                for frame, capture_ns, camera_us in decoder.decode(unit):
-                    self._hand_on(frame, capture_ns, camera_us)
-                    self._last_frame_ns = unit.last_packet_ns
-            except Undecodable:
-                # The next key frame mends it. If none comes, it is a stall.
-                self._status.undecodable()
-            if unit.last_packet_ns - self._last_frame_ns > self._settings.stall_s * 1e9:
-                raise errors.stalled(self._settings.stall_s)
+        feed = Feed(description, self._sink, self._demand, self._status, self._timestamps, settings)
+        self._status.stream(description.codec, self._transport, client.stats)
+        log.info("camera opened", camera_address=str(self._address), codec=description.codec, decoder=feed.device)
+        opened_ns = feed.alive_ns
+        try:
+            while not stop.is_set():
+                unit = self._next(client, opened_ns)
+                if unit is None:
+                    continue
+                feed.unit(unit, client.receive_now)
+                self._judge(feed, client, unit.last_packet_ns)
+                if settings.idle == "drop" and self._sink.ready() and not self._demand():
+                    raise _NobodyLooks
+        finally:
+            self._healthy_s = feed.healthy_s
 
-    def _hand_on(self, frame: av.VideoFrame, capture_ns: int, camera_us: int) -> None:
-        pts_us = self._timestamps.next(camera_us, capture_ns)
-        width, height, handed_on = self._sink.put(frame, capture_ns=capture_ns, pts_us=pts_us)
-        self._status.frame(width, height, dropped=not handed_on)
-        self._status.state("streaming")
+    def _next(self, client: RtspClient, opened_ns: int) -> ReceivedUnit | None:
+        """The next picture; None where the first one is still waited for."""
+        try:
+            return client.receive()
+        except StreamStalled:
+            waited_s = (time.monotonic_ns() - opened_ns) / 1e9
+            if client.stats.units or client.stats.dropped_units or waited_s > self._settings.first_frame_s:
+                raise errors.stalled(self._settings.stall_s, client.stats) from None
+            self._status.state("stalled", errors.no_picture_yet(waited_s, self._settings))
+            return None
+
+    def _judge(self, feed: Feed, client: RtspClient, now_ns: int) -> None:
+        """Pictures come in; do any come out?"""
+        waited_s = (now_ns - feed.alive_ns) / 1e9
+        if waited_s <= self._settings.stall_s:
+            return
+        if feed.seen_key or waited_s > self._settings.first_frame_s:
+            raise errors.stalled(self._settings.stall_s, client.stats)
+        self._status.state("stalled", errors.no_key_frame_yet(waited_s, self._settings))

@@ -9,14 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import Any
 
 import av
 import av.error
 from av.codec.context import Flags as CodecFlags
 
+from belvedere.chassis.logs import get_logger
 from belvedere.rtsp import ReceivedUnit, StreamDescription, join_annexb
+from edge.ingest.hardware import NONE, NoHardware, open_decoder
+
+log = get_logger(__name__)
 
 TIME_BASE = Fraction(1, 90_000)
+SOFTWARE = "software"
 
 
 class Undecodable(Exception):
@@ -24,17 +30,17 @@ class Undecodable(Exception):
 
 
 class Decoder:
-    """The decoder of one connection."""
+    """The decoder of one connection. `device`: `Settings.decode_device`."""
 
-    def __init__(self, description: StreamDescription, threads: int) -> None:
-        context = av.CodecContext.create(description.codec, "r")
-        assert isinstance(context, av.VideoCodecContext)
-        context.thread_type = "SLICE"
-        context.thread_count = threads
-        context.flags |= CodecFlags.copy_opaque | CodecFlags.low_delay
-        if description.parameter_sets:
-            context.extradata = join_annexb(description.parameter_sets)
-        self._context = context
+    def __init__(self, description: StreamDescription, threads: int, device: str = NONE) -> None:
+        self._description = description
+        self._threads = threads
+        self._works = False
+        self.device = SOFTWARE
+        """What decodes: FFmpeg's device type, or `software`."""
+        self.note: str | None = None
+        """Why it is not the hardware that was asked for."""
+        self._context = self._on_hardware(device) or self._on_processor()
 
     def decode(self, unit: ReceivedUnit) -> Iterator[tuple[av.VideoFrame, int, int]]:
         """The frames that are complete with this unit, mostly one: each with the arrival of its own last packet
@@ -46,10 +52,52 @@ class Decoder:
         # With B-frames, what comes out is not what was put in last.
         packet.opaque = (unit.last_packet_ns, unit.pts_90k)
         try:
-            frames = self._context.decode(packet)
+            frames = self._decode(packet)
         except av.error.FFmpegError as error:
             raise Undecodable from error
+        self._works = self._works or bool(frames)
         for frame in frames:
             own = frame.opaque
             arrived_ns, pts_90k = own if isinstance(own, tuple) else (unit.last_packet_ns, unit.pts_90k)
             yield frame, arrived_ns, pts_90k * 100 // 9
+
+    def restart(self) -> None:
+        """The next unit does not follow the last one: it is a key frame, or as good as one."""
+        self._context.flush_buffers()
+
+    def _decode(self, packet: av.Packet[Any]) -> list[av.VideoFrame]:
+        try:
+            return self._context.decode(packet)
+        except av.error.FFmpegError as error:
+            if self.device == SOFTWARE or self._works:
+                raise
+            # Opened, and it cannot do it: a profile or a size that this device does not know.
+            self.note = f"{self.device} does not decode this stream ({error.strerror}); decoding on the processor"
+            log.warning("hardware decoder gives up", device=self.device, error=error.strerror)
+            self._context = self._on_processor()
+            return self._context.decode(packet)
+
+    def _on_hardware(self, device: str) -> av.VideoCodecContext | None:
+        try:
+            context, self.device = open_decoder(self._description.codec, device)
+        except NoHardware as why:
+            if str(why):
+                self.note = f"no hardware decodes this camera ({why}); decoding on the processor"
+                log.warning("no hardware decoder", setting=device, why=str(why))
+            return None
+        log.info("hardware decoder", device=self.device)
+        return self._prepared(context)
+
+    def _on_processor(self) -> av.VideoCodecContext:
+        self.device = SOFTWARE
+        context = av.CodecContext.create(self._description.codec, "r")
+        assert isinstance(context, av.VideoCodecContext)
+        context.thread_type = "SLICE"
+        context.thread_count = self._threads
+        return self._prepared(context)
+
+    def _prepared(self, context: av.VideoCodecContext) -> av.VideoCodecContext:
+        context.flags |= CodecFlags.copy_opaque | CodecFlags.low_delay
+        if self._description.parameter_sets:
+            context.extradata = join_annexb(self._description.parameter_sets)
+        return context

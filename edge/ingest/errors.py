@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 from belvedere.rtsp import (
     AddressInvalid,
     ClientError,
+    ReceiverStats,
     ServerFailed,
     ServerUnreachable,
     StreamEnded,
@@ -29,6 +30,10 @@ from belvedere.rtsp import (
 if TYPE_CHECKING:
     from edge.ingest.address import Address
     from edge.ingest.settings import Settings
+
+
+LOSS_WORTH_A_WORD = 0.02
+"""The share of lost packets from which on a camera without frames is explained by them."""
 
 
 class CameraError(Exception):
@@ -99,9 +104,28 @@ def from_client(error: ClientError, *, address: Address, settings: Settings) -> 
     )
 
 
-def stalled(stall_s: float) -> CameraStalled:
-    """No frame for `stall_s` seconds."""
-    return CameraStalled(f"connected, but no frame for {stall_s:g} s; connecting again")
+def stalled(stall_s: float, stats: ReceiverStats | None = None) -> CameraStalled:
+    """No frame for `stall_s` seconds. `stats`: of the connection; where much was lost on the way, that is why."""
+    message = f"connected, but no frame for {stall_s:g} s; connecting again"
+    if stats is not None and stats.lost_packets > stats.packets * LOSS_WORTH_A_WORD:
+        share = stats.lost_packets / (stats.lost_packets + stats.packets)
+        message += f" ({share:.0%} of its packets are lost on the way: check the network)"
+    return CameraStalled(message)
+
+
+def no_picture_yet(waited_s: float, settings: Settings) -> str:
+    """The reason of a camera that sends nothing after it was asked to play."""
+    return (
+        f"connected, but no picture for {waited_s:.0f} s; waiting up to {settings.first_frame_s:g} s for the first one"
+    )
+
+
+def no_key_frame_yet(waited_s: float, settings: Settings) -> str:
+    """The reason of a camera that is in the middle of a group of pictures."""
+    return (
+        f"connected, but no key frame for {waited_s:.0f} s; waiting up to {settings.first_frame_s:g} s for it "
+        "(set the camera to one every few seconds)"
+    )
 
 
 def _unreachable(error: ServerUnreachable, address: Address, settings: Settings) -> CameraUnreachable:
@@ -123,5 +147,7 @@ def _unsupported(error: StreamUnsupported) -> CameraUnsupported:
     if error.only_sound:
         return CameraUnsupported(f"{error}; check the path of the stream URL")
     if error.found:
-        return CameraUnsupported(f"the camera sends {', '.join(error.found)}; switch its stream to H.264 or H.265")
+        return CameraUnsupported(
+            f"the camera sends {', '.join(error.found)}; switch its stream to H.264, H.265 or MJPEG"
+        )
     return CameraUnsupported(str(error))

@@ -16,13 +16,12 @@ import av
 import av.video.reformatter
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import ColorRange
 
 Bytes = npt.NDArray[np.uint8]
 
 FIT_WIDTH, FIT_HEIGHT = 1920, 1080
 PIXELS_MAX = FIT_WIDTH * FIT_HEIGHT
-# Both are I420 in memory; the second says that its colours use the full range.
-I420_FORMATS = frozenset({"yuv420p", "yuvj420p"})
 # One thread: frames of several cameras are converted at once, and two threads for one frame cost more than they save.
 SWS_THREADS = 1
 
@@ -47,11 +46,19 @@ class Pictures:
         self._to_bgr = av.video.reformatter.VideoReformatter()
 
     def i420(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """The frame as I420 and no larger than 2 megapixels: itself where it is so already."""
+        """The frame as I420 of limited range (Y 16..235) and no larger than 2 megapixels: itself where it is so already.
+
+        Cameras with full-range colours (`yuvj420p`, every JPEG) are converted: planes carry no word of their range, so
+        that whoever shows or encodes them takes it for the usual one, and black and white would be cut off.
+        """
         width, height = fit(frame.width, frame.height)
-        if frame.format.name in I420_FORMATS and (width, height) == (frame.width, frame.height):
-            return frame
-        return self._to_i420.reformat(frame, width=width, height=height, format="yuv420p", threads=SWS_THREADS)
+        if frame.format.name == "yuv420p" and frame.color_range != ColorRange.JPEG:
+            if (width, height) == (frame.width, frame.height):
+                return frame
+            return self._to_i420.reformat(frame, width=width, height=height, format="yuv420p", threads=SWS_THREADS)
+        return self._to_i420.reformat(
+            frame, width=width, height=height, format="yuv420p", dst_color_range=ColorRange.MPEG, threads=SWS_THREADS
+        )
 
     def copy_planes(self, frame: av.VideoFrame, planes: tuple[npt.NDArray[Any], ...]) -> None:
         """Copy an I420 frame into Y (height, width), U and V (half of each, rounded up)."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from belvedere.chassis.logs import get_logger
 from edge.ingest.errors import CameraStalled
 from edge.ingest.pictures import Pictures, from_planes
+from edge.ingest.status import RingCounts
 from framelink import FrameWriter, NoMemory, PixelFormat, WritableSlot, slot_bytes_for
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ class CameraRing:
         self._writer: FrameWriter | None = None
         self._size = (0, 0)
         self._lock = threading.Lock()
+        self._asked = threading.Event()
         self._newest: tuple[int, av.VideoFrame] | None = None
 
     def put(self, frame: av.VideoFrame, *, capture_ns: int, pts_us: int) -> tuple[int, int, bool]:
-        """See `camera.FrameSink`. Raises CameraStalled where the appliance has no memory for the ring."""
+        """See `feed.FrameSink`. Raises CameraStalled where the appliance has no memory for the ring."""
         picture = self._pictures.i420(frame)
         width, height = picture.width, picture.height
         writer = self._writer_for(width, height)
@@ -46,8 +48,10 @@ class CameraRing:
             return width, height, False
         self._pictures.copy_planes(picture, slot.planes(width, height, PixelFormat.I420))
         has_bgr = writer.bgr_wanted()
+        # From the decoded frame itself where it has the same size: what was converted once need not be so twice.
+        source = frame if (frame.width, frame.height) == (width, height) else picture
         if has_bgr:
-            self._pictures.copy_bgr(picture, slot.bgr(width, height))
+            self._pictures.copy_bgr(source, slot.bgr(width, height))
         with self._lock:
             sequence = writer.publish(
                 slot,
@@ -58,13 +62,50 @@ class CameraRing:
                 format=PixelFormat.I420,
                 has_bgr=has_bgr,
             )
-            self._newest = (sequence, picture)
+            self._newest = (sequence, source)
         return width, height, True
 
-    def readers(self) -> int:
-        """How many readers are connected."""
+    def ready(self) -> bool:
+        """Readers can attach."""
+        return self._writer is not None
+
+    def wanted(self) -> bool:
+        """A reader waits for a frame."""
         writer = self._writer
-        return len(writer.stats().readers) if writer is not None else 0
+        return writer is not None and writer.wanted()
+
+    def wait_wanted(self, timeout_s: float) -> bool:
+        """Until a reader asks (True), `wake` is called, or the time is over."""
+        self._asked.clear()
+        return self.wanted() or (self._asked.wait(timeout_s) and self.wanted())
+
+    def wake(self) -> None:
+        """Ends `wait_wanted`; from any thread."""
+        self._asked.set()
+
+    def retire(self) -> None:
+        """The newest frame is given to nobody any more."""
+        writer = self._writer
+        if writer is not None:
+            writer.retire()
+        with self._lock:
+            self._newest = None
+
+    def counts(self) -> RingCounts:
+        """What the readers do."""
+        writer = self._writer
+        if writer is None:
+            return RingCounts()
+        stats = writer.stats()
+        return RingCounts(
+            readers=len(stats.readers),
+            frames_written=stats.frames_written,
+            delivered=sum(reader.delivered for reader in stats.readers),
+            skipped=sum(reader.skipped for reader in stats.readers),
+            held=sum(reader.held for reader in stats.readers),
+            evicted=stats.evicted,
+            bgr_late=stats.bgr_late,
+        )
 
     def close(self) -> None:
         """Tell the readers that there are no more frames, and let the memory go."""
@@ -85,6 +126,7 @@ class CameraRing:
                 slots=self._slots,
                 slot_bytes=slot_bytes_for(width, height),
                 make_bgr=self._make_bgr,
+                on_wanted=self._asked.set,
             )
         except NoMemory as error:
             raise CameraStalled(f"no memory on the appliance for the camera's frames: {error}") from error

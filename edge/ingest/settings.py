@@ -16,7 +16,9 @@ class Settings:
     """
 
     transport: Literal["tcp", "udp"] = "tcp"
-    """How cameras send. Over TCP nothing is lost; UDP is for those that cannot."""
+    """How cameras send. Over TCP nothing is lost; UDP is for those that cannot. One camera alone: `rtspu://` (UDP) or
+    `rtspt://` (TCP) in its stream URL.
+    """
 
     verify_tls: bool = False
     """Whether the certificates behind rtsps:// must be ones that the appliance trusts. Cameras sign their own."""
@@ -24,6 +26,11 @@ class Settings:
     stall_s: float = 5.0
     """A stream without a frame for this long is dead: it is closed and opened again. The slowest cameras send one frame
     a second.
+    """
+
+    first_frame_s: float = 75.0
+    """How long the first frame of a connection may take, since there are cameras that send one key frame a minute, and some
+    that need as long to begin. Meanwhile the camera is shown as stalled, with the reason.
     """
 
     retry_max_s: float = 10.0
@@ -35,11 +42,32 @@ class Settings:
     """
 
     slots: int = 8
-    """Frames in a camera's ring."""
+    """Frames in a camera's ring, 3 to 64. The memory is taken when the first frame comes, and refused with a message where
+    there is not enough: 8 of 1920×1080 are 75 MB.
+    """
+
+    idle: Literal["warm", "drop"] = "warm"
+    """While no reader asks for frames: `warm` keeps the connection and decodes nothing, so that the next reader has the newest
+    frame at once; `drop` closes the connection until somebody asks.
+    """
+
+    idle_after_s: float = 3.0
+    """How long nobody may ask before nobody is there."""
+
+    gop_buffer_mb: int = 16
+    """Of packets since the last key frame that are kept while nothing is decoded. 0: none, and the next reader waits for the next
+    key frame.
+    """
 
     decode_threads: int = 2
     """Threads a camera's decoder may use within one frame (never across frames: that would add a frame of delay for
     each).
+    """
+
+    decode_device: str = "auto"
+    """What decodes: `auto` (hardware where the appliance has some, else the processor), `none` (the processor), or a device
+    type of FFmpeg's, with or without which one: `cuda`, `vaapi:/dev/dri/renderD128`. What cannot be had falls back to the
+    processor, with a message in the log and in `ingest.status`.
     """
 
     worker_restart_max_s: float = 10.0

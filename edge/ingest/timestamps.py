@@ -21,8 +21,8 @@ class TimestampValidator:
     """Makes the camera's times strictly increasing.
 
     `next` takes the camera's time (microseconds, or None where the frame has none) and the arrival (CLOCK_MONOTONIC,
-    nanoseconds), and gives the time to hand on, in microseconds. The first frame's time is 0; it goes on across
-    reconnects.
+    nanoseconds), and gives the time to hand on, in microseconds. The first frame's time is that of its arrival, so that it
+    does not go back where the process is another one; it goes on across reconnects.
     """
 
     resets: int = 0
@@ -34,7 +34,7 @@ class TimestampValidator:
     def next(self, camera_us: int | None, arrival_ns: int) -> int:
         """The time to hand on for a frame, always greater than the one before."""
         if self._out_us is None:
-            step_us = 0
+            self._out_us, step_us = arrival_ns // 1000, 0
         else:
             arrived_us = max(0, arrival_ns - self._arrival_ns) // 1000
             step_us = arrived_us
@@ -45,7 +45,7 @@ class TimestampValidator:
                 else:
                     self.resets += 1
             step_us = max(STEP_MIN_US, step_us)
-        self._out_us = (self._out_us or 0) + step_us
+        self._out_us += step_us
         self._arrival_ns = arrival_ns
         if camera_us is not None:
             self._camera_us = camera_us

@@ -151,7 +151,7 @@ class Worker:
             self._wake.wait(STATUS_EVERY_S)
 
     def _publish(self) -> None:
-        row: dict[str, Any] = self._status.row(self._ring.readers())
+        row: dict[str, Any] = self._status.row(self._ring.counts())
         row["reason"] = reason(self._config.camera_id, row["state"], row["reason"])
         try:
             sys.stdout.write(json.dumps(row) + "\n")

@@ -19,6 +19,7 @@ from belvedere.chassis.process import Child
 from belvedere.chassis.secret import Secret
 from edge.ingest.backoff import Backoff
 from edge.ingest.settings import Settings
+from edge.ingest.status import CameraStatus, RingCounts
 from edge.ingest.worker import STOP_TIMEOUT_S, WorkerConfig, reason
 
 log = get_logger(__name__)
@@ -27,20 +28,7 @@ log = get_logger(__name__)
 WORKER_GRACE_S = STOP_TIMEOUT_S + 0.5
 # A worker that lived this long was a good one: its next end is a first one again.
 HEALTHY_S = 30.0
-EMPTY_ROW: dict[str, Any] = {
-    "state": "connecting",
-    "reason": None,
-    "width": 0,
-    "height": 0,
-    "codec": None,
-    "frames_decoded": 0,
-    "frames_dropped": 0,
-    "undecodable": 0,
-    "fps": 0.0,
-    "reconnects": 0,
-    "readers": 0,
-    "last_frame_ns": None,
-}
+EMPTY_ROW: dict[str, Any] = CameraStatus(lambda: None).row(RingCounts())
 
 
 @dataclass(frozen=True, slots=True)

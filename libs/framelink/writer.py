@@ -136,7 +136,8 @@ class FrameWriter(PeerServer):
     """The one writer of a ring, listening at `path`.
 
     `slot_bytes`: see `slot_bytes_for`. `make_bgr(slot)` fills `slot.bgr(…)` from `slot.planes(…)` of a published frame
-    (`slot.info`); it runs on the writer's own thread. Without it, readers convert for themselves, slowly.
+    (`slot.info`); it runs on the writer's own thread. Without it, readers convert for themselves, slowly. `on_wanted` is called
+    there, too, whenever a reader has asked for a frame; it must not block.
     Raises NoMemory, AddressTaken.
     """
 
@@ -149,8 +150,10 @@ class FrameWriter(PeerServer):
         slot_bytes: int,
         max_readers: int = 32,
         make_bgr: Callable[[WritableSlot], None] | None = None,
+        on_wanted: Callable[[], None] | None = None,
     ) -> None:
         self._make_bgr = make_bgr
+        self._on_wanted = on_wanted
         self._table = SlotTable(slots)
         self._ring = Ring.create(name, slots, slot_bytes)
         self.slot_bytes = self._ring.slot_bytes
@@ -185,6 +188,17 @@ class FrameWriter(PeerServer):
         """Give a slot back without publishing it."""
         with self._lock:
             self._table.discard(slot.index)
+
+    def wanted(self) -> bool:
+        """Some reader waits for a frame."""
+        return bool(self._waiting)
+
+    def retire(self) -> None:
+        """The newest frame is old news: it is given to nobody any more, who asks waits for the next one. Who holds it keeps
+        it.
+        """
+        with self._lock:
+            self._table.newest = None
 
     def bgr_wanted(self) -> bool:
         """Some reader waits for a frame with BGR: make it before `publish`, while the decoder's output is warm."""
@@ -335,6 +349,8 @@ class FrameWriter(PeerServer):
             raise TypeError("%r is no reader" % peer)
         with self._lock:
             self._obey(peer, message)
+        if self._on_wanted is not None and message.kind == wire.WANT:
+            self._on_wanted()
 
     def _obey(self, reader: _Reader, message: Message) -> None:
         if not reader.introduced:

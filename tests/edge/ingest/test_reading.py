@@ -19,7 +19,7 @@ from edge.ingest.address import Address
 from edge.ingest.camera import Camera
 from edge.ingest.decoder import Decoder, Undecodable
 from edge.ingest.settings import Settings
-from edge.ingest.status import CameraStatus
+from edge.ingest.status import CameraStatus, RingCounts
 from tests.support.clips import make_clip, pattern
 from tests.support.waiting import until
 
@@ -60,6 +60,21 @@ class Frames:
         self.pts_us.append(pts_us)
         return frame.width, frame.height, True
 
+    def ready(self) -> bool:
+        return bool(self.sizes)
+
+    def wanted(self) -> bool:
+        return True
+
+    def wait_wanted(self, timeout_s: float) -> bool:
+        return True
+
+    def wake(self) -> None:
+        pass
+
+    def retire(self) -> None:
+        pass
+
 
 @contextlib.asynccontextmanager
 async def reading(source: Source) -> AsyncIterator[tuple[Frames, CameraStatus]]:
@@ -87,8 +102,8 @@ async def test_the_last_frame_of_a_camera_that_sends_no_more_is_handed_on(codec:
     async with reading(source) as (frames, status):
         await until(lambda: len(frames.sizes) == 5)
         assert all(sent < seen for sent, seen in zip(source.sent_ns, frames.captured_ns, strict=True))
-        assert status.row(0)["undecodable"] == 0
-        assert status.row(0)["state"] == "streaming"
+        assert status.row(RingCounts())["undecodable"] == 0
+        assert status.row(RingCounts())["state"] == "streaming"
 
 
 async def test_a_new_picture_size_in_the_middle_of_a_stream_is_followed(tmp_path: Path) -> None:
@@ -97,7 +112,7 @@ async def test_a_new_picture_size_in_the_middle_of_a_stream_is_followed(tmp_path
     async with reading(Playlist(small, large, small)) as (frames, status):
         await until(lambda: len(frames.sizes) == 15)
         assert frames.sizes == [(320, 240)] * 5 + [(640, 360)] * 5 + [(320, 240)] * 5
-        assert (status.row(0)["reconnects"], status.row(0)["undecodable"]) == (0, 0)
+        assert (status.row(RingCounts())["reconnects"], status.row(RingCounts())["undecodable"]) == (0, 0)
 
 
 def encoded(count: int, options: dict[str, str]) -> Iterator[ReceivedUnit]:
