@@ -222,5 +222,28 @@ async def test_only_the_device_whose_target_names_the_instance_gets_its_credenti
     assert "There is no role" in (await ask(cloud, "device-a", "bad-role"))["error"]
 
 
+async def test_a_role_may_be_for_one_application_instance_of_one_account_only(
+    cloud: RunningCloud, identity: IdentityServiceStub
+) -> None:
+    instances = f"arn:aws:panorama:*:{ACCOUNT}:applicationInstance"
+    condition = {
+        "ArnLike": {"aws:SourceArn": f"{instances}/instance-a"},
+        "StringEquals": {"aws:SourceAccount": ACCOUNT},
+    }
+    trust = {
+        "Effect": "Allow",
+        "Action": "sts:AssumeRole",
+        "Principal": {"Service": "panorama.amazonaws.com"},
+        "Condition": condition,
+    }
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    role = await identity.CreateRole(pb.CreateRoleRequest(role_name="one", assume_role_policy_document=document))
+    run = TargetApplication("instance-a", "a", "sha256:" + "0" * 64, DesiredState.RUNNING, role_arn=role.role.arn)
+    target = Target("device-s", 1, applications=(run, replace(run, instance_id="instance-b")))
+    await KeyValue(cloud.runtime.bus, "target").put("device-s", target.to_json().encode())
+    assert "AccessKeyId" in await ask(cloud, "device-s", "instance-a")
+    assert "sts:AssumeRole" in (await ask(cloud, "device-s", "instance-b"))["error"]
+
+
 async def test_the_migrations_make_the_tables(tmp_path: Path) -> None:
     await assert_migrations_match(tmp_path, Path(store.__file__).parent / "migrations", store.Row)
