@@ -18,7 +18,7 @@ SAVED_AS_SECRET = "SAVED_AS_SECRET"
 """What is shown in the place of a stored user name or password."""
 ALIAS = "packageName/"
 TEMPLATE_KEYS = ("StreamUrl", "Username", "Password")
-STREAM_SCHEMES = {"rtsp": 554, "rtsps": 322}
+STREAM_SCHEMES = {"rtsp": 554, "rtsps": 322, "rtspt": 554, "rtspu": 554}  # the last two: over TCP, over UDP
 RESERVED_KEYS = ".belvedere/"
 """Keys below it are the front door's own: uploads in progress. They do not keep a bucket from being deleted."""
 UPLOADS = f"{RESERVED_KEYS}uploads/"

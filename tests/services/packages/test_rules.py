@@ -19,6 +19,7 @@ from tests.support import graphs
         ({"StreamUrl": "rtsp://u:p%40ss@cam/live"}, "rtsp://cam/live", "u", "p@ss"),
         ({"StreamUrl": "rtsp://u:p@cam/live", "Username": "x", "Password": "y"}, "rtsp://cam/live", "x", "y"),
         ({"StreamUrl": "rtsps://[fe80::1]:322/live"}, "rtsps://[fe80::1]:322/live", "", ""),
+        ({"StreamUrl": "rtspu://cam.example/live"}, "rtspu://cam.example/live", "", ""),
     ],
 )
 def test_credentials_leave_the_address(parameters: dict[str, str], url: str, username: str, password: str) -> None:
