@@ -5,6 +5,7 @@
     slow_onnx(path)          # keeps a core busy for a while to compute
     endless_onnx(path)       # computes for as many rounds as its input says: a model that can hang
     lookup_onnx(path)        # fails for some inputs, and only when it computes
+    matmul_onnx(path, side)  # small outside, side² numbers inside
     mixing_onnx(path)        # answers that depend on who else is in the batch
     image_onnx(path)         # a picture comes out as it went in: what preprocessing made
     weighted_onnx(path, w)   # x · w, whatever w is: NaN, a large one, one of half precision
@@ -61,6 +62,16 @@ def lookup_onnx(path: Path, batch: int | str = "batch") -> Path:
     nodes = [_onnx_node("Gather", ["table", "place"], ["value"])]
     values = ([_onnx_value("place", (batch, 1), ONNX_INT64)], [_onnx_value("value", (batch, 1))])
     return _onnx_file(path, nodes, [table], *values)
+
+
+def matmul_onnx(path: Path, side: int) -> Path:
+    """`x` float32 (side, 1) → `y` (1,): the largest of x · xᵀ, which is side² numbers."""
+    nodes = [
+        _onnx_node("Transpose", ["x"], ["turned"], attributes=[("perm", [1, 0])]),
+        _onnx_node("MatMul", ["x", "turned"], ["product"]),
+        _onnx_node("ReduceMax", ["product"], ["y"], attributes=[("axes", [0, 1]), ("keepdims", 0)]),
+    ]
+    return _onnx_file(path, nodes, [], [_onnx_value("x", (side, 1))], [_onnx_value("y", ())])
 
 
 def mixing_onnx(path: Path) -> Path:
