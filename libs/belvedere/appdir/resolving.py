@@ -101,6 +101,11 @@ class FolderWork:
         """The folders whose change changes the application: code, and the documents."""
         return (self.app.graph_path.parent, *(package.folder for package in self.app.packages()))
 
+    def code_folders(self) -> tuple[Path, ...]:
+        """The folders with the code itself."""
+        folders = (package.folder / "src" for package in self.app.packages())
+        return tuple(folder for folder in folders if folder.is_dir())
+
     def resolve(self, choices: Choices) -> ResolvedFolder:
         """The graph and its files. Raises FolderInvalid with every problem."""
         self._found = []

@@ -1,6 +1,7 @@
 """`belvedere app …`: an application from an empty folder to running, in the layout and with the API of AWS's tools.
 
-`init` and `build` work on files; `package`, `deploy` and `logs` call the endpoint of the standard AWS variables.
+`init` and `build` work on files; `test` and `dev` run it on this machine; `package`, `deploy` and `logs` call the endpoint
+of the standard AWS variables.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from belvedere.appdir import (
     read_document,
     take_over,
 )
+from belvedere.cli import app_dev, app_test
 from belvedere.cli.account import APPLICATION_ROLE, DEPLOY_TIMEOUT_S, Account, said
 from belvedere.cli.app_logs import LogTail
 from belvedere.cli.errors import CliError
@@ -86,6 +88,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     adding.add_argument("--descriptor", metavar="FILE", type=Path, help="(descriptor.json in the package)")
     adding.add_argument("--asset", metavar="NAME", help="the asset's name (the one in package.json)")
 
+    testing = app.add_parser("test", help="run it on clips, headless, and check what it did")
+    app_test.add_test_arguments(testing)
+
+    developing = app.add_parser("dev", help="run it, and put every change in the place of what runs")
+    app_dev.add_dev_arguments(developing)
+    developing.add_argument(
+        "--device", metavar="ID|NAME", help="deploy each change there instead (AWS variables; --override NODE=CAMERA)"
+    )
+    developing.set_defaults(run=_told(develop))
+
     command("package", package, "upload what is missing, and register the packages")
 
     going = command("deploy", deploy, "package it, start it on a device, and wait until it runs")
@@ -120,7 +132,8 @@ def init(options: argparse.Namespace) -> int:
     folder: Path = options.app_dir
     app = new_app(folder, options.account or _account_if_any())
     print(f"{app.root}: made. Its code: {next(app.root.rglob('application.py'))}")
-    print(f"next: belvedere app build {folder} && belvedere app deploy {folder} --override camera=CAMERA")
+    print(f"next: belvedere app dev {folder} --camera FILE|URL")
+    print(f"then: belvedere app build {folder} && belvedere app deploy {folder} --override camera=CAMERA")
     return 0
 
 
@@ -180,6 +193,23 @@ def deploy(options: argparse.Namespace) -> int:
     if not options.no_wait:
         account.wait_running(deployment.instance_id, lambda text: print(f"  {text}", flush=True), options.timeout)
     return 0
+
+
+def develop(options: argparse.Namespace) -> int:
+    """On this machine, or with `--device` by deployments that replace each other."""
+    if options.device is None:
+        return app_dev.dev(options, None)
+    again = argparse.Namespace(
+        app_dir=options.app_dir, device=options.device, name=None, override=options.override, overrides=options.overrides,
+        replace=SAME_NAME, role=APPLICATION_ROLE, build=True, no_wait=False, timeout=DEPLOY_TIMEOUT_S,
+        package=None, asset=None, engine=AUTO, base=os.environ.get(BASE_VARIABLE) or None,
+    )  # fmt: skip
+    run = _told(deploy)
+
+    def redeploy() -> None:
+        run(again)
+
+    return app_dev.dev(options, redeploy)
 
 
 def show_logs(options: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ from belvedere.cli.run.session import LocalRun, RunOptions
 from belvedere.cli.run.view import addresses
 from belvedere.rtsp import RtspError
 
-__all__ = ["add_arguments", "add_run_arguments", "console", "options_of", "quiet", "run", "told"]
+__all__ = ["add_arguments", "add_run_arguments", "console", "finish", "options_of", "quiet", "run", "show", "told"]
 
 START_TIMEOUT_S = 120.0
 """For the first delivery where an end is set: a large model loads in less."""
@@ -154,11 +154,11 @@ async def _work(local: LocalRun, options: argparse.Namespace) -> int:
             await show(local, view=options.view)
             await local.last(options.seconds)
             if options.once:
-                await local.last(LAST_FRAMES_S)
+                await local.rest(LAST_FRAMES_S)
         except asyncio.CancelledError:
             if local.state != "running":
                 raise
-        return _finish(local, options.json)
+        return finish(local, options.json)
 
 
 async def show(local: LocalRun, *, view: bool) -> None:
@@ -176,7 +176,8 @@ async def show(local: LocalRun, *, view: bool) -> None:
             say("no browser can be opened here")
 
 
-def _finish(local: LocalRun, json_path: Path | None) -> int:
+def finish(local: LocalRun, json_path: Path | None) -> int:
+    """The figures; the exit status."""
     found = local.figures()
     print(found.table(), flush=True)
     if json_path is not None:

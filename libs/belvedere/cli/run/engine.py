@@ -71,20 +71,19 @@ class LocalApplication:
 class Engine:
     """A local appliance in `data`; an async context manager."""
 
-    def __init__(self, data: Path, *, on_log: Callable[[str, str], None] | None = None) -> None:
-        """`on_log(stream, line)` hears what applications write."""
+    def __init__(self, data: Path) -> None:
+        self.on_log: Callable[[str, str], None] | None = None
+        """Hears what applications write: (stream, line)."""
         self.paths = EdgePaths(data)
         self.viewer_key = ""
         """base64; once something was applied."""
         self.rows: dict[str, dict[str, Row]] = {kind: {} for kind, _ in KINDS.values()}
         """What each process said last: `cameras`, `models`, `applications`, `outputs`, by id."""
-        self._on_log = on_log
         self._child: Child | None = None
         self._bus: Bus | None = None
         self._changed = asyncio.Event()
         self._ended: asyncio.Task[int] | None = None
         self._version = 0
-        self._graph_digests: dict[str, str] = {}
 
     @property
     def pid(self) -> int:
@@ -96,7 +95,9 @@ class Engine:
         return self
 
     async def begin(self) -> None:
-        """Starts it. Raises CliError where it does not come up."""
+        """Starts it; nothing where it runs already. Raises CliError where it does not come up."""
+        if self._child is not None:
+            return
         self.paths.logs.mkdir(parents=True, exist_ok=True)
         _share_models(self.paths.data / MODELS)
         self.paths.bus_file.unlink(missing_ok=True)  # of an earlier run: its port may be another's by now
@@ -123,36 +124,34 @@ class Engine:
 
     # -- what it is told --------------------------------------------------------------------------------------------
 
-    async def apply(self, application: LocalApplication | None, cameras: Sequence[Camera]) -> None:
-        """What is to run, and with which cameras; one that is replaced runs until this one delivers. Raises CliError."""
+    async def apply(
+        self,
+        application: LocalApplication | None,
+        cameras: Sequence[Camera],
+        *,
+        until_then: LocalApplication | None = None,
+    ) -> None:
+        """What is to run, and with which cameras; `until_then` runs until `application`, which replaces it, delivers.
+        Raises CliError."""
         self._version += 1
-        applications: list[TargetApplication] = []
-        target_cameras: list[TargetCamera] = []
-        credentials: dict[str, dict[str, str]] = {}
-        if application is not None:
-            await asyncio.to_thread(self._store, application)
-            by_name = {name: camera for camera in cameras for name in (camera.name, *camera.nodes)}
-            for camera_id, name in application.cameras.items():
-                camera = by_name[name]
-                target_cameras.append(TargetCamera(camera_id, camera.url))
-                if camera.username:
-                    pair = {"username": camera.username, "password": camera.password.reveal()}
-                    credentials[camera_id] = pair
-            fresh = TargetApplication(
-                application.instance_id, application.name, application.graph.digest(), replaces=application.replaces,
-                camera_ids=application.graph.camera_ids,
-            )  # fmt: skip
-            applications.append(fresh)
-            if application.replaces is not None:
-                old = TargetApplication(
-                    application.replaces,
-                    application.name,
-                    self._graph_digests[application.replaces],
-                    DesiredState.REMOVED,
-                )
-                applications.insert(0, old)
-            self._graph_digests[application.instance_id] = fresh.graph_digest
-        target = Target(LOCAL_DEVICE, self._version, tuple(applications), tuple(target_cameras))
+        wanted = [item for item in (until_then, application) if item is not None]
+        for item in wanted:
+            await asyncio.to_thread(self._store, item)
+        by_name = {name: camera for camera in cameras for name in (camera.name, *camera.nodes)}
+        used = {camera_id: by_name[name] for item in wanted for camera_id, name in item.cameras.items()}
+        target = Target(
+            LOCAL_DEVICE,
+            self._version,
+            tuple(
+                _target(item, DesiredState.REMOVED if item is until_then else DesiredState.RUNNING) for item in wanted
+            ),
+            tuple(TargetCamera(camera_id, camera.url) for camera_id, camera in used.items()),
+        )
+        credentials = {
+            camera_id: {"username": camera.username, "password": camera.password.reveal()}
+            for camera_id, camera in used.items()
+            if camera.username
+        }
         answer = await self._tell("target", {"target": target.to_plain(), "credentials": credentials})
         self.viewer_key = str(answer.get("viewer_key", ""))
 
@@ -242,9 +241,9 @@ class Engine:
         return take
 
     async def _take_log(self, message: Message) -> None:
-        if self._on_log is not None:
+        if self.on_log is not None:
             for entry in message.json().get("entries", ()):
-                self._on_log(str(entry["stream"]), str(entry["message"]).rstrip("\n"))
+                self.on_log(str(entry["stream"]), str(entry["message"]).rstrip("\n"))
 
     def _check_alive(self) -> None:
         if self._ended is not None and self._ended.done():
@@ -259,6 +258,13 @@ class Engine:
         for log in sorted(self.paths.logs.glob("*.log"), key=lambda path: path.stat().st_mtime):
             lines += [f"{log.stem}: {line}" for line in log.read_text(errors="replace").splitlines()[-4:]]
         return "\n".join(["its last lines:", *lines[-LAST_WORDS:]]) if lines else "it has written no log"
+
+
+def _target(application: LocalApplication, desired: DesiredState) -> TargetApplication:
+    return TargetApplication(
+        application.instance_id, application.name, application.graph.digest(), desired, application.replaces,
+        camera_ids=application.graph.camera_ids,
+    )  # fmt: skip
 
 
 def _share_models(folder: Path) -> None:

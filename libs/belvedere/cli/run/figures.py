@@ -33,12 +33,15 @@ class Results:
 
     pictures: int = 0
     boxes: int = 0
+    pictures_with_boxes: int = 0
     labels: int = 0
+    texts: tuple[str, ...] = ()
+    """The last different ones, the newest last."""
 
     @property
-    def boxes_mean(self) -> float | None:
-        """A picture's; None without pictures."""
-        return self.boxes / self.pictures if self.pictures else None
+    def boxes_mean(self) -> float:
+        """A picture's."""
+        return self.boxes / self.pictures if self.pictures else 0.0
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,6 @@ def figures(
     *,
     started_s: float | None,
     seconds: float,
-    results: Results | None = None,
 ) -> Figures:
     """What has come since `before`."""
     now, application, output = (
@@ -139,7 +141,13 @@ def figures(
     slowest = max(models, key=lambda row: (row.get("infer_ms") or {}).get("p50") or 0.0, default=None)
     taken = now.taken - before.taken
     decoded = {name: count - before.decoded.get(name, 0) for name, count in now.decoded.items()}
-    shown = Results(_whole(output, "frames_received"), _whole(output, "rects"), _whole(output, "labels"))
+    results = Results(
+        pictures=_whole(output, "frames_received"),
+        boxes=_whole(output, "rects"),
+        pictures_with_boxes=_whole(output, "pictures_with_rects"),
+        labels=_whole(output, "labels"),
+        texts=tuple(output.get("texts") or ()),
+    )
     return Figures(
         started_s=started_s,
         seconds=seconds,
@@ -153,7 +161,7 @@ def figures(
         latency_app_ms=Quantiles.of(application.get("latency_app_ms")),
         latency_display_ms=Quantiles.of(output.get("latency_display_ms")),
         infer_ms=Quantiles.of((slowest or {}).get("infer_ms")),
-        results=results or shown,
+        results=results,
         cameras=decoded,
     )
 

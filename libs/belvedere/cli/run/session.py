@@ -24,12 +24,14 @@ from belvedere.chassis.ids import new_id
 from belvedere.cli.errors import CliError
 from belvedere.cli.run.cameras import Camera, Playing, choose, faults_for
 from belvedere.cli.run.engine import Engine, LocalApplication, Row
-from belvedere.cli.run.figures import Count, Figures, Results, figures
+from belvedere.cli.run.figures import Count, Figures, figures
 from belvedere.rtsp import FaultScript
 
 INSTANCE_FILE = "instance"
 """In the data folder: the instance that ran last, so that its storage is found again."""
 APPLICATION_ENDS = ("failed",)
+LEAVE_TIMEOUT_S = 15.0
+"""For an application that is taken off: its grace, and a little more."""
 
 
 @dataclass(frozen=True)
@@ -54,22 +56,35 @@ class RunOptions:
 class LocalRun:
     """An async context manager; see the module."""
 
-    def __init__(self, options: RunOptions, *, say: Callable[[str], None], on_log: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        options: RunOptions,
+        *,
+        say: Callable[[str], None],
+        on_log: Callable[[str, str], None],
+        engine: Engine | None = None,
+    ) -> None:
+        """`engine`: one that runs already, and goes on afterwards without this application."""
         self.begun = time.monotonic()
         self.instance_id = ""
         self.playing = Playing(())
         self.resolved: ResolvedFolder | None = None
+        self.swap_problem = ""
+        """Why the last swap did not come about; empty where nothing had changed."""
         self._options = options
         self._say = say
         self._on_log = on_log
         self._stack = contextlib.AsyncExitStack()
         self._known: dict[str, str] = {}
+        self._current: LocalApplication | None = None
         self._first: float | None = None
         self._before: Count | None = None
         self._folder = AppFolder.load(options.app_dir)
-        self.data = options.data.absolute() if options.data else Path(tempfile.mkdtemp(prefix="belvedere-run-"))
+        self._guest = engine is not None
+        self.data = engine.paths.data if engine is not None else data_folder(options.data)
         self.work = FolderWork(self._folder, self.data / "built", _pairs("--model", options.models))
-        self.engine = Engine(self.data, on_log=self._hear)
+        self.engine = engine or Engine(self.data)
+        self.engine.on_log = self._hear
 
     @property
     def name(self) -> str:
@@ -83,12 +98,15 @@ class LocalRun:
 
     async def __aenter__(self) -> LocalRun:
         try:
-            self.data.mkdir(parents=True, exist_ok=True)
-            self._stack.callback(self._tidy)
+            if not self._guest:
+                self._stack.callback(tidy, self.data, self._options.data)
             cameras, self._choices, faults = await asyncio.to_thread(self._chosen)
             self.playing = Playing(cameras, faults, once=self._options.once, told=self._fault)
             self._stack.push_async_exit(self.playing)
-            self._stack.push_async_exit(self.engine)
+            if self._guest:
+                self._stack.push_async_callback(self._leave)
+            else:
+                self._stack.push_async_exit(self.engine)
             # All at the same time: each takes about a second.
             resolving = asyncio.to_thread(self.work.resolve, self._choices)
             _, _, self.resolved = await asyncio.gather(self.playing.begin(), self.engine.begin(), resolving)
@@ -106,13 +124,15 @@ class LocalRun:
         """Tells the appliance to run it."""
         assert self.resolved is not None
         kept = self.data / INSTANCE_FILE
-        self.instance_id = kept.read_text().strip() if kept.exists() else new_id("applicationInstance")
-        await self.engine.apply(self._application(self.instance_id, self.resolved), self.cameras)
+        again = kept.exists() and not self._guest
+        self.instance_id = kept.read_text().strip() if again else new_id("applicationInstance")
+        self._current = self._application(self.instance_id, self.resolved)
+        await self.engine.apply(self._current, self.cameras)
         kept.write_text(self.instance_id)
 
     async def delivered(self, timeout_s: float) -> bool:
         """Waits for its first delivery; False where it fails first, or takes too long."""
-        await self._watch(lambda: self.state in ("running", *APPLICATION_ENDS) or bool(self.model_problem()), timeout_s)
+        await self.watch(lambda: self.state in ("running", *APPLICATION_ENDS) or bool(self.model_problem()), timeout_s)
         if self.state != "running":
             return False
         if self._first is None:
@@ -126,25 +146,26 @@ class LocalRun:
 
         Raises FolderInvalid, with the old one running.
         """
-        begun = time.monotonic()
+        begun, self.swap_problem = time.monotonic(), ""
         fresh = await asyncio.to_thread(self.work.resolve, self._choices)
         assert self.resolved is not None
         if fresh.graph == self.resolved.graph:
             return None
-        old_id, new = self.instance_id, new_id("applicationInstance")
-        await self.engine.apply(self._application(new, fresh, replaces=old_id), self.cameras)
-        self.instance_id = new
-        await self._watch(lambda: self.state in ("running", *APPLICATION_ENDS), timeout_s)
+        old, new = self._current, self._application(new_id("applicationInstance"), fresh, self.instance_id)
+        assert old is not None
+        await self.engine.apply(new, self.cameras, until_then=old)
+        self.instance_id = new.instance_id
+        await self.watch(lambda: self.state in ("running", *APPLICATION_ENDS), timeout_s)
         if self.state != "running":
-            self.instance_id = old_id
-            await self.engine.apply(self._application(old_id, self.resolved), self.cameras)
+            self.swap_problem = self.problem()
+            self.instance_id = old.instance_id
+            await self.engine.apply(old, self.cameras)
             return None
         seconds = time.monotonic() - begun
-        self.resolved = fresh
-        (self.data / INSTANCE_FILE).write_text(new)
-        await self.engine.apply(self._application(new, fresh), self.cameras)
-        self._before = Count.of(self.engine, new)
-        self._first = time.monotonic()
+        self._current, self.resolved = new, fresh
+        (self.data / INSTANCE_FILE).write_text(new.instance_id)
+        await self.engine.apply(new, self.cameras)
+        self._before, self._first = Count.of(self.engine, new.instance_id), time.monotonic()
         return seconds
 
     async def last(self, seconds: float | None) -> None:
@@ -156,10 +177,16 @@ class LocalRun:
                 ended and all(task.done() for task in ended)
             ):
                 left = 1.0 if deadline is None else max(min(deadline - time.monotonic(), 1.0), 0.0)
-                await self._watch(lambda: False, min(left, 0.25) if ended else left)
+                await self.watch(lambda: False, min(left, 0.25) if ended else left)
         finally:
             for task in ended:
                 task.cancel()
+
+    async def rest(self, seconds: float) -> None:
+        """Lets it run for so long, whatever happens."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            await self.watch(lambda: False, left)
 
     # -- what it knows ----------------------------------------------------------------------------------------------
 
@@ -189,7 +216,7 @@ class LocalRun:
         reasons = [f"model: {model}" if model else "", *cameras, _because(self.row)]
         return "; ".join(reason for reason in reasons if reason) or f"it is {self.state or 'not started'}"
 
-    def figures(self, results: Results | None = None) -> Figures:
+    def figures(self) -> Figures:
         """Since its first delivery."""
         first, before = self._first, self._before
         return figures(
@@ -198,7 +225,6 @@ class LocalRun:
             before or Count.of(self.engine, self.instance_id),
             started_s=None if first is None else first - self.begun,
             seconds=0.0 if first is None else time.monotonic() - first,
-            results=results,
         )
 
     # -- inside -----------------------------------------------------------------------------------------------------
@@ -221,7 +247,7 @@ class LocalRun:
     def _application(self, instance_id: str, resolved: ResolvedFolder, replaces: str | None = None) -> LocalApplication:
         return LocalApplication(instance_id, self.name, resolved.graph, resolved.files, resolved.cameras, replaces)
 
-    async def _watch(self, reached: Callable[[], bool], timeout_s: float) -> None:
+    async def watch(self, reached: Callable[[], bool], timeout_s: float) -> None:
         """Waits, and tells what changes meanwhile."""
 
         def look() -> bool:
@@ -262,9 +288,24 @@ class LocalRun:
     def _fault(self, text: str) -> None:
         self._say(f"fault at camera {text}")
 
-    def _tidy(self) -> None:
-        if self._options.data is None:
-            shutil.rmtree(self.data, ignore_errors=True)
+    async def _leave(self) -> None:
+        """Takes the application off an appliance that goes on."""
+        await self.engine.apply(None, ())
+        await self.engine.until(lambda: not self.row, LEAVE_TIMEOUT_S)
+
+
+def data_folder(wanted: Path | None) -> Path:
+    """The folder of a run's state, made."""
+    if wanted is None:
+        return Path(tempfile.mkdtemp(prefix="belvedere-run-"))
+    wanted.mkdir(parents=True, exist_ok=True)
+    return wanted.absolute()
+
+
+def tidy(folder: Path, wanted: Path | None) -> None:
+    """Removes it where nobody wanted it kept."""
+    if wanted is None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _because(row: Row) -> str:
