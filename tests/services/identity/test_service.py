@@ -242,7 +242,7 @@ async def test_a_role_may_be_for_one_application_instance_of_one_account_only(
     target = Target("device-s", 1, applications=(run, replace(run, instance_id="instance-b")))
     await KeyValue(cloud.runtime.bus, "target").put("device-s", target.to_json().encode())
     assert "AccessKeyId" in await ask(cloud, "device-s", "instance-a")
-    assert "sts:AssumeRole" in (await ask(cloud, "device-s", "instance-b"))["error"]
+    assert "does not let panorama.amazonaws.com assume it" in (await ask(cloud, "device-s", "instance-b"))["error"]
 
 
 async def test_the_migrations_make_the_tables(tmp_path: Path) -> None:
