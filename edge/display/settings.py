@@ -28,6 +28,19 @@ class Settings:
     stale_s: float = 3.0
     """A stream without a new picture for so long is darkened and says so."""
 
+    screen: str = "auto"
+    """"auto": a screen at a connector of this machine, while one is plugged in and no desktop has it; "on": whatever SDL finds, such as a window
+    on a desktop; "off": none.
+    """
+    screen_hold_s: float = 10.0
+    """An application without a new picture for so long gives the screen to the one before it, if that has pictures."""
+    drm_folder: str = "/sys/class/drm"
+    """Where the kernel tells about connectors."""
+
+    def __post_init__(self) -> None:
+        if self.screen not in ("auto", "on", "off"):
+            raise ValueError(f'BELVEDERE_DISPLAY_SCREEN is "{self.screen}": auto, on or off are known')
+
     @property
     def shown_host(self) -> str:
         """The host in the addresses."""

@@ -135,7 +135,7 @@ class Display:
     def choose_screen(self) -> None:
         """Gives the screen to whom it belongs now."""
         before = self._screen_owner
-        candidates = [Candidate(key, self._videos[key].picture_age_s) for key in self._order]
+        candidates = [Candidate(key, self._videos[key].picture_age_s) for key in self._order if key in self._videos]
         self._screen_owner = owner(candidates, before, self._settings.screen_hold_s) if self._screen.wanted else None
         if self._screen_owner != before:
             if before in self._videos:
