@@ -8,16 +8,17 @@ Knows the tables only.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import insert, update
+from sqlalchemy import Connection, insert, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
+from belvedere.chassis.batch import BatchWriter
 from belvedere.chassis.database import Database, UtcDateTime
 from belvedere.chassis.errors import Unavailable
 from belvedere.chassis.logs import get_logger
@@ -52,7 +53,7 @@ class Trail:
     """See the module."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self._writer = BatchWriter(database)
         self._rows: list[Decided] = []
         self._uses: dict[str, Use] = {}
         self._filled = asyncio.Event()
@@ -113,8 +114,7 @@ class Trail:
                 await asyncio.sleep(FLUSH_S)
             self._filled.clear()
             try:
-                # Shielded: a stop that cut a commit short would leave open whether its rows are there.
-                await asyncio.shield(self.flush())
+                await self.flush()
             except SQLAlchemyError as error:
                 log.error("the audit trail waits", rows=len(self._rows), error=str(error)[:200], retry_s=RETRY_S)
                 self._filled.set()
@@ -124,25 +124,22 @@ class Trail:
         """Writes what is left; from now on every decision is written at once."""
         self._closed = True
         await self.flush()
+        async with self._writing:
+            await self._writer.close()
 
     async def flush(self) -> None:
         """Returns when all that was recorded before is written."""
+        # Shielded: who is cut off in the midst of it cannot know whether its rows are there.
+        await asyncio.shield(self._flush())
+
+    async def _flush(self) -> None:
         async with self._writing:
             rows, uses = self._rows, self._uses
             if not rows and not uses:
                 return
             self._rows, self._uses = [], {}
             try:
-                async with self._database.session() as session, session.begin():
-                    connection = await session.connection()
-                    if rows:
-                        await _insert(connection, rows)
-                    for key, use in uses.items():
-                        await connection.execute(
-                            update(AccessKeyRow)
-                            .where(col(AccessKeyRow.access_key_id) == key)
-                            .values(last_used=use.at, last_used_service=use.service, last_used_region=use.region)
-                        )
+                await self._writer.write(lambda connection: _write(connection, rows, uses))
             except BaseException:
                 # Nothing was written: back in line, ahead of what came meanwhile.
                 self._rows = rows + self._rows
@@ -152,9 +149,20 @@ class Trail:
                 self._room.set()
 
 
-async def _insert(connection: AsyncConnection, rows: list[Decided]) -> None:
+def _write(connection: Connection, rows: list[Decided], uses: Mapping[str, Use]) -> None:
+    if rows:
+        _insert(connection, rows)
+    for key, use in uses.items():
+        connection.execute(
+            update(AccessKeyRow)
+            .where(col(AccessKeyRow.access_key_id) == key)
+            .values(last_used=use.at, last_used_service=use.service, last_used_region=use.region)
+        )
+
+
+def _insert(connection: Connection, rows: list[Decided]) -> None:
     if connection.dialect.name != "sqlite":
-        await connection.execute(insert(AuditRow), [dict(zip(COLUMNS, row, strict=True)) for row in rows])
+        connection.execute(insert(AuditRow), [dict(zip(COLUMNS, row, strict=True)) for row in rows])
         return
     # One statement for all rows: `executemany` gives up the GIL and waits for it again at each row, with the front door busy
     # at the other end (measured: an eighth of a request's time).
@@ -165,4 +173,4 @@ async def _insert(connection: AsyncConnection, rows: list[Decided]) -> None:
         part = rows[start : start + STATEMENT_ROWS]
         statement = f"INSERT INTO audit ({','.join(COLUMNS)}) VALUES {','.join([places] * len(part))}"
         values: tuple[Any, ...] = tuple(chain.from_iterable((written(row[0]), *row[1:]) for row in part))
-        await connection.exec_driver_sql(statement, values)
+        connection.exec_driver_sql(statement, values)

@@ -48,7 +48,7 @@ from typing import Any
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, DateTime, Dialect, event, text
+from sqlalchemy import Connection, DateTime, Dialect, Engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import registry
@@ -131,7 +131,7 @@ class Database:
             self.engine: AsyncEngine = create_async_engine(
                 parsed.set(drivername="sqlite+aiosqlite"), pool_size=POOL_SIZE, connect_args={"timeout": BUSY_TIMEOUT_S}
             )
-            _prepare_sqlite(self.engine)
+            prepare_sqlite(self.engine.sync_engine)
             if parsed.database:
                 self._inline_path = parsed.database
                 self._inline = _inline_readers(parsed.database)
@@ -221,7 +221,9 @@ class Database:
         await self.engine.dispose()
 
 
-def _prepare_sqlite(engine: AsyncEngine) -> None:
+def prepare_sqlite(engine: Engine) -> None:
+    """Settings of every connection that may write, and transactions that begin when we say so."""
+
     def on_connect(connection: Any, _: Any) -> None:
         # The driver's own BEGIN comes too late for what SELECT sees and never for DDL: we say BEGIN ourselves, below.
         connection.isolation_level = None
@@ -234,8 +236,8 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
         read_only = connection.get_execution_options().get(READ_ONLY, False)
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
-    event.listen(engine.sync_engine, "connect", on_connect)
-    event.listen(engine.sync_engine, "begin", on_begin)
+    event.listen(engine, "connect", on_connect)
+    event.listen(engine, "begin", on_begin)
 
 
 def _prepare_postgresql(engine: AsyncEngine, name: str) -> None:
