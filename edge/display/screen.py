@@ -141,13 +141,13 @@ class Screen:
             try:
                 return await self._until_ended(listening)
             finally:
+                with self._lock:
+                    self._writer = None
                 listening.cancel()
                 await asyncio.wait({listening})
                 # Also where this task is cancelled: the process must not outlive it.
                 await asyncio.shield(child.stop(STOP_GRACE_S))
         finally:
-            with self._lock:
-                self._writer = None
             await asyncio.to_thread(writer.close)
 
     async def _until_ended(self, listening: asyncio.Task[None]) -> bool:
