@@ -28,6 +28,7 @@ from edge.supervisor.storage import StorageStore, sweep_folders
 
 log = get_logger(__name__)
 
+STATUS_EVERY_S = 1.0
 CREDENTIALS_TIMEOUT_S = 10.0
 """For the agent to ask the cloud side."""
 
@@ -190,11 +191,19 @@ async def main(me: EdgeProcess) -> None:
 
     supervisor.changed()
     await me.command("apply", apply)
+    me.tasks.start("status", _tell_status(supervisor))
     me.tasks.start("application errors", _tell_errors(me, supervisor, settings.errors_every_s))
     try:
         await me.stop.wait()
     finally:
         await supervisor.stop()
+
+
+async def _tell_status(supervisor: Supervisor) -> None:
+    """Counters rise without anybody saying so."""
+    while True:
+        await asyncio.sleep(STATUS_EVERY_S)
+        supervisor.changed()
 
 
 async def _tell_errors(me: EdgeProcess, supervisor: Supervisor, every_s: float) -> None:

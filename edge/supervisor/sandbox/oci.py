@@ -57,10 +57,10 @@ def configuration(spec: SandboxSpec, mounts: Sequence[Mount], init: Path, kernel
         "gidMappings": [{"containerID": 0, "hostID": kernel.gid, "size": 1}],
         "maskedPaths": list(MASKED_PROC),
         "readonlyPaths": list(READ_ONLY_PROC),
-        "cgroupsPath": group,
         "rootfsPropagation": "private",
     }
     if kernel.groups:
+        linux["cgroupsPath"] = group
         linux["resources"] = _resources(spec, kernel)
     if (machine := seccomp.here()) is not None:
         linux["seccomp"] = seccomp.oci(machine)

@@ -24,7 +24,7 @@ from typing import Any
 from belvedere.chassis.logs import get_logger
 from edge.supervisor.cgroups import Groups
 from edge.supervisor.errors import SandboxUnavailable
-from edge.supervisor.limits import NICE
+from edge.supervisor.limits import NICE, cores
 from edge.supervisor.sandbox import keeper, oci
 from edge.supervisor.sandbox.base import OnDropped, OnLine, Running, Sandbox, SandboxSpec, ignore_dropped
 from edge.supervisor.sandbox.hostbase import HostBase
@@ -65,6 +65,7 @@ class Runc(Sandbox):
         self._memory_check_s = memory_check_s
         self._groups = groups
         self._kernel = oci.Kernel(groups is not None, groups is not None and groups.swap, os.geteuid(), os.getegid())
+        self._started = 0
         self._tried = False
 
     @functools.cached_property
@@ -136,6 +137,7 @@ class Runc(Sandbox):
         if not self._tried:
             await self.prepare()
         runc, init_program = self._programs
+        self._started += 1
         name = uuid.uuid4().hex
         bundle = self._folder / name
         await asyncio.to_thread(self._write, bundle, spec, init_program, name)
@@ -168,6 +170,8 @@ class Runc(Sandbox):
                 running.adopt(first)
                 if self._groups is not None:
                     running.group = self._groups.group(name)
+                elif (chosen := cores(spec.limits, self._started)) is not None:
+                    os.sched_setaffinity(first, chosen)
                 with contextlib.suppress(ProcessLookupError):
                     os.setpriority(os.PRIO_PROCESS, first, max(NICE, os.getpriority(os.PRIO_PROCESS, first)))
                 running.watch(self._memory_check_s)
