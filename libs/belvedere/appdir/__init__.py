@@ -29,7 +29,7 @@ from belvedere.appdir.errors import (
     PackageNotFound,
 )
 from belvedere.appdir.folder import AppFolder, AssetFile, Package, read_document
-from belvedere.appdir.overrides import CameraNode, literal_type, overrides_document
+from belvedere.appdir.overrides import CameraNode, literal_type, overrides_document, with_open_ports
 from belvedere.appdir.packaging import BuiltAsset, add_model_asset, build_container_asset
 from belvedere.appdir.resolving import Choices, FolderWork, ResolvedFolder
 from belvedere.appdir.starter import new_app, take_over
@@ -69,4 +69,5 @@ __all__ = [
     "overrides_document",
     "read_document",
     "take_over",
+    "with_open_ports",
 ]

@@ -85,6 +85,17 @@ def overrides_document(
     return document
 
 
+def with_open_ports(document: Mapping[str, Any], graph: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides with every networkRoutingRule of the graph document in them: a rule of the graph alone opens nothing."""
+    made = copy.deepcopy(dict(document))
+    inner = graph.get("nodeGraph")
+    rules = inner.get("networkRoutingRules") if isinstance(inner, dict) else None
+    if isinstance(rules, list) and rules:
+        opened = made["nodeGraphOverrides"].setdefault("networkRoutingRules", [])
+        opened += [rule for rule in rules if rule not in opened]
+    return made
+
+
 def _value(node: str, kind: str, text: str) -> bool | int | float | str:
     try:
         if kind == "int32":

@@ -22,7 +22,7 @@ from belvedere.appdir.archive import code_tree, sha256_of, store_tree
 from belvedere.appdir.dockerfile import needs_engine
 from belvedere.appdir.errors import AppFolderError, DocumentInvalid, FolderInvalid, FolderProblem
 from belvedere.appdir.folder import AppFolder, Package, read_document
-from belvedere.appdir.overrides import CameraNode, overrides_document
+from belvedere.appdir.overrides import CameraNode, overrides_document, with_open_ports
 from belvedere.graph import (
     GraphError,
     PackageQuery,
@@ -161,11 +161,7 @@ class FolderWork:
         }
         start = read_document(choices.overrides) if choices.overrides else None
         made = overrides_document(cameras, choices.values, start, [str(node.get("name")) for node in nodes])
-        rules = inner.get("networkRoutingRules")
-        if choices.open_ports and isinstance(rules, list):
-            opened = made["nodeGraphOverrides"].setdefault("networkRoutingRules", [])
-            opened += [rule for rule in rules if rule not in opened]
-        return made
+        return with_open_ports(made, document) if choices.open_ports else made
 
     def _release(
         self, query: PackageQuery, known: Mapping[tuple[str, str, str], Release], choices: Choices

@@ -33,6 +33,7 @@ from belvedere.appdir import (
     overrides_document,
     read_document,
     take_over,
+    with_open_ports,
 )
 from belvedere.cli import app_dev, app_test
 from belvedere.cli.account import APPLICATION_ROLE, DEPLOY_TIMEOUT_S, Account, said
@@ -112,6 +113,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     going.add_argument("--overrides", metavar="FILE", type=Path, help="an overrides document to begin with")
     going.add_argument(
+        "--open-ports", action="store_true", help="repeat the graph's networkRoutingRules in the overrides"
+    )
+    going.add_argument(
         "--replace", metavar=f"ID|{SAME_NAME}", help="the instance that runs until this one delivers, then goes"
     )
     going.add_argument(
@@ -181,7 +185,7 @@ def deploy(options: argparse.Namespace) -> int:
     app = AppFolder.load(options.app_dir)
     account = Account.from_environment()
     name = options.name or app.name
-    overrides = _overrides(app, account, options.override, options.overrides)
+    overrides = _overrides(app, account, options.override, options.overrides, options.open_ports)
     device_id = account.device_id(options.device)
     replaces = _replaced(account, options.replace, name, device_id)
     if options.build:
@@ -201,7 +205,7 @@ def develop(options: argparse.Namespace) -> int:
         return app_dev.dev(options, None)
     again = argparse.Namespace(
         app_dir=options.app_dir, device=options.device, name=None, override=options.override, overrides=options.overrides,
-        replace=SAME_NAME, role=APPLICATION_ROLE, build=True, no_wait=False, timeout=DEPLOY_TIMEOUT_S,
+        replace=SAME_NAME, role=APPLICATION_ROLE, build=True, open_ports=True, no_wait=False, timeout=DEPLOY_TIMEOUT_S,
         package=None, asset=None, engine=AUTO, base=os.environ.get(BASE_VARIABLE) or None,
     )  # fmt: skip
     run = _told(deploy)
@@ -253,8 +257,10 @@ def _publish(app: AppFolder, account: Account) -> None:
         )
 
 
-def _overrides(app: AppFolder, account: Account, choices: Sequence[str], start: Path | None) -> dict[str, Any] | None:
-    if not choices and start is None:
+def _overrides(
+    app: AppFolder, account: Account, choices: Sequence[str], start: Path | None, open_ports: bool
+) -> dict[str, Any] | None:
+    if not choices and start is None and not open_ports:
         return None
     cameras: dict[str, list[CameraNode]] = {}
     values: dict[str, tuple[str, str]] = {}
@@ -269,7 +275,8 @@ def _overrides(app: AppFolder, account: Account, choices: Sequence[str], start: 
             named = [account.camera(name.strip()) for name in chosen.split(",")]
             cameras[node] = cameras.get(node, []) + named
     taken = [item.get("name") for item in graph["nodeGraph"]["nodes"]]
-    return overrides_document(cameras, values, read_document(start) if start else None, taken)
+    document = overrides_document(cameras, values, read_document(start) if start else None, taken)
+    return with_open_ports(document, graph) if open_ports else document
 
 
 def _replaced(account: Account, wanted: str | None, name: str, device_id: str) -> str | None:

@@ -38,32 +38,32 @@ class Camera:
 
 def choose(choices: Sequence[str], nodes: Sequence[str]) -> tuple[Camera, ...]:
     """Cameras for the graph's camera nodes, from `FILE`, `URL` or `NODE=…`. Raises CliError where they don't fit."""
-    named: dict[str, list[str]] = {}
+    groups: list[tuple[str, tuple[str, ...]]] = []
     loose: list[str] = []
     for choice in choices:
         found = _NAMED.fullmatch(choice)
         if found is None or (found[1] not in nodes and Path(choice).exists()):
             loose.append(choice)
         elif found[1] in nodes:
-            named.setdefault(found[1], []).append(found[2])
+            groups.append((found[2], (found[1],)))
         else:
             raise CliError(f"--camera {choice}: the graph has no camera node {found[1]}; it has: {_list(nodes)}")
-    rest = [node for node in nodes if node not in named]
+    rest = [node for node in nodes if not any(node in users for _, users in groups)]
     if loose and not rest:
         raise CliError(f"--camera {loose[0]}: every camera node of the graph has its camera already ({_list(nodes)})")
-    if len(loose) == 1 or len(loose) == len(rest):
-        named.update({node: [loose[-1 if len(loose) == 1 else number]] for number, node in enumerate(rest) if loose})
+    if len(loose) == 1:
+        groups.append((loose[0], tuple(rest)))
     elif len(rest) == 1:
-        named[rest[0]] = loose
+        groups += [(source, (rest[0],)) for source in loose]
+    elif len(loose) == len(rest):
+        groups += [(source, (node,)) for source, node in zip(loose, rest, strict=True)]
     elif loose:
         raise CliError(
             f"{len(loose)} cameras for the camera nodes {_list(rest)}: say which with --camera NODE=FILE|URL"
         )
-    if missing := [node for node in nodes if node not in named]:
-        raise CliError(
-            f"no camera for {_list(missing)}: say --camera {missing[0]}=FILE|URL, or --camera FILE|URL for all"
-        )
-    return _cameras(named)
+    elif rest:
+        raise CliError(f"no camera for {_list(rest)}: say --camera {rest[0]}=FILE|URL, or --camera FILE|URL for all")
+    return _cameras(groups)
 
 
 def faults_for(path: Path, cameras: Sequence[Camera]) -> FaultScript:
@@ -135,14 +135,15 @@ class Playing:
         return FaultScript(tuple(replace(fault, camera="") for fault in mine), self._faults.seed)
 
 
-def _cameras(named: dict[str, list[str]]) -> tuple[Camera, ...]:
-    nodes: dict[str, list[str]] = {}
-    for node, sources in named.items():
-        for source in sources:
-            nodes.setdefault(source, []).append(node)
+def _cameras(groups: Sequence[tuple[str, tuple[str, ...]]]) -> tuple[Camera, ...]:
     cameras: dict[str, Camera] = {}
-    for source, users in nodes.items():
-        camera = _camera(source, tuple(dict.fromkeys(users)))
+    for source, nodes in groups:
+        camera = _camera(source, nodes)
+        same = next((known for known in cameras.values() if camera.file is None and known.url == camera.url), None)
+        if same is not None:
+            # A real camera is one camera, whatever it is used for; a file can be played as several.
+            cameras[same.name] = replace(same, nodes=tuple(dict.fromkeys((*same.nodes, *nodes))))
+            continue
         name, number = camera.name, 1
         while name in cameras:
             number += 1
