@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -43,7 +43,7 @@ class Creator:
         self._database, self._blobs, self._resolver, self._clock = database, blobs, resolver, clock
 
     async def create(
-        self, who: Caller, wish: Wish, also: Callable[[AsyncSession, InstanceRow], None] | None = None
+        self, who: Caller, wish: Wish, also: Callable[[AsyncSession, InstanceRow], Awaitable[None]] | None = None
     ) -> InstanceRow:
         """A new instance, DEPLOYMENT_PENDING. `also` writes more in the same transaction.
 
@@ -92,7 +92,7 @@ class Creator:
                 )  # fmt: skip
             outbox.add(session, events.instance(events.CREATED, row))
             if also is not None:
-                also(session, row)
+                await also(session, row)
         return row
 
 

@@ -153,6 +153,17 @@ class Deployer:
         elif overtaken:
             await self._remove(fresh)
 
+    async def wish_gone(self, instance_id: str) -> None:
+        """Writes down that an instance is to go; `settle` brings it to the device. Raises Conflict where that is so
+        already."""
+        async with self._database.session() as session, session.begin():
+            row = await session.get_one(InstanceRow, instance_id)
+            if row.state.status in rules.REMOVING or row.state.status in rules.GONE:
+                raise Conflict("APPLICATION_INSTANCE", instance_id, f"{instance_id} is {row.status} already.")
+            row.desired, row.status = DesiredState.REMOVED.value, Status.REMOVAL_PENDING.value
+            row.status_description, row.target_version, row.updated = "", None, self._clock()
+            outbox.add(session, events.instance(events.CHANGED, row))
+
     async def _remove(self, row: InstanceRow) -> None:
         version = await self.change_target(
             row.device_id, lambda target: with_desired(target, row.instance_id, DesiredState.REMOVED)

@@ -1,4 +1,4 @@
-"""The deployments service: DeploymentsService."""
+"""The deployments service: DeploymentsService and RolloutService."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any
 
 import grpc
 
-from belvedere.chassis import outbox
 from belvedere.chassis.context import caller
 from belvedere.chassis.database import Database
-from belvedere.chassis.errors import Conflict, Invalid, NotFound
+from belvedere.chassis.errors import Invalid, NotFound
 from belvedere.chassis.logs import get_logger
 from belvedere.chassis.page import cut, decode_token, encode_token, page_size
 from belvedere.chassis.runtime import Runtime
@@ -21,14 +20,15 @@ from belvedere.chassis.tags import add_tags, check_tags, remove_tags
 from belvedere.fleet import DesiredState, with_paused
 from belvedere.graph import ResolvedGraph
 from belvedere.v1 import deployments_pb2 as pb
-from belvedere.v1 import deployments_pb2_grpc, identity_pb2, registry_pb2, registry_pb2_grpc
+from belvedere.v1 import deployments_pb2_grpc, identity_pb2, registry_pb2, registry_pb2_grpc, rollouts_pb2_grpc
 from belvedere.v1.identity_pb2_grpc import IdentityServiceStub
-from services.deployments import events, rules, store, wire
+from services.deployments import rules, store, wire
 from services.deployments.creating import Creator, Wish
 from services.deployments.deployer import NOT_NOW, Deployer
 from services.deployments.listening import Listener
 from services.deployments.resolving import Resolver
-from services.deployments.rules import REMOVING, Status
+from services.deployments.rollout_handlers import RolloutHandlers
+from services.deployments.rollouts import Rollouts
 from services.deployments.settings import ENV, Settings
 from services.deployments.store import InstanceRow
 
@@ -158,13 +158,7 @@ class DeploymentsHandlers(deployments_pb2_grpc.DeploymentsServiceServicer):
     ) -> pb.RemoveApplicationInstanceResponse:
         instance_id = request.application_instance_id
         await self._found(instance_id)
-        async with self._database.session() as session, session.begin():
-            row = await session.get_one(InstanceRow, instance_id)
-            if row.state.status in REMOVING or row.state.status is Status.REMOVAL_SUCCEEDED:
-                raise Conflict("APPLICATION_INSTANCE", instance_id, f"{instance_id} is {row.status} already.")
-            row.desired, row.status = DesiredState.REMOVED.value, Status.REMOVAL_PENDING.value
-            row.status_description, row.target_version, row.updated = "", None, self._clock()
-            outbox.add(session, events.instance(events.CHANGED, row))
+        await self._deployer.wish_gone(instance_id)
         await self._settle(instance_id)
         return pb.RemoveApplicationInstanceResponse()
 
@@ -246,7 +240,10 @@ def create(runtime: Runtime) -> Service:
     settings = runtime.settings(Settings, ENV)
     database = runtime.database("deployments")
     deployer = Deployer(database, runtime.bus, runtime.channel, runtime.clock)
-    creator = Creator(database, runtime.blobs, Resolver(runtime.channel), runtime.clock)
+    resolver = Resolver(runtime.channel)
+    creator = Creator(database, runtime.blobs, resolver, runtime.clock)
+    rollouts = Rollouts(database, creator, deployer, runtime.channel, runtime.clock, settings.rollout_tick_s)
+    rollout_handlers = RolloutHandlers(database, resolver, rollouts, runtime.channel, runtime.clock)
     handlers = DeploymentsHandlers(database, creator, deployer, runtime.channel, runtime.clock)
     listener = Listener(deployer, runtime.bus, settings.retry_s)
     return Service(
@@ -256,8 +253,15 @@ def create(runtime: Runtime) -> Service:
                 deployments_pb2_grpc.add_DeploymentsServiceServicer_to_server,
                 handlers,
                 "belvedere.v1.DeploymentsService",
-            )
+            ),
+            (rollouts_pb2_grpc.add_RolloutServiceServicer_to_server, rollout_handlers, "belvedere.v1.RolloutService"),
         ],
-        tasks=[listener.watch_reports, listener.registry_events, listener.packages_events, listener.settle_waiting],
+        tasks=[
+            listener.watch_reports,
+            listener.registry_events,
+            listener.packages_events,
+            listener.settle_waiting,
+            rollouts.run,
+        ],
         migrations=Path(__file__).parent / "migrations",
     )

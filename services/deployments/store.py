@@ -126,6 +126,17 @@ async def live_on_device(session: AsyncSession, device_id: str) -> Sequence[Inst
     return (await session.exec(query.order_by(col(InstanceRow.created)))).all()
 
 
+async def running(session: AsyncSession, device_id: str, name: str) -> InstanceRow | None:
+    """The newest instance of a name that is to run on a device."""
+    query = select(InstanceRow).where(
+        InstanceRow.device_id == device_id,
+        InstanceRow.name == name,
+        InstanceRow.desired == DesiredState.RUNNING.value,
+        InstanceRow.status != Status.DEPLOYMENT_FAILED.value,
+    )
+    return (await session.exec(query.order_by(col(InstanceRow.created).desc()).limit(1))).first()
+
+
 async def waiting(session: AsyncSession, device_id: str = "") -> Sequence[InstanceRow]:
     """Instances whose wish is not in their device's target yet, the oldest first."""
     query = select(InstanceRow).where(

@@ -15,7 +15,8 @@ import json
 import ssl
 import time
 import zipfile
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -24,7 +25,16 @@ import aiohttp
 from belvedere.bus import jwt, subjects
 from belvedere.bus.kv import KeyValue
 from belvedere.chassis.secret import Secret
-from belvedere.fleet import Reported, ReportedApplication, ReportedJob, Target, sealing
+from belvedere.fleet import (
+    DesiredState,
+    DeviceReportedStatus,
+    Health,
+    Reported,
+    ReportedApplication,
+    ReportedJob,
+    Target,
+    sealing,
+)
 from belvedere.v1 import registry_pb2, registry_pb2_grpc
 from tests.support.cloud import RunningCloud
 
@@ -53,10 +63,10 @@ class Device:
     _keys: tuple[Secret[bytes], bytes] = field(default_factory=sealing.generate_keys)
 
     @classmethod
-    async def provision(cls, cloud: RunningCloud, name: str) -> Device:
+    async def provision(cls, cloud: RunningCloud, name: str, tags: Mapping[str, str] | None = None) -> Device:
         """ProvisionDevice, as the present caller."""
         stub = registry_pb2_grpc.RegistryServiceStub(cloud.channel)
-        made = await stub.ProvisionDevice(registry_pb2.ProvisionDeviceRequest(name=name))
+        made = await stub.ProvisionDevice(registry_pb2.ProvisionDeviceRequest(name=name, tags=tags))
         return cls(cloud, made.device_id, base64.b64decode(made.certificates))
 
     @property
@@ -104,3 +114,47 @@ class Device:
         )
         bucket = KeyValue(self.cloud.runtime.bus, subjects.REPORTED_BUCKET)
         await bucket.put(self.device_id, reported.to_json().encode())
+
+
+Verdict = Callable[[str], ReportedApplication | None]
+"""What an appliance makes of an application instance that it is to run; None: it delivers."""
+
+
+@asynccontextmanager
+async def living(device: Device, verdict: Verdict = lambda _: None, every_s: float = 0.05) -> AsyncIterator[None]:
+    """The device does what its target says, at once, and sends heartbeats: an application that is to run runs, unless
+    `verdict` says otherwise; one that is replaced goes when the new one runs."""
+
+    async def live() -> None:
+        said: tuple[int, tuple[ReportedApplication, ...]] | None = None
+        while True:
+            await device.cloud.runtime.bus.publish(subjects.up_heartbeat(device.device_id))
+            target = await device.target()
+            wanted = [item for item in target.applications if item.desired is DesiredState.RUNNING]
+            rows = {item.instance_id: verdict(item.instance_id) or _runs(item.instance_id) for item in wanted}
+            held = {
+                item.replaces
+                for item in wanted
+                if item.replaces and rows[item.instance_id].state is not DeviceReportedStatus.RUNNING
+            }
+            going = [
+                ReportedApplication(item.instance_id, DeviceReportedStatus.REMOVAL_IN_PROGRESS)
+                for item in target.applications
+                if item.instance_id in held
+            ]
+            now = (target.version, (*rows.values(), *going))
+            if now != said:
+                await device.report(*now[1], version=now[0])
+                said = now
+            await asyncio.sleep(every_s)
+
+    task = asyncio.create_task(live())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _runs(instance_id: str) -> ReportedApplication:
+    return ReportedApplication(instance_id, DeviceReportedStatus.RUNNING, Health.RUNNING)

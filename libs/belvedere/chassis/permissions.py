@@ -22,12 +22,13 @@ PREFIXES: Mapping[str, str] = {
     "PackagesService": "panorama",
     "DeploymentsService": "panorama",
     "DeviceJobsService": "panorama",
+    "RolloutService": "belvedere",
     "LogsService": "logs",
     "MetricsService": "cloudwatch",
     "AlarmsService": "cloudwatch",
     "IdentityService": "iam",
 }
-"""StorageService is not among them: it keeps names of bytes that only the front door and the services put into the store."""
+"""What AWS Panorama has not (rollouts) is ours by name: `belvedere:CreateRollout`. StorageService is not among them: it keeps names of bytes that only the front door and the services put into the store."""
 
 INTERNAL = frozenset(
     {
@@ -89,6 +90,9 @@ def needs(service: str, method: str, request: Message, account: str, region: str
         # An import reads for its caller.
         place = request.input_config.package_version_input_config.s3_location  # type: ignore[attr-defined]
         found.append(Need("s3:GetObject", f"arn:aws:s3:::{place.bucket_name}/{place.object_key}"))
+    if method == "CreateRollout":
+        # It deploys for its caller.
+        found.append(Need("panorama:CreateApplicationInstance", ANY, context, request_tags, keys))
     return found
 
 
@@ -109,6 +113,9 @@ def _resources(service: str, method: str, given: Mapping[str, Any], account: str
                 return [arn("panorama", region, account, f"device/{id}") for id in ids] or [ANY]
             found = next((f"{kind}/{given[name]}" for name, kind in _PANORAMA.items() if given.get(name)), None)
             return [arn("panorama", region, account, found)] if found else [ANY]
+        case "belvedere":
+            rollout = given.get("rollout_id")
+            return [arn("belvedere", region, account, f"rollout/{rollout}")] if rollout else [ANY]
         case "logs":
             if not given.get("group"):
                 return [ANY]
