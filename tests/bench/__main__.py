@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.bench import front_door, hop, intake, machine
+from tests.bench import front_door, hop, intake, machine, restart, video
 from tests.bench.result import Line, Report, save, table
 
 Bench = Callable[[Path], Report]
@@ -20,7 +20,11 @@ BENCHES: Mapping[tuple[str, ...], Bench] = {
     ("F1", "F2"): front_door.f1_f2,
     ("F3", "F5"): front_door.f3_f5,
     ("F4",): intake.f4,
+    ("B1",): video.b1,
     ("B2",): hop.b2,
+    ("B3",): video.b3,
+    ("B5",): video.b5,
+    ("B10",): restart.b10,
 }
 """Ids that share one set-up → what measures them; `(folder) -> Report`, where the folder is empty and its own."""
 KNOWN = sorted(id for ids in BENCHES for id in ids)

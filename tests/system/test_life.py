@@ -6,7 +6,10 @@ One system serves all tests of this module, in their order. One application runs
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -50,10 +53,14 @@ class Shop(WholeSystem):
 
     def frames_come(self) -> None:
         """More frames than now; counters begin anew with each start of the application."""
-        before = self.row().get("frames_put", 0)
-        wait_for(
-            "frames", lambda: self.row().get("state") == "running" and self.row()["frames_put"] >= before + NEW_FRAMES
-        )
+        before = self.row()
+
+        def more() -> bool:
+            now = self.row()
+            new = now.get("frames_put", 0) - (before["frames_put"] if now.get("pid") == before.get("pid") else 0)
+            return now.get("state") == "running" and new >= NEW_FRAMES
+
+        wait_for("frames", more)
 
     def start_cloud(self) -> None:
         self.cloud = self.start("cloud-again", "up", "--data", self.cloud_data)
@@ -66,7 +73,8 @@ class Shop(WholeSystem):
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    with Shop(tmp_path_factory.mktemp("shop")) as system:
+    settings = {"BELVEDERE_AGENT_DELIVERY_LIMIT_S": "12", "BELVEDERE_SUPERVISOR_ERRORS_EVERY_S": "2"}
+    with Shop(tmp_path_factory.mktemp("shop"), settings) as system:
         yield system
 
 
@@ -117,13 +125,64 @@ def test_a_replacement_takes_over_without_a_gap(shop: Shop) -> None:
     shop.wait_status(old, "REMOVAL_SUCCEEDED")
 
 
+def test_a_replacement_that_never_delivers_has_failed_and_the_old_one_runs_on(shop: Shop) -> None:
+    old, pid = shop.instance_id, shop.row()["pid"]
+    change_source(shop.app, "raise RuntimeError('a changed line that breaks it')\n" + FRAMES_THROUGH)
+    new = shop.deploy(shop.app, replaces=old)
+    shop.wait_status(new, "DEPLOYMENT_FAILED", says="RuntimeError: a changed line that breaks it")
+    shop.wait_running(old)
+    shop.frames_come()
+    assert (shop.row()["pid"], shop.row()["restarts"]) == (pid, 0)
+    assert shop.application(new) == {}
+    assert not (shop.appliance_data / "storage" / new).exists()
+
+
+@pytest.mark.parametrize("process", ["ingest", "inference", "display", "agent", "supervisor"])
+def test_any_process_of_the_appliance_may_be_killed(shop: Shop, process: str) -> None:
+    pid = shop.row()["pid"]
+    (before,) = (use["pid"] for use in shop.overview()["processes"] if use["name"] == f"edge.{process}")
+    os.kill(before, signal.SIGKILL)
+
+    def again() -> bool:
+        names = {use["name"]: use["pid"] for use in shop.overview()["processes"]}
+        return names.get(f"edge.{process}", before) != before
+
+    wait_for(f"another {process}", again)
+    shop.frames_come()
+    shop.wait_running(shop.instance_id)
+    if process != "supervisor":
+        assert shop.row()["pid"] == pid, "the application goes on"
+
+
+def test_an_application_that_is_killed_runs_again_and_the_api_says_why(shop: Shop) -> None:
+    os.kill(shop.row()["pid"], signal.SIGKILL)
+    wait_for("the restart", lambda: shop.row().get("restarts") == 1 and shop.row()["state"] == "running")
+    says = "Application deployed successfully. Restarted once; the last time: killed by signal 9 (SIGKILL)"
+    shop.wait_status(shop.instance_id, "DEPLOYMENT_SUCCEEDED", "RUNNING", says)
+    assert shop.nodes(shop.instance_id)["code_node"] == "RUNNING"
+
+    def errors() -> float:
+        now = datetime.now(UTC)
+        answer = shop.account.cloudwatch.get_metric_statistics(
+            Namespace="PanoramaDeviceMetrics", MetricName="ApplicationErrors", Period=60, Statistics=["Sum"],
+            Dimensions=[
+                {"Name": "ApplicationInstanceName", "Value": "door"},
+                {"Name": "ApplicationInstanceId", "Value": shop.instance_id},
+            ],
+            StartTime=now - timedelta(minutes=10), EndTime=now + timedelta(minutes=1),
+        )  # fmt: skip
+        return sum(point["Sum"] for point in answer["Datapoints"])
+
+    wait_for("the error in ApplicationErrors", lambda: errors() >= 1)
+
+
 def test_a_paused_camera_rests_and_comes_back(shop: Shop) -> None:
-    signal = lambda what: shop.panorama.signal_application_instance_node_instances(  # noqa: E731
+    send = lambda what: shop.panorama.signal_application_instance_node_instances(  # noqa: E731
         ApplicationInstanceId=shop.instance_id, NodeSignals=[{"NodeInstanceId": "front", "Signal": what}]
     )
-    signal("PAUSE")
+    send("PAUSE")
     wait_for("the camera is paused", lambda: shop.nodes(shop.instance_id)["front"] == "PAUSED")
-    signal("RESUME")
+    send("RESUME")
     wait_for("the camera runs", lambda: shop.nodes(shop.instance_id)["front"] == "RUNNING")
     shop.frames_come()
 
