@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from belvedere.awsmodel import Operation, ServiceModel
@@ -105,6 +106,9 @@ def reply(error: GatewayError) -> Reply:
     if isinstance(error, AuthError):
         code, status = AUTH_CODES[error.kind]
         members: dict[str, Any] = {}
+    elif isinstance(error, AwsError) and error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        # The API declares nothing for it: an input that nobody reads.
+        code, status, members = "ValidationException", 400, {"Reason": "CANNOT_PARSE", "Fields": []}
     elif isinstance(error, AwsError):
         code, status, members = error.code, error.status, dict(error.members)
     else:
