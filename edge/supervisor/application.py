@@ -234,6 +234,7 @@ class Application:
                 around.paths.app_logs(spec.instance_id),
                 lambda line: self.log.line(spec.node, line),
                 lambda text: self.log.note(spec.node, text),
+                lambda count: self.log.missed(spec.node, count),
             )
             for port in spec.ports:
                 claim = await around.ports.claim(
@@ -266,6 +267,7 @@ class Application:
                     task.cancel()
                 await asyncio.gather(*beside, return_exceptions=True)
                 tail.hand_on(await asyncio.to_thread(tail.read, last=True))
+                self.log.end()
         if not self._stop.is_set():
             self._fail(*self._judge(end))
 
@@ -379,7 +381,7 @@ class Application:
         self.log.line(CONSOLE, line)
 
     def _on_dropped(self, count: int) -> None:
-        self.log.dropped += count
+        self.log.missed(CONSOLE, count)
 
     def _judge(self, end: Exit) -> tuple[ReasonCode, str]:
         """Why it ended, in a code and words."""

@@ -12,6 +12,7 @@ import asyncio
 import os
 import stat
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +25,16 @@ TAIL_INTERVAL_S = 0.5
 READ_BYTES = 1 << 18
 READ_MAX_BYTES = 4 << 20
 """Of all files of one application in one look; the rest waits for the next."""
+LAST_BYTES = 2048
+READ_MAX_LINES = 4000
+"""The same in lines, several times what the log lets pass; more are counted and not looked at."""
 FILES_MAX = 64
 """Log files of one application that are read; the others are not, which is said once."""
 FILE_MAX_BYTES = 64 << 20
 """A file that the application does not rotate is emptied at this size: what it held was sent."""
+
+LAST_LINES = 40
+"""Of those that were dropped, kept: the last words before an end are worth more than the rest."""
 
 Send = Callable[[str, str], None]
 """Called with a stream and a message."""
@@ -72,25 +79,47 @@ class AppLog:
         self._lines = lines
         self._size = size
         self._unsaid: dict[str, int] = {}
+        self._last: deque[tuple[str, str]] = deque(maxlen=LAST_LINES)
+        """Of the dropped ones."""
 
     def line(self, stream: str, text: str) -> None:
         """One line of it."""
         if not text.strip():
             return
         if not (self._lines.take() and self._size.take(len(text.encode()))):
-            self.dropped += 1
-            self._unsaid[stream] = self._unsaid.get(stream, 0) + 1
+            self.missed(stream, 1)
+            self._last.append((stream, text))
             return
-        if count := self._unsaid.pop(stream, 0):
-            self._send(stream, f"[belvedere] {count} lines were dropped here: the application writes too many")
+        self._last.clear()
+        self._say_dropped()
         self._send(stream, text)
+
+    def missed(self, stream: str, count: int) -> None:
+        """Lines that came too fast to be looked at."""
+        self.dropped += count
+        self._unsaid[stream] = self._unsaid.get(stream, 0) + count
 
     def note(self, stream: str, text: str) -> None:
         """A line of ours in its log: always passes."""
-        for name, count in self._unsaid.items():
-            self._send(name, f"[belvedere] {count} lines were dropped here: the application writes too many")
-        self._unsaid.clear()
+        self.end()
         self._send(stream, f"[belvedere] {text}")
+
+    def end(self) -> None:
+        """A run of it has ended: its last words pass whatever came before them."""
+        last = list(self._last)
+        self._last.clear()
+        for stream, _ in last:
+            self.dropped -= 1
+            self._unsaid[stream] -= 1
+        self._say_dropped()
+        for stream, text in last:
+            self._send(stream, text)
+
+    def _say_dropped(self) -> None:
+        for stream, count in self._unsaid.items():
+            if count:
+                self._send(stream, f"[belvedere] {count} lines were dropped here: the application writes too many")
+        self._unsaid.clear()
 
 
 @dataclass
@@ -103,8 +132,18 @@ class FolderTail:
     """Follows the files of one folder from now on, through rotation (a renamed file is known by its inode) and
     truncation."""
 
-    def __init__(self, folder: Path, on_line: Callable[[str], None], on_note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        on_line: Callable[[str], None],
+        on_note: Callable[[str], None],
+        on_missed: Callable[[int], None],
+    ) -> None:
+        """`on_missed`: with a count of lines that came too fast."""
         self._folder = folder
+        self._on_missed = on_missed
+        self._missed = 0
+        self._lines_left = 0
         self._on_line = on_line
         self._on_note = on_note
         self._files: dict[tuple[int, int], _File] = {}
@@ -129,13 +168,16 @@ class FolderTail:
 
     def hand_on(self, lines: list[str]) -> None:
         """Gives lines to `on_line`."""
+        if self._missed:
+            self._on_missed(self._missed)
+            self._missed = 0
         for line in lines:
             self._on_line(line)
 
     def read(self, *, last: bool = False) -> list[str]:
         """Every line that is there, up to READ_MAX_BYTES (blocking). `last`: also a line without an end."""
         lines: list[str] = []
-        self._budget = READ_MAX_BYTES
+        self._budget, self._lines_left = READ_MAX_BYTES, READ_MAX_LINES
         seen = set()
         for name, status in self._scan():
             key = _key(status)
@@ -185,6 +227,15 @@ class FolderTail:
             while self._budget > 0 and (data := content.read(READ_BYTES)):
                 self._budget -= len(data)
                 known.offset += len(data)
+                count = data.count(b"\n")
+                if count > self._lines_left:
+                    self._missed += count
+                    known.splitter = LineSplitter()
+                    # But for the file's last lines just now.
+                    data = data[-LAST_BYTES:].partition(b"\n")[2] if len(data) < READ_BYTES else b""
+                    count = data.count(b"\n")
+                    self._missed -= count
+                self._lines_left -= count
                 lines += known.splitter.feed(data)
             if known.offset > FILE_MAX_BYTES:
                 os.ftruncate(fd, 0)

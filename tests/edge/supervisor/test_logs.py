@@ -15,7 +15,9 @@ from edge.supervisor.logs import AppLog, FolderTail, RateLimit
 class Tailed:
     def __init__(self, folder: Path) -> None:
         self.notes: list[str] = []
-        self.tail = FolderTail(folder, lambda line: None, self.notes.append)
+        self.missed: list[int] = []
+        self.lines: list[str] = []
+        self.tail = FolderTail(folder, self.lines.append, self.notes.append, self.missed.append)
 
     def read(self) -> list[str]:
         return self.tail.read()
@@ -102,6 +104,28 @@ def test_too_many_lines_are_dropped_counted_and_said() -> None:
         "[belvedere] 15 lines were dropped here: the application writes too many",
         "later",
     ]
+
+
+def test_the_last_words_pass_whatever_came_before_them() -> None:
+    sent: list[str] = []
+    lines, size = RateLimit(1, 2, clock=lambda: 0.0), RateLimit(1 << 20, 1 << 20, clock=lambda: 0.0)
+    log = AppLog(lambda _, text: sent.append(text), lines, size)
+    for number in range(1000):
+        log.line("console_output", f"line {number}")
+    log.missed("console_output", 5000)
+    log.end()
+    cut = f"[belvedere] {5998 - logs.LAST_LINES} lines were dropped here: the application writes too many"
+    assert sent == ["line 0", "line 1", cut, *(f"line {number}" for number in range(1000 - logs.LAST_LINES, 1000))]
+    assert log.dropped == 5998 - logs.LAST_LINES
+
+
+def test_a_file_of_very_many_lines_is_counted_and_its_last_lines_come(tmp_path: Path) -> None:
+    path = tmp_path / "app.log"
+    tailed = Tailed(tmp_path)
+    path.write_text("".join(f"{number}\n" for number in range(100_000)))
+    tailed.tail.hand_on(tailed.read())
+    assert tailed.lines[-1] == "99999" and len(tailed.lines) < logs.READ_MAX_LINES
+    assert sum(tailed.missed) + len(tailed.lines) == 100_000
 
 
 def test_long_lines_are_cut_by_their_size_and_a_cut_log_goes_on_in_whole_stretches() -> None:
