@@ -233,6 +233,16 @@ class Loop:
         self._pauses[key] = min(pause * 2, self._settings.retry_max_s)
         asyncio.get_running_loop().call_later(pause, then)
 
+    async def run_asset_checks(self) -> None:
+        """For ever, and seldom: what the disk has spoilt is fetched again."""
+        await asyncio.sleep(self._settings.asset_check_delay_s)
+        while True:
+            damaged = await asyncio.to_thread(self._executors.assets.check)
+            if damaged:
+                self._current = replace(self._current, assets=self._current.assets - frozenset(damaged))
+                self.wake()
+            await asyncio.sleep(self._settings.asset_check_s)
+
     def _needed(self) -> set[str]:
         needed = {app.graph_digest for app in live(self.target, self._current)}
         for graph in (self._current.graphs.get(digest) for digest in set(needed)):

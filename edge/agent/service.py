@@ -24,6 +24,7 @@ from belvedere.chassis.settings import load
 from edge.agent.assets import AssetStore
 from edge.agent.device import CA, DeviceConfig, DeviceKeys
 from edge.agent.executors import Executors
+from edge.agent.figures import figures
 from edge.agent.forward import Forwarder, ensure_local_streams, message_ids
 from edge.agent.jobs import Jobs
 from edge.agent.lease import Lease
@@ -104,6 +105,8 @@ class Agent:
             "lease", self._lease.keep(self._settings.lease_renewal_fraction, self._link.up, self._renew_leaf)
         )
         me.tasks.start("device-active", self._device_active())
+        me.tasks.start("figures", self._figures())
+        me.tasks.start("asset-check", self._loop.run_asset_checks())
         for forwarder in self._forwarders:
             me.tasks.start("forwarder", forwarder.run())
 
@@ -147,6 +150,17 @@ class Agent:
         while True:
             self._me.metric("DeviceActive", 1.0, unit="Count", dimensions=dimensions)
             await asyncio.sleep(self._settings.device_active_s)
+
+    async def _figures(self) -> None:
+        """How well each application sees (`figures`)."""
+        clock = asyncio.get_running_loop().time
+        before, at = self._loop.statuses, clock()
+        while True:
+            await asyncio.sleep(self._settings.figures_s)
+            now, moment = self._loop.statuses, clock()
+            for figure in figures(self._loop.target, before, now, moment - at):
+                self._me.metric(figure.name, figure.value, unit=figure.unit, dimensions=figure.dimensions)
+            before, at = now, moment
 
     async def _renew_leaf(self, creds_file: Path) -> None:
         """A new credentials path in the configuration and a reload: the way that keeps local clients connected."""

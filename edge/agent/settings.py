@@ -15,6 +15,12 @@ class AgentSettings:
     """Shortest time between two reports to the cloud; a changed state goes out at once."""
     device_active_s: float = 60.0
     """Between two DeviceActive data points."""
+    figures_s: float = 10.0
+    """Between two values of each application's figures (frame rate, result rate, drops, latency)."""
+    asset_check_delay_s: float = 300.0
+    """After the start, until everything in the asset store is read once and compared with its digests."""
+    asset_check_s: float = 7 * 86400.0
+    """Between two such readings."""
     lease_renewal_fraction: float = 0.5
     """Part of the lease after which it is renewed."""
     fetch_parallel: int = 3
