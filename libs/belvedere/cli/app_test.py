@@ -118,7 +118,7 @@ async def _all(options: argparse.Namespace, scenarios: tuple[Scenario, ...]) -> 
                     fault=scenario.fault,
                     once=scenario.once,
                 )
-                outcome = await _one(chosen, scenario, engine)
+                outcome = await run_scenario(chosen, scenario, engine)
                 _say(outcome)
                 outcomes.append(outcome)
     finally:
@@ -126,7 +126,8 @@ async def _all(options: argparse.Namespace, scenarios: tuple[Scenario, ...]) -> 
     return outcomes
 
 
-async def _one(options: RunOptions, scenario: Scenario, engine: Engine) -> Outcome:
+async def run_scenario(options: RunOptions, scenario: Scenario, engine: Engine) -> Outcome:
+    """One scenario on an engine, which need not run yet. `options` name the application and its cameras."""
     begun = time.monotonic()
     lines: list[str] = []
     failures: list[str] = []
