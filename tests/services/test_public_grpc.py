@@ -23,6 +23,7 @@ from belvedere.v1 import (
     logs_metrics_pb2,
     packages_pb2,
     registry_pb2,
+    rollouts_pb2,
 )
 from belvedere.v1.deployments_pb2_grpc import DeploymentsServiceStub
 from belvedere.v1.device_jobs_pb2_grpc import DeviceJobsServiceStub
@@ -30,6 +31,7 @@ from belvedere.v1.identity_pb2_grpc import IdentityServiceStub
 from belvedere.v1.logs_metrics_pb2_grpc import AlarmsServiceStub, LogsServiceStub, MetricsServiceStub
 from belvedere.v1.packages_pb2_grpc import PackagesServiceStub
 from belvedere.v1.registry_pb2_grpc import RegistryServiceStub
+from belvedere.v1.rollouts_pb2_grpc import RolloutServiceStub
 from tests.support.cloud import ACCOUNT, REGION, RunningCloud, running_cloud
 
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
@@ -221,6 +223,7 @@ READS: dict[type[Any], tuple[str, Any]] = {
     RegistryServiceStub: ("ListDevices", registry_pb2.ListDevicesRequest()),
     PackagesServiceStub: ("ListPackages", packages_pb2.ListPackagesRequest()),
     DeploymentsServiceStub: ("ListApplicationInstances", deployments_pb2.ListApplicationInstancesRequest()),
+    RolloutServiceStub: ("ListRollouts", rollouts_pb2.ListRolloutsRequest()),
     DeviceJobsServiceStub: ("ListDevicesJobs", device_jobs_pb2.ListDevicesJobsRequest()),
     LogsServiceStub: ("DescribeLogGroups", logs_metrics_pb2.DescribeLogGroupsRequest()),
     MetricsServiceStub: ("ListMetrics", logs_metrics_pb2.ListMetricsRequest()),
@@ -236,6 +239,7 @@ WRONG: dict[type[Any], tuple[str, Any, grpc.StatusCode, str]] = {
         NOT_FOUND,
         "NotFound",
     ),
+    RolloutServiceStub: ("DescribeRollout", rollouts_pb2.DescribeRolloutRequest(rollout_id="none"), NOT_FOUND, "NotFound"),
     DeviceJobsServiceStub: ("DescribeDeviceJob", device_jobs_pb2.DescribeDeviceJobRequest(job_id="none"), NOT_FOUND, "NotFound"),
     LogsServiceStub: ("GetLogEvents", logs_metrics_pb2.GetLogEventsRequest(group="g", stream="s"), NOT_FOUND, "NotFound"),
     MetricsServiceStub: (
