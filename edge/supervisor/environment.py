@@ -7,6 +7,7 @@ Dockerfile ENV and CMD are not; the entry is `<path> <name> [arguments]` with th
 from __future__ import annotations
 
 from belvedere.chassis.secret import Secret
+from edge.supervisor.sdk import AWS_MODELS
 from edge.supervisor.spec import AppSpec
 
 GATEWAY_PORT = 8700
@@ -45,6 +46,7 @@ def environment(spec: AppSpec, *, path: str = DEFAULT_PATH, token: Secret[str] |
         "AWS_REGION": spec.region,
         "AWS_DEFAULT_REGION": spec.region,
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{GATEWAY_PORT}",
+        "AWS_DATA_PATH": f"{SDK_TARGET}/{AWS_MODELS}",
         # There is none in the sandbox; without this, boto3 spends seconds looking for it.
         "AWS_EC2_METADATA_DISABLED": "true",
         "AppGraph_Uid": spec.instance_id,

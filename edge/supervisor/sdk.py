@@ -1,6 +1,7 @@
 """The SDK that every sandbox gets at /opt/belvedere/sdk, ahead of any other of its name: framelink and panoramasdk,
 copied into the data folder so that a sandbox sees these two packages and nothing else of the installation, and so
-that an upgrade does not change what a running application has mounted.
+that an upgrade does not change what a running application has mounted. Beside them the model of the Panorama API, which
+today's boto3 has not any more (AWS_DATA_PATH, environment.py).
 """
 
 from __future__ import annotations
@@ -12,14 +13,19 @@ import shutil
 import uuid
 from pathlib import Path
 
+from belvedere import awsmodel
+
 PACKAGES = ("framelink", "panoramasdk")
+AWS_MODELS = "aws-models"
+"""Folder with models of AWS's APIs, in the form that boto3 reads."""
 _HASH_LENGTH = 16
 
 
 def install(folder: Path) -> Path:
     """Copies the packages to `folder`/<hash of their content> if they are not there, and removes other copies.
     Returns that folder (blocking: 0.2 s)."""
-    sources = {name: _source(name) for name in PACKAGES}
+    api = awsmodel.model_folder() / "panorama"
+    sources = {**{name: _source(name) for name in PACKAGES}, f"{AWS_MODELS}/panorama": api}
     target = folder / _digest(sources)
     folder.mkdir(parents=True, exist_ok=True)
     for other in folder.iterdir():

@@ -56,6 +56,24 @@ def test_a_subclass_that_calls_super_and_a_second_node_work_too(around):
         assert app.ask("A(5).x, A(6).inputs.count.get(), node.inputs is A(1).inputs") == [5, 3, True]
 
 
+def test_the_public_names_are_those_of_aws_and_the_errors(around):
+    with around.application() as app:
+        assert app.ask("panoramasdk.__all__") == [
+            "ModelError",
+            "NodeError",
+            "TimeoutException",
+            "media",
+            "node",
+            "port",
+        ]
+        assert app.ask("isinstance(node.inputs.video_in, panoramasdk.port)")
+        assert app.ask("isinstance(node.outputs.video_out, panoramasdk.port)")
+        assert app.ask("sorted(node.inputs)") == ["count", "enabled", "label", "threshold", "video_in"]
+        assert app.ask("issubclass(panoramasdk.TimeoutException, TimeoutError)")
+        around.cameras["door"].publish(bgr=True)
+        assert app.ask("isinstance(node.inputs.video_in.get(10)[0], panoramasdk.media)")
+
+
 def test_the_supervisor_hears_of_the_node_and_of_its_first_frame_and_output(around):
     with around.application() as app:
         first = around.stats_when(lambda stats: True)

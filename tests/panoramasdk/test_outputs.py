@@ -75,6 +75,20 @@ def test_put_takes_a_list_a_tuple_or_one_media(around, app):
         output.done()
 
 
+def test_a_batch_may_be_put_in_part_and_again(tmp_path):
+    """As samples do that drop frames from the list they were given."""
+    with Surroundings(tmp_path, cameras=["door", "yard"]) as around, around.application() as app:
+        eventually(lambda: around.display.stats().senders == 1, "the connection")
+        for camera in around.cameras.values():
+            eventually(lambda camera=camera: camera.reader(INSTANCE), "the connecting")
+            camera.publish(bgr=True)
+        app.do("medias = []\nwhile len(medias) < 2: medias = node.inputs.video_in.get(10)")
+        app.do("medias = [media for media in medias if media.stream_id == 'yard_node']")
+        assert _put(app, around).stream_id == "yard_node"
+        again = _put(app, around)
+        assert again.stream_id == "yard_node" and np.all(again.bgr() == 1)
+
+
 def test_put_refuses_what_is_no_media(app):
     refused = {"[]": "ValueError", "()": "ValueError", "None": "TypeError", "'x'": "TypeError", "[None]": "TypeError"}
     for given, kind in refused.items():

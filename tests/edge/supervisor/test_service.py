@@ -180,6 +180,8 @@ async def test_the_way_out_leads_to_the_gateway_with_the_roles_credentials(appli
         seen.append((request.path, dict(request.headers), await request.text()))
         if request.path == "/bucket/key":
             return web.Response(text="an object")
+        if request.path == "/application-instances":
+            return web.json_response({"ApplicationInstances": []})
         return web.Response(text='{"NextToken": null, "logGroups": []}', content_type="application/x-amz-json-1.1")
 
     async with http_server(gateway) as url:
@@ -196,6 +198,8 @@ async def test_the_way_out_leads_to_the_gateway_with_the_roles_credentials(appli
             import boto3, os, urllib.request, urllib.error
             print("groups", boto3.client("logs").describe_log_groups()["logGroups"])
             print("object", boto3.client("s3").get_object(Bucket="bucket", Key="key")["Body"].read().decode())
+            asked = boto3.client("panorama").list_application_instances(StatusFilter="DEPLOYMENT_SUCCEEDED")
+            print("instances", asked["ApplicationInstances"], os.environ["AppGraph_Uid"])
             print("who", boto3.Session().get_credentials().access_key, boto3.Session().region_name)
             try:
                 urllib.request.urlopen("http://127.0.0.1:8701/credentials")
@@ -206,6 +210,7 @@ async def test_the_way_out_leads_to_the_gateway_with_the_roles_credentials(appli
         await appliance.apply(app_spec(appliance.data, code, has_role=True))
         await appliance.line("groups []")
         await appliance.line("object an object")
+        await appliance.line("instances [] applicationInstance-1")
         await appliance.line("who ASIAEXAMPLE us-west-2")
         await appliance.line("without token 401")
     path, headers, _ = seen[0]
