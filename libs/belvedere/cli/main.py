@@ -36,6 +36,7 @@ COMMANDS = {
     "camera": Command("a simulated camera", "camera"),
     "run": Command("run an application folder on this machine, without a cloud side", "run"),
     "app": Command("make, build, package and deploy an application", "app"),
+    "rollout": Command("an application to a group of devices, in phases", "rollout"),
     "models": Command("what converts models of PyTorch, TensorFlow, MXNet when they are registered", "models"),
     "aws-model": Command("the Panorama API for today's AWS CLI and boto3", "awsmodel"),
     "demo": Command("the main job, end to end: camera, model, application, live page", "demo"),

@@ -27,11 +27,11 @@ Run = Callable[["Identity", argparse.Namespace], None]
 
 
 class Identity:
-    """The identity service, as the owner of a data folder."""
+    """The identity service, or another one by its stub, as the owner of a data folder."""
 
-    def __init__(self, data: Path, channel: grpc.Channel, access: CloudAccess) -> None:
+    def __init__(self, data: Path, channel: grpc.Channel, access: CloudAccess, stub: Any = None) -> None:
         self._data, self._access = data, access
-        self._stub = IdentityServiceStub(channel)
+        self._stub = stub or IdentityServiceStub(channel)
 
     @property
     def account(self) -> str:
