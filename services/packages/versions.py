@@ -8,7 +8,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from belvedere.chassis import logs, outbox
 from belvedere.chassis.context import caller
-from belvedere.chassis.errors import NotFound
+from belvedere.chassis.errors import Invalid, NotFound
 from belvedere.chassis.page import cut, decode_token, encode_token, page_size
 from belvedere.graph import PackageDocument
 from belvedere.v1 import packages_pb2 as pb
@@ -167,7 +167,10 @@ class VersionHandlers(Handlers):
         async with self.database.session() as session, session.begin():
             row = await self.version(session, package, version, patch)
             if next_latest and next_latest != patch:
-                await self.version(session, package, version, next_latest)
+                successor = await self.version(session, package, version, next_latest)
+                if successor.status != REGISTERED:
+                    text = f"is {successor.status}: only a registered patch can be the latest"
+                    raise Invalid(f"The patch {next_latest} {text}.", fields=[("UpdatedLatestPatchVersion", text)])
             was_latest = row.latest
             await store.delete_version(session, package.package_id, version, patch)
             if next_latest and next_latest != patch:

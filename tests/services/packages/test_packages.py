@@ -212,6 +212,35 @@ async def test_the_latest_patch_follows_registration_and_withdrawal(cloud: Runni
         await latest()
 
 
+async def test_who_withdraws_a_patch_may_say_which_is_the_latest_then(cloud: RunningCloud) -> None:
+    uploader, patches = Uploader(cloud), []
+    for text in ("first", "second", "third"):
+        document = graphs.code_package()
+        document["nodePackage"]["description"] = text
+        patches.append(await uploader.register(document, text.encode()))
+    broken = graphs.code_package()
+    broken["nodePackage"]["interfaces"][0]["asset"] = "none"
+    failed = await uploader.register(broken, b"fourth", latest=False)
+    name = "packageName/people_counter_code"
+
+    def withdrawal(patch: str, latest: str) -> Any:
+        return packages(cloud).DeregisterPackageVersion(
+            pb.DeregisterPackageVersionRequest(
+                package_id=name, package_version="1.0", patch_version=patch, updated_latest_patch_version=latest
+            )
+        )
+
+    with pytest.raises(NotFound):
+        await withdrawal(patches[2], "0" * 64)
+    with pytest.raises(Invalid, match="FAILED") as caught:
+        await withdrawal(patches[2], failed)
+    assert caught.value.fields[0][0] == "UpdatedLatestPatchVersion"
+    await withdrawal(patches[2], patches[0])
+    request = pb.DescribePackageVersionRequest(package_id=name, package_version="1.0")
+    described = await packages(cloud).DescribePackageVersion(request)
+    assert (described.patch_version, described.is_latest_patch) == (patches[0], True)
+
+
 async def test_a_package_with_versions_is_deleted_only_by_force(cloud: RunningCloud) -> None:
     uploader = Uploader(cloud)
     await uploader.register(graphs.code_package(), b"one")
