@@ -233,6 +233,11 @@ class Loop:
         self._pauses[key] = min(pause * 2, self._settings.retry_max_s)
         asyncio.get_running_loop().call_later(pause, then)
 
+    @property
+    def fetched_bytes(self) -> int:
+        """Of assets, over the network, since the start."""
+        return self._executors.assets.fetched_bytes
+
     async def run_asset_checks(self) -> None:
         """For ever, and seldom: what the disk has spoilt is fetched again."""
         await asyncio.sleep(self._settings.asset_check_delay_s)

@@ -24,6 +24,7 @@ from belvedere.chassis.settings import load
 from edge.agent.assets import AssetStore
 from edge.agent.device import CA, DeviceConfig, DeviceKeys
 from edge.agent.executors import Executors
+from edge.agent.exporter import Exporter
 from edge.agent.figures import figures
 from edge.agent.forward import Forwarder, ensure_local_streams, message_ids
 from edge.agent.jobs import Jobs
@@ -32,6 +33,7 @@ from edge.agent.link import Link
 from edge.agent.local import read_target
 from edge.agent.loop import KINDS, Loop
 from edge.agent.settings import AgentSettings
+from edge.agent.stages import Before, Sample, changes, samples
 
 log = get_logger(__name__)
 
@@ -63,6 +65,7 @@ class Agent:
         jobs = Jobs(folder / "jobs.json", __version__, self._reboot)
         self._loop = Loop(self._link, executors, jobs, me.paths.state_file, settings, __version__)
         self._last: dict[str, dict[str, Any]] = {process: {} for process in KINDS}
+        self._exporter = Exporter(self._samples, settings.metrics_host, settings.metrics_port)
         self._forwarders = [
             Forwarder(
                 me.bus,
@@ -94,8 +97,13 @@ class Agent:
         me.tasks.start("deliveries", self._loop.run_deliveries())
         if not self._config.local:
             self._begin_link(me)
+        if self._settings.metrics_host:
+            await self._exporter.start()
         self._loop.wake()
-        await me.stop.wait()
+        try:
+            await me.stop.wait()
+        finally:
+            await self._exporter.close()
 
     def _begin_link(self, me: EdgeProcess) -> None:
         """Everything that speaks with the cloud side."""
@@ -106,6 +114,7 @@ class Agent:
         )
         me.tasks.start("device-active", self._device_active())
         me.tasks.start("figures", self._figures())
+        me.tasks.start("stages", self._stages())
         me.tasks.start("asset-check", self._loop.run_asset_checks())
         for forwarder in self._forwarders:
             me.tasks.start("forwarder", forwarder.run())
@@ -130,6 +139,8 @@ class Agent:
             "link_up": self._link.up.is_set(),
             "target_version": self._loop.target.version,
             "reported": self._loop.reported().to_plain(),
+            "metrics_url": self._exporter.url,
+            "fetched_bytes": self._loop.fetched_bytes,
             "forwarded": [asdict(forwarder.stats) for forwarder in self._forwarders],
             "processes": [asdict(use) for use in uses],
             **self._last,
@@ -161,6 +172,20 @@ class Agent:
             for figure in figures(self._loop.target, before, now, moment - at):
                 self._me.metric(figure.name, figure.value, unit=figure.unit, dimensions=figure.dimensions)
             before, at = now, moment
+
+    def _samples(self) -> list[Sample]:
+        names = {app.instance_id: app.name for app in self._loop.target.applications}
+        return samples(self._last, names)
+
+    async def _stages(self) -> None:
+        """What each stage of the data plane measures, to the cloud side's metrics."""
+        device = {"DeviceId": self._config.device_id}
+        before: Before = {}
+        while True:
+            data, before = changes(self._samples(), before)
+            for datum in data:
+                self._me.metric(datum.name, datum.value, unit=datum.unit, dimensions={**device, **datum.dimensions})
+            await asyncio.sleep(self._settings.stages_s)
 
     async def _renew_leaf(self, creds_file: Path) -> None:
         """A new credentials path in the configuration and a reload: the way that keeps local clients connected."""

@@ -17,6 +17,12 @@ class AgentSettings:
     """Between two DeviceActive data points."""
     figures_s: float = 10.0
     """Between two values of each application's figures (frame rate, result rate, drops, latency)."""
+    stages_s: float = 60.0
+    """Between two values of what each camera, model, application and video measures."""
+    metrics_host: str = "127.0.0.1"
+    """Address where Prometheus may ask for the same; "" = nowhere."""
+    metrics_port: int = 9464
+    """Its port; a free one where it is in use."""
     asset_check_delay_s: float = 300.0
     """After the start, until everything in the asset store is read once and compared with its digests."""
     asset_check_s: float = 7 * 86400.0

@@ -24,11 +24,10 @@ from .composer import MAX_STREAMS, MIN_SIDE, Composer
 from .encoder import EncodedFrame, Encoder, EncoderError, EncoderOptions, StreamFormat
 from .pictures import PictureTooSmall, copy_picture
 from .screen import Screen
+from .viewer import Viewer
 
 log = get_logger(__name__)
 
-MAX_QUEUED_FRAMES = 60
-"""Of one viewer: two seconds at 30 fps; who is further behind goes on at the next key frame."""
 TICK_S = 0.5
 """How often a video without new pictures is looked at, and a placard's seconds go on."""
 FIRST_PICTURE_WAIT_S = 0.7
@@ -40,48 +39,11 @@ THREAD_STOP_TIMEOUT_S = 2.0
 TEXTS_KEPT = 32
 """Different texts of labels that the status names."""
 LATENCIES_KEPT = 2000
+TIMES_KEPT = 300
 
 
 class PictureGone(Exception):
     """A sender gave its picture away while it was being shown."""
-
-
-class Viewer:
-    """One viewer's bounded queue. On the event loop only."""
-
-    def __init__(self) -> None:
-        self.dropped = 0
-        self._queue: deque[EncodedFrame] = deque()
-        self._needs_key = True
-        self._started = False
-        self._ended = False
-        self._ready = asyncio.Event()
-
-    async def next(self) -> EncodedFrame | None:
-        """The next frame, the first one a key frame; None when the video has ended."""
-        while not self._queue:
-            if self._ended:
-                return None
-            self._ready.clear()
-            await self._ready.wait()
-        return self._queue.popleft()
-
-    def offer(self, frame: EncodedFrame) -> None:
-        """Never waits: who is behind loses what is queued, and goes on at the next key frame."""
-        if len(self._queue) >= MAX_QUEUED_FRAMES:
-            self.dropped += len(self._queue)
-            self._queue.clear()
-            self._needs_key = True
-        if self._needs_key and not frame.keyframe:
-            self.dropped += self._started
-            return
-        self._needs_key, self._started = False, True
-        self._queue.append(frame)
-        self._ready.set()
-
-    def end(self) -> None:
-        self._ended = True
-        self._ready.set()
 
 
 class Video:
@@ -113,6 +75,10 @@ class Video:
         self._loop = asyncio.get_running_loop()
         self._viewers: set[Viewer] = set()
         self._latencies_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
+        self._draw_ms: deque[float] = deque(maxlen=TIMES_KEPT)
+        self._encode_ms: deque[float] = deque(maxlen=TIMES_KEPT)
+        self.bytes_out = 0
+        """Of encoded video, counted once for all viewers."""
         self._latency_count = 0
         # Below: shared with the receiver's and the encoder's thread, under the condition's lock.
         self._changed = threading.Condition()
@@ -248,11 +214,15 @@ class Video:
 
     def latency_ms(self) -> dict[str, float | int | None]:
         """Camera to display, of the newest pictures that were encoded."""
-        kept = sorted(self._latencies_ms)
-        if not kept:
-            return {"p50": None, "p99": None, "count": 0}
-        p50, p99 = (round(kept[min(len(kept) - 1, int(len(kept) * part))], 2) for part in (0.50, 0.99))
-        return {"p50": p50, "p99": p99, "count": self._latency_count}
+        return {**_quantiles(self._latencies_ms), "count": self._latency_count}
+
+    def draw_ms(self) -> dict[str, float | None]:
+        """Copying pictures in and composing a frame with its boxes and labels."""
+        return _quantiles(self._draw_ms)
+
+    def encode_ms(self) -> dict[str, float | None]:
+        """Encoding a frame."""
+        return _quantiles(self._encode_ms)
 
     async def close(self) -> None:
         """Ends the viewers and the encoder."""
@@ -266,7 +236,12 @@ class Video:
             if thread.is_alive():
                 log.error("encoder did not stop in time", instance_id=self.instance_id, timeout_s=THREAD_STOP_TIMEOUT_S)
 
-    def _publish(self, frame: EncodedFrame, pictures: int, latencies_ms: Sequence[float]) -> None:
+    def _publish(
+        self, frame: EncodedFrame, pictures: int, latencies_ms: Sequence[float], draw_ms: float, encode_ms: float
+    ) -> None:
+        self._draw_ms.append(draw_ms)
+        self._encode_ms.append(encode_ms)
+        self.bytes_out += sum(len(unit) for unit in frame.units)
         if self._viewers:
             self.displayed += pictures
             self._latencies_ms.extend(latencies_ms)
@@ -274,8 +249,9 @@ class Video:
         for viewer in self._viewers:
             viewer.offer(frame)
 
-    def _shown(self, pictures: int) -> None:
+    def _shown(self, pictures: int, draw_ms: float) -> None:
         self.displayed += pictures
+        self._draw_ms.append(draw_ms)
 
     def _failed(self) -> None:
         for viewer in self._viewers:
@@ -313,6 +289,7 @@ class Video:
                 return
             mail, asked, screen, looked_at = taken
             key = key or asked
+            began_s = time.monotonic()
             latest_ns = self._copy(mail)
             now_s = time.monotonic()
             if latest_ns is None:
@@ -322,6 +299,7 @@ class Video:
             frame = self._composer.compose(now_s)
             composed = True
             self._newest = frame
+            drawn_s = time.monotonic()
             captured = [output.info.capture_ns for output in mail.values()]
             if screen is not None:
                 screen.put(frame, latest_ns or 0)
@@ -329,7 +307,7 @@ class Video:
                 next_s = now_s + GRID_INTERVAL_S
             if not looked_at:
                 encoder = None
-                self._on_loop(self._shown, len(captured))
+                self._on_loop(self._shown, len(captured), (drawn_s - began_s) * 1e3)
                 continue
             if encoder is None or (frame.width, frame.height) != (encoder.format.width, encoder.format.height):
                 encoder = Encoder(frame.width, frame.height, self._options)
@@ -343,7 +321,8 @@ class Video:
             key = False
             shown_ns = time.monotonic_ns()
             latencies = [(shown_ns - capture_ns) / 1e6 for capture_ns in captured if capture_ns > 0]
-            self._on_loop(self._publish, encoded, len(captured), latencies)
+            times = (drawn_s - began_s) * 1e3, (time.monotonic() - drawn_s) * 1e3
+            self._on_loop(self._publish, encoded, len(captured), latencies, *times)
 
     def _take(self, not_before_s: float) -> tuple[dict[str, Output], bool, Screen | None, bool] | None:
         """What came since the last time, after at most TICK_S, whether a key frame is wanted, the screen, and whether
@@ -404,3 +383,12 @@ class Video:
             self._loop.call_soon_threadsafe(call, *arguments)
         except RuntimeError:
             log.debug("the event loop has ended", instance_id=self.instance_id)
+
+
+def _quantiles(times_ms: deque[float]) -> dict[str, float | None]:
+    kept = sorted(times_ms)
+    if not kept:
+        return {"p50": None, "p99": None}
+    return {
+        name: round(kept[min(len(kept) - 1, int(len(kept) * part))], 2) for name, part in (("p50", 0.5), ("p99", 0.99))
+    }

@@ -172,6 +172,9 @@ class Display:
             "viewers": self._rtsp.stats(path).viewers + self._web.viewers(video.instance_id),
             "encoder_starts": video.encoder_starts,
             "latency_display_ms": video.latency_ms(),
+            "draw_ms": video.draw_ms(),
+            "encode_ms": video.encode_ms(),
+            "bytes_out": video.bytes_out,
             "first_output_at_ms": video.first_output_ms,
         }
 

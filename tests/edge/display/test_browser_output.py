@@ -104,7 +104,7 @@ async def test_only_a_good_token_opens_the_video(shown: Shown) -> None:
 
 async def test_a_viewer_that_never_reads_costs_the_others_nothing(shown: Shown, monkeypatch: Any) -> None:
     monkeypatch.setattr(web, "SEND_STALL_S", 1.0)
-    monkeypatch.setattr("edge.display.video.MAX_QUEUED_FRAMES", 4)
+    monkeypatch.setattr("edge.display.viewer.MAX_QUEUED_FRAMES", 4)
     monkeypatch.setattr(web, "SEND_BUFFER_BYTES", 4096)
     await shown.apply(output())
     with Showing(shown.paths, CAMERA, INSTANCE, noisy=True):
