@@ -73,6 +73,8 @@ class PeerServer:
 
     _largest_message = wire.SMALL_MESSAGE
     """From a peer; what is longer is out of order."""
+    _takes_descriptors = True
+    """Where none is due, a message is taken in one step, and the selector says whether there is another."""
 
     def __init__(self, path: str | os.PathLike[str], name: str, max_peers: int) -> None:
         self.path = os.fspath(path)
@@ -211,6 +213,11 @@ class PeerServer:
         if peer is None:
             return
         try:
+            if not self._takes_descriptors:
+                packet = sockets.receive_small(peer.connection, self._largest_message)
+                if packet is not None:
+                    self._heard(peer, Message(packet, None))
+                return
             for _ in range(MESSAGES_PER_TURN):
                 received = sockets.receive(peer.connection, self._largest_message)
                 if received is None:

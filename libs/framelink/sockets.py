@@ -24,6 +24,7 @@ CONNECT_RETRY_S = 0.02
 SEND_TIMEOUT_S = 2.0
 """Our messages are small and few. Where they find no room for this long, the other end has stopped reading."""
 BACKLOG = 64
+_NOW = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _TIMEVAL = struct.Struct("@ll")
 
 _ABSENT = (errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN, errno.EACCES)
@@ -92,13 +93,19 @@ def send(
     """One message, whole. RingGone where the other end is gone or has not read for `timeout_s`; 0 means: now or
     never.
     """
+    if descriptor is None:
+        try:
+            connection.send(packet, _NOW)
+            return
+        except OSError:
+            pass  # What follows does it again, and knows what the failure means.
     ancillary: Iterable[tuple[int, int, bytes]] = ()
     if descriptor is not None:
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]).tobytes())]
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            connection.sendmsg([packet], ancillary, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            connection.sendmsg([packet], ancillary, _NOW)
             return
         except BlockingIOError:
             if not ready(connection.fileno(), select.POLLOUT, deadline - time.monotonic()):

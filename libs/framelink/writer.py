@@ -141,6 +141,8 @@ class FrameWriter(PeerServer):
     Raises NoMemory, AddressTaken.
     """
 
+    _takes_descriptors = False
+
     def __init__(
         self,
         path: str | os.PathLike[str],
