@@ -1,8 +1,10 @@
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import ColorRange, VideoReformatter
 
 from edge.ingest.pictures import Pictures, fit, from_planes
+from edge.ingest.swscale import Converter
 from tests.support.clips import pattern
 
 
@@ -66,3 +68,54 @@ def test_a_4k_frame_is_scaled_once_and_keeps_its_picture() -> None:
     bgr = np.zeros((1080, 1920, 3), np.uint8)
     pictures.copy_bgr(picture, bgr)
     assert bgr.max() > 200 and bgr[540, 1900].mean() == pytest.approx(120, abs=8)
+
+
+def ramp(pixel_format: str, width: int = 256, height: int = 64) -> av.VideoFrame:
+    """Grey from Y = 0 to 255, left to right."""
+    luma = np.tile(np.linspace(0, 255, width).astype(np.uint8), (height, 1))
+    grey = np.full(width * height // 2, 128, np.uint8)
+    planes = np.concatenate([luma.ravel(), grey]).reshape(height * 3 // 2, width)
+    return av.VideoFrame.from_ndarray(planes, format=pixel_format)
+
+
+@pytest.mark.parametrize("colorspace", [1, 2, 5, 6, 9])
+@pytest.mark.parametrize(("pixel_format", "full"), [("yuv420p", False), ("yuv420p", True), ("yuvj420p", True)])
+def test_bgr_straight_into_the_slot_has_the_same_bits_as_pyavs(pixel_format: str, full: bool, colorspace: int) -> None:
+    frame = av.VideoFrame.from_ndarray(pattern(3, 640, 360), format="rgb24").reformat(format="yuv420p")
+    if pixel_format == "yuvj420p":
+        frame = frame.reformat(format="yuvj420p")
+    frame.colorspace = colorspace
+    if full:
+        frame.color_range = ColorRange.JPEG
+    converter = Converter.make(frame)
+    assert converter is not None and converter.fits(frame)
+    target = np.zeros((360, 640, 3), np.uint8)
+    converter.convert(frame, target)
+    assert np.array_equal(target, VideoReformatter().reformat(frame, format="bgr24").to_ndarray())
+    assert not converter.fits(ramp(pixel_format))
+
+
+def test_widths_that_vectors_would_write_beyond_are_left_to_pyav() -> None:
+    assert Converter.make(rgb_frame(322, 242, "yuv420p")) is None
+    assert Converter.make(rgb_frame(320, 240, "nv12")) is None
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_full_range_cameras_keep_their_greys_in_bgr_and_in_planes(late: bool) -> None:
+    pictures = Pictures()
+    frame = ramp("yuvj420p")
+    planes = planes_for(256, 64)
+    pictures.copy_planes(pictures.i420(frame), planes)
+    # Y 0..255 of the camera is 16..235 for everybody who reads the planes.
+    assert (planes[0].min(), planes[0].max()) == (16, 235)
+    bgr = np.zeros((64, 256, 3), np.uint8)
+    pictures.copy_bgr(from_planes(planes) if late else frame, bgr)
+    wanted = np.linspace(0, 255, 256).astype(np.uint8)
+    assert np.abs(bgr[10, :, 0].astype(int) - wanted).max() <= 2
+
+
+def test_a_full_range_picture_that_is_scaled_is_of_limited_range_too() -> None:
+    picture = Pictures().i420(ramp("yuvj420p", 3840, 2160))
+    assert (picture.width, picture.height) == (1920, 1080)
+    luma = picture.to_ndarray()[:1080]
+    assert (luma.min(), luma.max()) == (16, 235)
