@@ -26,6 +26,7 @@ from tests.edge.supervisor.frames import MEDIA, Frames
 ROUNDS = 9
 HANGS = 3
 HUNG_AFTER_S = 2.0
+SETTLE_S = 1.5
 RESTART_REACH_S, HANG_REACH_S = 1.0, 3.0
 APP = """
 import os, panoramasdk, time
@@ -72,33 +73,33 @@ async def _rounds(folder: Path) -> tuple[list[float], list[float]]:
         return [await _killed(appliance) for _ in range(ROUNDS)], [await _hung(appliance) for _ in range(HANGS)]
 
 
-async def _running(appliance: Appliance, besides: int = 0) -> dict[str, Any]:
-    return await appliance.app(lambda app: app["state"] == "running" and app["pid"] not in (None, besides))
+async def _running(appliance: Appliance, restarts: int = 0) -> dict[str, Any]:
+    return await appliance.app(lambda app: app["state"] == "running" and app["restarts"] >= restarts)
 
 
-async def _settled(appliance: Appliance) -> int:
-    """It has run for long enough that its restart does not wait."""
-    pid: int = (await _running(appliance))["pid"]
-    await asyncio.sleep(0.5)
-    return pid
+async def _settled(appliance: Appliance) -> dict[str, Any]:
+    """It has run for long enough that its restart does not wait, and its status is of now."""
+    await _running(appliance)
+    await asyncio.sleep(SETTLE_S)
+    return await _running(appliance)
 
 
 async def _killed(appliance: Appliance) -> float:
-    pid = await _settled(appliance)
+    before = await _settled(appliance)
     began = time.monotonic()
-    os.kill(pid, signal.SIGKILL)
-    await _running(appliance, besides=pid)
+    os.kill(before["pid"], signal.SIGKILL)
+    await _running(appliance, before["restarts"] + 1)
     return time.monotonic() - began
 
 
 async def _hung(appliance: Appliance) -> float:
-    pid = await _settled(appliance)
+    before = await _settled(appliance)
     hang = EdgePaths(appliance.data).storage(INSTANCE) / "hang"
     hang.touch()
     while hang.exists():  # noqa: ASYNC110 - a file tells nobody
         await asyncio.sleep(0.005)
     began = time.monotonic()
-    await _running(appliance, besides=pid)
+    await _running(appliance, before["restarts"] + 1)
     return time.monotonic() - began - HUNG_AFTER_S
 
 

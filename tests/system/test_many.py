@@ -3,6 +3,7 @@ names may be. Tiny pictures: what is tested is that they all start and get their
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -44,7 +45,10 @@ def test_ten_applications_with_eight_cameras_each_run_beside_each_other(full: Wh
         full.account.register_camera(camera, url, CAMERA_USER, PASSWORD)
     app = application_folder(full.folder / "app", "watch", APP, cameras=CAMERAS)
     instances = [full.deploy(app)]
-    instances += [full.create(app.graph_path.read_text(), f"watch-{n}") for n in range(1, APPLICATIONS)]
+    manifest = app.graph_path.read_text()
+    instances += [full.create(manifest, f"watch-{n}") for n in range(1, APPLICATIONS - 1)]
+    waiting = full.create(_on_signal(manifest, CAMERAS[-1]), f"watch-{APPLICATIONS - 1}")
+    instances.append(waiting)
     for instance_id in instances:
         full.wait_running(instance_id)
     overview = full.overview()
@@ -53,7 +57,26 @@ def test_ten_applications_with_eight_cameras_each_run_beside_each_other(full: Wh
 
     def saw_all(instance_id: str) -> bool:
         group = f"/aws/panorama/devices/{full.device_id}/applications/{instance_id}"
-        return any("saw them all camera_0 camera_7" in line for line in full.log_messages(group, "console_output"))
+        try:
+            return any("saw them all camera_0 camera_7" in line for line in full.log_messages(group, "console_output"))
+        except full.account.logs.exceptions.ResourceNotFoundException:
+            return False  # nothing of it has arrived yet
 
-    for instance_id in instances:
+    for instance_id in instances[:-1]:
         wait_for(f"every camera in {instance_id}", lambda one=instance_id: saw_all(one))
+    # One of them has a camera that waits for its signal, which delivers to the others all the same.
+    assert full.nodes(waiting)[CAMERAS[-1]] == "PAUSED"
+    assert not saw_all(waiting)
+    full.panorama.signal_application_instance_node_instances(
+        ApplicationInstanceId=waiting, NodeSignals=[{"NodeInstanceId": CAMERAS[-1], "Signal": "RESUME"}]
+    )
+    wait_for("every camera in the one that waited", lambda: saw_all(waiting))
+    assert full.nodes(waiting)[CAMERAS[-1]] == "RUNNING"
+
+
+def _on_signal(manifest: str, node: str) -> str:
+    graph = json.loads(manifest)
+    for each in graph["nodeGraph"]["nodes"]:
+        if each["name"] == node:
+            each["launch"] = "onSignal"
+    return json.dumps(graph)
