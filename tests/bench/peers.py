@@ -18,6 +18,8 @@ INSTALL_TIMEOUT_S = 600.0
 MOTO = ("moto[server]==5.2.2", "boto3==1.40.0", "botocore==1.40.0")
 """The last botocore that has Panorama's model is what moto answers by."""
 ICEORYX2 = ("iceoryx2==0.10.0",)
+ROBOFLOW = ("inference-cpu==1.8.3", "openvino==2026.4.1")
+"""With OpenVINO, so that it runs the very model that we run. Some 10 GB, and minutes to install."""
 
 
 class PeerAbsent(Exception):
