@@ -5,6 +5,7 @@ One demo serves all tests of this module, in their order: each looks at what the
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,9 @@ import boto3
 import numpy as np
 import pytest
 from playwright.sync_api import expect
+from prometheus_client.parser import text_string_to_metric_families
 
+from belvedere.chassis.edge import ask
 from belvedere.cli.cloud import CloudAccess
 from belvedere.footage import ensure_detector
 from tests.support.people import boxes_of_people, share_of_red_border
@@ -73,7 +77,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
             name: value
             for name, value in os.environ.items()
             if name not in ("DEMO_SECONDS", "DEMO_JSON", "CAMERA", "CLIP")
-        },
+        }
+        | {"BELVEDERE_AGENT_STAGES_S": "5"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -167,6 +172,29 @@ def test_the_api_tells_status_logs_and_metrics(demo: RunningDemo) -> None:
     assert logs.get_log_events(logGroupName=group, logStreamName="occ_log")["events"]
     metrics = {(metric["Namespace"], metric["MetricName"]) for metric in cloudwatch.list_metrics()["Metrics"]}
     assert {("PanoramaDeviceMetrics", "DeviceActive"), ("PeopleCounter", "People")} <= metrics
+
+
+def test_every_stage_of_the_data_plane_says_what_it_measures(demo: RunningDemo) -> None:
+    overview = asyncio.run(ask(demo.data / "appliance", "agent", "overview", {}, timeout_s=20))
+
+    def figures() -> dict[str, float]:
+        with urllib.request.urlopen(overview["metrics_url"], timeout=20) as answer:
+            families = text_string_to_metric_families(answer.read().decode())
+            return {sample.name: sample.value for family in families for sample in family.samples if sample.value}
+
+    wanted = {"camera_frames_decoded_total", "camera_decode_seconds", "camera_received_bytes_total",
+              "model_calls_total", "model_infer_seconds", "application_frames_taken_total", "application_latency_seconds",
+              "display_frames_received_total"}  # fmt: skip
+    _until("every stage has figures", 30, lambda: {f"belvedere_{name}" for name in wanted} <= set(figures()))
+    cloudwatch = demo.client("cloudwatch")
+
+    def names() -> set[str]:
+        return {
+            metric["MetricName"] for metric in cloudwatch.list_metrics(Namespace="PanoramaDeviceMetrics")["Metrics"]
+        }
+
+    wanted = {"FrameRate", "ResultRate", "CameraFrameRate", "CameraFramesDecoded", "InferenceTimeP50", "DisplayViewers"}
+    _until("the cloud has them", 30, lambda: wanted <= names())
 
 
 def test_no_password_is_in_any_log(demo: RunningDemo) -> None:
