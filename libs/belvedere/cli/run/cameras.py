@@ -51,6 +51,8 @@ def choose(choices: Sequence[str], nodes: Sequence[str]) -> tuple[Camera, ...]:
     rest = [node for node in nodes if not any(node in users for _, users in groups)]
     if loose and not rest:
         raise CliError(f"--camera {loose[0]}: every camera node of the graph has its camera already ({_list(nodes)})")
+    if rest and not loose:
+        raise CliError(f"no camera for {_list(rest)}: say --camera {rest[0]}=FILE|URL, or --camera FILE|URL for all")
     if len(loose) == 1:
         groups.append((loose[0], tuple(rest)))
     elif len(rest) == 1:
@@ -61,8 +63,6 @@ def choose(choices: Sequence[str], nodes: Sequence[str]) -> tuple[Camera, ...]:
         raise CliError(
             f"{len(loose)} cameras for the camera nodes {_list(rest)}: say which with --camera NODE=FILE|URL"
         )
-    elif rest:
-        raise CliError(f"no camera for {_list(rest)}: say --camera {rest[0]}=FILE|URL, or --camera FILE|URL for all")
     return _cameras(groups)
 
 

@@ -72,8 +72,8 @@ class Engine:
     """A local appliance in `data`; an async context manager."""
 
     def __init__(self, data: Path) -> None:
-        self.on_log: Callable[[str, str], None] | None = None
-        """Hears what applications write: (stream, line)."""
+        self.on_log: Callable[[str, str, str], None] | None = None
+        """Hears what applications write: (instance id, stream, line)."""
         self.paths = EdgePaths(data)
         self.viewer_key = ""
         """base64; once something was applied."""
@@ -241,9 +241,10 @@ class Engine:
         return take
 
     async def _take_log(self, message: Message) -> None:
+        instance_id = message.subject.split(".")[-2]
         if self.on_log is not None:
             for entry in message.json().get("entries", ()):
-                self.on_log(str(entry["stream"]), str(entry["message"]).rstrip("\n"))
+                self.on_log(instance_id, str(entry["stream"]), str(entry["message"]).rstrip("\n"))
 
     def _check_alive(self) -> None:
         if self._ended is not None and self._ended.done():

@@ -57,7 +57,7 @@ class Figures:
     """By the application."""
     frames_put: int
     fps: float
-    """Frames taken a second."""
+    """Frames taken a second, since the first delivery."""
     calls: int
     """Of models."""
     call_errors: int
@@ -130,8 +130,10 @@ def figures(
     *,
     started_s: float | None,
     seconds: float,
+    taken_at_first: int,
 ) -> Figures:
-    """What has come since `before`."""
+    """What has come since `before`, when the application was started; `seconds` since its first delivery, when it had
+    taken `taken_at_first` frames."""
     now, application, output = (
         Count.of(engine, instance_id),
         engine.application(instance_id),
@@ -154,7 +156,7 @@ def figures(
         frames_decoded=sum(decoded.values()),
         frames_taken=taken,
         frames_put=now.put - before.put,
-        fps=taken / seconds if seconds > 0 else 0.0,
+        fps=max(now.taken - taken_at_first, 0) / seconds if seconds > 0 else 0.0,
         calls=now.calls - before.calls,
         call_errors=now.call_errors - before.call_errors,
         restarts=_whole(application, "restarts"),

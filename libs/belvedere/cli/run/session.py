@@ -77,8 +77,10 @@ class LocalRun:
         self._stack = contextlib.AsyncExitStack()
         self._known: dict[str, str] = {}
         self._current: LocalApplication | None = None
+        self._mine: set[str] = set()
         self._first: float | None = None
         self._before: Count | None = None
+        self._taken_at_first = 0
         self._folder = AppFolder.load(options.app_dir)
         self._guest = engine is not None
         self.data = engine.paths.data if engine is not None else data_folder(options.data)
@@ -127,6 +129,7 @@ class LocalRun:
         again = kept.exists() and not self._guest
         self.instance_id = kept.read_text().strip() if again else new_id("applicationInstance")
         self._current = self._application(self.instance_id, self.resolved)
+        self._before = Count.of(self.engine, self.instance_id)
         await self.engine.apply(self._current, self.cameras)
         kept.write_text(self.instance_id)
 
@@ -136,8 +139,7 @@ class LocalRun:
         if self.state != "running":
             return False
         if self._first is None:
-            self._first = time.monotonic()
-            self._before = Count.of(self.engine, self.instance_id)
+            self._first_delivered()
         return True
 
     async def swap(self, timeout_s: float) -> float | None:
@@ -153,6 +155,7 @@ class LocalRun:
             return None
         old, new = self._current, self._application(new_id("applicationInstance"), fresh, self.instance_id)
         assert old is not None
+        before = Count.of(self.engine, new.instance_id)
         await self.engine.apply(new, self.cameras, until_then=old)
         self.instance_id = new.instance_id
         await self.watch(lambda: self.state in ("running", *APPLICATION_ENDS), timeout_s)
@@ -165,7 +168,8 @@ class LocalRun:
         self._current, self.resolved = new, fresh
         (self.data / INSTANCE_FILE).write_text(new.instance_id)
         await self.engine.apply(new, self.cameras)
-        self._before, self._first = Count.of(self.engine, new.instance_id), time.monotonic()
+        self._before = before
+        self._first_delivered()
         return seconds
 
     async def last(self, seconds: float | None) -> None:
@@ -207,22 +211,28 @@ class LocalRun:
 
     def problem(self) -> str:
         """Why it does not deliver, the cause first."""
-        cameras = [
-            f"camera {self._camera_name(camera_id)}: {_because(row) or row.get('state')}"
+        waiting = {
+            self._camera_name(camera_id): row
             for camera_id, row in self.engine.rows["cameras"].items()
             if row.get("state") != "streaming"
-        ]
+        }
         model = self.model_problem()
-        reasons = [f"model: {model}" if model else "", *cameras, _because(self.row)]
-        return "; ".join(reason for reason in reasons if reason) or f"it is {self.state or 'not started'}"
+        reasons = [f"model: {model}"] if model else []
+        reasons += [f"camera {name}: {why}" for name, row in waiting.items() if (why := _because(row))]
+        if own := _because(self.row):
+            reasons.append(own)
+        # What is only not there yet is the cause where nothing else is.
+        reasons = reasons or [f"camera {name}: {row.get('state')}" for name, row in waiting.items()]
+        return "; ".join(reasons) or f"it is {self.state or 'not started'}"
 
     def figures(self) -> Figures:
-        """Since its first delivery."""
+        """Since its start."""
         first, before = self._first, self._before
         return figures(
             self.engine,
             self.instance_id,
             before or Count.of(self.engine, self.instance_id),
+            taken_at_first=self._taken_at_first,
             started_s=None if first is None else first - self.begun,
             seconds=0.0 if first is None else time.monotonic() - first,
         )
@@ -244,7 +254,12 @@ class LocalRun:
             values[name] = (kind, value)
         return cameras, Choices(by_node, values, self._options.overrides), faults
 
+    def _first_delivered(self) -> None:
+        self._first = time.monotonic()
+        self._taken_at_first = Count.of(self.engine, self.instance_id).taken
+
     def _application(self, instance_id: str, resolved: ResolvedFolder, replaces: str | None = None) -> LocalApplication:
+        self._mine.add(instance_id)
         return LocalApplication(instance_id, self.name, resolved.graph, resolved.files, resolved.cameras, replaces)
 
     async def watch(self, reached: Callable[[], bool], timeout_s: float) -> None:
@@ -282,8 +297,9 @@ class LocalRun:
         models = self.resolved.graph.models if self.resolved else ()
         return next((model.name for model in models if model.model_id == model_id), model_id[:12])
 
-    def _hear(self, stream: str, line: str) -> None:
-        self._on_log(stream, line)
+    def _hear(self, instance_id: str, stream: str, line: str) -> None:
+        if instance_id in self._mine:  # the last words of who was there before are not ours
+            self._on_log(stream, line)
 
     def _fault(self, text: str) -> None:
         self._say(f"fault at camera {text}")
