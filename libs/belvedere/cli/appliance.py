@@ -72,6 +72,11 @@ def describe(answer: dict[str, Any]) -> str:
         lines.append(
             f"output       {output['rtsp_url']}  {output['viewers']} viewers  {output['frames_displayed']} frames shown"
         )
+    if screen := answer["display"].get("screen"):
+        names = " ".join(screen["connectors"])
+        lines.append(f"screen       {screen['state']}  {names}".rstrip() + _because(screen.get("reason")))
+    if answer.get("metrics_url"):
+        lines.append(f"metrics      {answer['metrics_url']}")
     for process in answer["processes"]:
         lines.append(
             f"process      {process['name']:<24} {process['cpu_seconds']:8.1f} s cpu  {process['pss_mb']:7.1f} MB"

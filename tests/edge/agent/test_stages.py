@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -11,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge.agent.exporter import Exporter
-from edge.agent.stages import Kind, Sample, changes, samples
+from edge.agent.stages import PREFIX, STAGES, Kind, Sample, changes, samples
 
 CAMERA: dict[str, Any] = {
     "camera_id": 'front "door"', "state": "streaming", "fps_in": 15.0, "frames_decoded": 100, "bytes_in": 5000,
@@ -100,3 +101,11 @@ async def test_other_paths_and_methods_are_refused_and_a_taken_port_is_made_good
                 assert "a 1.0" in await answer.text()
         finally:
             await second.close()
+
+
+def test_the_documentation_names_every_figure() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
+    for stage in STAGES:
+        for measure in stage.measures:
+            assert f"`{PREFIX}{stage.prefix}_{measure.name}" in text
+            assert not measure.metric or f"`{measure.metric}" in text
