@@ -22,6 +22,10 @@ from services.gateway.message import NO_FACTS, Call, Facts
 from services.gateway.sigv4 import Scope, Signature
 
 UNKNOWN_KEY_TEXT = "The security token included in the request is invalid."
+AUTHORIZE = "/belvedere.v1.IdentityService/Authorize"
+ALLOWED = identity_pb2.AuthorizeResponse(allowed=True).SerializeToString()
+ASKED_MAX = 1024
+"""Characters of resource and user agent of a question that is kept."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,11 @@ class Access:
         monotonic: Callable[[], float],
     ) -> None:
         self._identity = IdentityServiceStub(channel)
+        self._authorize = channel.unary_unary(AUTHORIZE, bytes, bytes)
         self._account = account
         self._entries, self._lifetime_s, self._now = cache_entries, cache_s, monotonic
         self._keys: OrderedDict[tuple[Scope, str], tuple[float, Key]] = OrderedDict()
+        self._questions: OrderedDict[tuple[str | bool, ...], bytes] = OrderedDict()
         self._changes = 0
 
     def __len__(self) -> int:
@@ -109,25 +115,47 @@ class Access:
         """Raises AuthError(DENIED) unless policies allow it. Leaves identity's line in the audit trail."""
         if call.proof is None:
             raise AuthError(AuthKind.MISSING, "Missing Authentication Token")
-        request = identity_pb2.AuthorizeRequest(
+        # The parts of a message that follow each other are one message.
+        asked = self._asked(call, action, resource, facts)
+        packet = asked + identity_pb2.AuthorizeRequest(request_id=call.request_id).SerializeToString()
+        answer = await self._authorize(packet)
+        if answer == ALLOWED:
+            return
+        decision = identity_pb2.AuthorizeResponse.FromString(answer)
+        if decision.resource_tags_needed and facts.resource_tags is not None:
+            request = identity_pb2.AuthorizeRequest.FromString(packet)
+            request.resource_tags.CopyFrom(identity_pb2.TagMap(tags=await facts.resource_tags()))
+            decision = identity_pb2.AuthorizeResponse.FromString(await self._authorize(request.SerializeToString()))
+        if not decision.allowed:
+            arn = call.proof.principal.arn
+            fallback = f"User: {arn} is not authorized to perform: {action} on resource: {resource}"
+            raise AuthError(AuthKind.DENIED, decision.message or fallback)
+
+    def _asked(self, call: Call, action: str, resource: str, facts: Facts) -> bytes:
+        """The question but for the request's id. Clients ask the same again and again: it is written once."""
+        assert call.proof is not None
+        region, agent, user_id = call.who.region, call.header("user-agent"), call.proof.principal.user_id
+        no_tags = facts.resource_tags is None
+        place = (call.who.principal, user_id, region, action, resource, call.source_address, agent, no_tags)
+        kept = not (facts.context or facts.request_tags or facts.tag_keys) and len(resource) + len(agent) <= ASKED_MAX
+        if kept and (asked := self._questions.get(place)) is not None:
+            self._questions.move_to_end(place)
+            return asked
+        asked = identity_pb2.AuthorizeRequest(
             principal=call.proof.principal,
             action=action,
             resource=resource,
             context=_context(call, facts),
             source_address=call.source_address,
-            request_id=call.request_id,
             tag_keys=sorted({*facts.tag_keys, *facts.request_tags}),
             # Present, though empty, where there is nothing to read: identity then does not ask for it.
-            resource_tags=identity_pb2.TagMap() if facts.resource_tags is None else None,
-        )
-        decision = await self._identity.Authorize(request)
-        if decision.resource_tags_needed and facts.resource_tags is not None:
-            request.resource_tags.CopyFrom(identity_pb2.TagMap(tags=await facts.resource_tags()))
-            decision = await self._identity.Authorize(request)
-        if not decision.allowed:
-            arn = call.proof.principal.arn
-            fallback = f"User: {arn} is not authorized to perform: {action} on resource: {resource}"
-            raise AuthError(AuthKind.DENIED, decision.message or fallback)
+            resource_tags=identity_pb2.TagMap() if no_tags else None,
+        ).SerializeToString()
+        if kept:
+            self._questions[place] = asked
+            if len(self._questions) > self._entries:
+                self._questions.popitem(last=False)
+        return asked
 
 
 def _context(call: Call, facts: Facts) -> dict[str, str]:

@@ -20,14 +20,13 @@ from aiohttp.web_protocol import RequestHandler
 from belvedere.chassis import logs
 from belvedere.chassis.context import Caller, acting_as, new_request_id
 from belvedere.chassis.errors import BelvedereError
-from services.gateway import sigv4
+from services.gateway import sigv4, whole
 from services.gateway.access import Access
 from services.gateway.dispatch import Dispatcher
 from services.gateway.errors import AuthError, AwsError, GatewayError, internal_error
 from services.gateway.message import AwsService, Call, Proof, Reply, read_all
 from services.gateway.payload import declared_hash
 from services.gateway.settings import Settings
-from services.gateway.whole import WholeAnswer
 
 LINE_MAX_BYTES = 16 << 10
 """Request line and each header: S3 keys of 1,024 bytes percent-encoded, tokens of sessions."""
@@ -185,11 +184,8 @@ class FrontDoor:
             yield chunk
 
     async def _write(self, request: web.BaseRequest, call: Call, reply: Reply) -> web.StreamResponse:
-        if WholeAnswer.fits(request, reply):
-            whole = WholeAnswer(reply, call.request_id, SERVER)
-            await whole.prepare(request)
-            await whole.write_eof()
-            return whole
+        if whole.fits(request, reply):
+            return await whole.send(request, reply, call.request_id, SERVER)
         ids = {"x-amzn-RequestId": call.request_id, "x-amz-request-id": call.request_id}
         headers = {"Server": SERVER, **ids, **reply.headers}
         response = web.StreamResponse(status=reply.status, headers=headers)

@@ -23,49 +23,53 @@ _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 """What would end a header's line, and what RFC 9110 does not allow in one."""
 
 
-class WholeAnswer(web.StreamResponse):
-    """See the module."""
+def fits(request: web.BaseRequest, reply: Reply) -> bool:
+    """Whether this is the answer to send: whole, on a connection that stays open, to a request that has come in whole."""
+    return (
+        reply.status == 200
+        and isinstance(reply.body, bytes)
+        and reply.length is None
+        and request.method != "HEAD"
+        and request.version == HttpVersion11
+        and request.keep_alive
+        and request.content.is_eof()
+    )
 
-    def __init__(self, reply: Reply, request_id: str, server: str) -> None:
-        super().__init__(status=reply.status)
-        assert isinstance(reply.body, bytes)
-        head = _head(reply.status, server, tuple(reply.headers.items()))
-        line = f"{head}{_date(int(time.time()))}\r\nx-amzn-RequestId: {request_id}\r\nx-amz-request-id: {request_id}"
-        self._bytes = f"{line}\r\nContent-Length: {len(reply.body)}\r\n\r\n".encode() + reply.body
-        self._writer: AbstractStreamWriter | None = None
 
-    @staticmethod
-    def fits(request: web.BaseRequest, reply: Reply) -> bool:
-        """Whether this is the answer to send: whole, on a connection that stays open, to a request that has come in whole."""
-        return (
-            reply.status == 200
-            and isinstance(reply.body, bytes)
-            and reply.length is None
-            and request.method != "HEAD"
-            and request.version == HttpVersion11
-            and request.keep_alive
-            and request.content.is_eof()
-        )
+async def send(request: web.BaseRequest, reply: Reply, request_id: str, server: str) -> web.StreamResponse:
+    """Sends what fits."""
+    assert isinstance(reply.body, bytes)
+    head = _head(reply.status, server, tuple(reply.headers.items()))
+    writer = request.writer
+    await writer.write(
+        f"{head}{_date(int(time.time()))}\r\nx-amzn-RequestId: {request_id}\r\nx-amz-request-id: {request_id}\r\n"
+        f"Content-Length: {len(reply.body)}\r\n\r\n".encode()
+        + reply.body
+    )
+    await writer.drain()
+    await writer.write_eof()
+    return _SENT
+
+
+class _Sent(web.StreamResponse):
+    """What aiohttp is told of an answer that has gone out. It holds nothing, so that one serves for all."""
 
     @property
     def prepared(self) -> bool:
-        return self._writer is not None
+        return True
 
     @property
     def keep_alive(self) -> bool:
         return True
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        self._writer = request.writer
-        return self._writer
+        return None
 
     async def write_eof(self, data: bytes = b"") -> None:
-        if not self._bytes or self._writer is None:
-            return
-        whole, self._bytes = self._bytes, b""
-        await self._writer.write(whole)
-        await self._writer.drain()
-        await self._writer.write_eof()
+        """It has ended."""
+
+
+_SENT = _Sent()
 
 
 @lru_cache(2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -26,6 +26,8 @@ from services.identity.store import PolicyRow, RoleRow, UserRow
 AGE_MAX_S = 30.0
 ENTRIES_MAX = 4096
 """The one unused longest goes first."""
+DECISIONS_MAX = 64
+"""Of one holder; when there are more, all are made anew."""
 
 log = get_logger(__name__)
 
@@ -43,6 +45,8 @@ class Holder:
     unreadable: bool
     """A stored policy could not be read: then nothing is allowed, for it may deny."""
     tokens_from: datetime | None = None
+    decided: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Where no policy looks at condition keys: why not, by action and resource. It goes when what was read does."""
 
 
 class Directory:

@@ -24,7 +24,7 @@ from belvedere.v1 import identity_pb2_grpc
 from services.identity import rules, store
 from services.identity.audit import Trail, Use
 from services.identity.authority import Authority
-from services.identity.directory import Directory
+from services.identity.directory import DECISIONS_MAX, Directory
 from services.identity.events import Changes, CredentialsDesk
 from services.identity.policy import Request, Trust, managed
 from services.identity.roles import RoleHandlers
@@ -139,16 +139,32 @@ class IdentityHandlers(UserHandlers, RoleHandlers):
         if holder is not None and holder.looks_at_tags and not request.HasField("resource_tags"):
             return pb.AuthorizeResponse(resource_tags_needed=True)
         action, resource, source = request.action, request.resource, request.source_address
-        known: dict[str, Sequence[str]] = {}
-        if holder is None or holder.keys or action == rules.ASSUME_ROLE:
-            known = self._authority.context(who, holder, source)
-            known.update({key.lower(): (value,) for key, value in request.context.items()})
-            tags = request.resource_tags.tags
-            known.update({f"aws:resourcetag/{key}".lower(): (value,) for key, value in tags.items()})
-            if request.tag_keys:
-                known["aws:tagkeys"] = tuple(request.tag_keys)
-        why = await self._authority.why_not(who, holder, Request(action, resource, known))
-        await self._leave_line(who, action, resource, not why, source, request.request_id)
+        by_name_alone = holder is not None and not holder.keys and action != rules.ASSUME_ROLE
+        why = holder.decided.get((action, resource)) if holder is not None and by_name_alone else None
+        if why is None:
+            known: dict[str, Sequence[str]] = {}
+            if not by_name_alone:
+                known = self._authority.context(who, holder, source)
+                known.update({key.lower(): (value,) for key, value in request.context.items()})
+                tags = request.resource_tags.tags
+                known.update({f"aws:resourcetag/{key}".lower(): (value,) for key, value in tags.items()})
+                if request.tag_keys:
+                    known["aws:tagkeys"] = tuple(request.tag_keys)
+            why = await self._authority.why_not(who, holder, Request(action, resource, known))
+            if holder is not None and by_name_alone:
+                if len(holder.decided) >= DECISIONS_MAX:
+                    holder.decided.clear()
+                holder.decided[action, resource] = why
+        await self._trail.record(
+            at=self._clock(),
+            account=who.account,
+            principal=who.arn,
+            action=action,
+            resource=resource,
+            allowed=not why,
+            source_address=source,
+            request_id=request.request_id,
+        )
         if not why:
             return pb.AuthorizeResponse(allowed=True)
         return pb.AuthorizeResponse(allowed=False, message=rules.refusal(who.arn, action, resource, why))

@@ -11,11 +11,11 @@
 Must not know who is allowed what: that is identity's. Handlers' own calls to peers carry the same caller by themselves.
 """
 
-import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
+from random import getrandbits
 
 from belvedere.chassis.errors import Denied
 
@@ -53,8 +53,8 @@ _caller: ContextVar[Caller | None] = ContextVar("belvedere_caller", default=None
 
 def new_request_id() -> str:
     """A random request id in the form that AWS uses (UUID 4)."""
-    # As str(uuid.uuid4()), at a third of the cost.
-    text = os.urandom(16).hex()
+    # As str(uuid.uuid4()), at a fifth of the cost: it has to be unique, not secret.
+    text = f"{getrandbits(128):032x}"
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"
 
 

@@ -9,6 +9,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import grpc
@@ -17,7 +18,7 @@ from belvedere.awsmodel import Operation, ServiceModel
 from belvedere.chassis.errors import BelvedereError
 from belvedere.chassis.ids import arn
 from services.gateway.errors import GatewayError
-from services.gateway.message import Call, Facts, Reply
+from services.gateway.message import NO_FACTS, Call, Facts, Reply
 from services.gateway.panorama import failures, tags
 from services.gateway.panorama.operations import ANY, MESSAGES, OPERATIONS, Peers, also_needed
 from services.gateway.panorama.router import Match, Router
@@ -47,6 +48,11 @@ class Reading:
     packet: bytes
     """The message for the service; empty for the tags' operations and where something is wrong."""
     wrong: GatewayError | None = None
+
+    @cached_property
+    def action(self) -> str:
+        """As policies name it."""
+        return f"panorama:{self.operation.name}"
 
 
 class PanoramaService:
@@ -78,7 +84,7 @@ class PanoramaService:
         call.operation = operation.name
         # Asked before the caller is told what is wrong: who may not call learns nothing.
         for resource in reading.resources:
-            await call.authorize(f"panorama:{operation.name}", resource, self._facts(call, resource, values))
+            await call.authorize(reading.action, resource, self._facts(call, resource, values))
         if reading.wrong is not None:
             raise reading.wrong
         if needed := also_needed(operation.name, values):
@@ -158,6 +164,8 @@ class PanoramaService:
         return (arn("panorama", region, account, f"{kind}/{value}"),)
 
     def _facts(self, call: Call, resource: str, values: Mapping[str, Any]) -> Facts:
+        if not values and resource == ANY:
+            return NO_FACTS
         tags = dict(values.get("Tags") or {})
         for item in values.get("JobTags") or ():
             tags.update(item["Tags"])
