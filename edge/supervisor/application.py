@@ -17,12 +17,11 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from belvedere.chassis.logs import get_logger
-from belvedere.chassis.paths import EdgePaths, short_name
 from belvedere.chassis.secret import Secret
 from belvedere.fleet import Reason, ReasonCode
 from edge.supervisor import environment, hang
@@ -31,44 +30,17 @@ from edge.supervisor.errors import ArchiveRefused, StartFailed, SupervisorError
 from edge.supervisor.hits import tell_hits
 from edge.supervisor.limits import Hits
 from edge.supervisor.logs import CONSOLE, AppLog, FolderTail, RateLimit
-from edge.supervisor.ports import Claim, PortBoard
-from edge.supervisor.relay import Ask, CredentialsEndpoint, GatewayRelay, Served
-from edge.supervisor.rootfs import RootfsStore
-from edge.supervisor.sandbox import Bind, Exit, Running, Sandbox, SandboxSpec
-from edge.supervisor.settings import Settings
-from edge.supervisor.spec import SOCKET_ROOT, AppSpec
-from edge.supervisor.storage import StorageStore
+from edge.supervisor.ports import Claim
+from edge.supervisor.sandbox import Exit, Running
+from edge.supervisor.spec import AppSpec
+from edge.supervisor.surroundings import Surroundings, sandbox_spec, ways_out
 
 log = get_logger(__name__)
 
 State = Literal["starting", "running", "failed", "stopped"]
 
-LOGS_TARGET = "/opt/aws/panorama/logs"
-STORAGE_TARGET = "/opt/aws/panorama/storage"
-CREDENTIALS_CONNECTIONS = 8
 MESSAGE_MAX = 255
 """Of a reason: the API's StatusDescription takes no more."""
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What every application of this appliance shares."""
-
-    paths: EdgePaths
-    settings: Settings
-    sandbox: Sandbox
-    rootfs: RootfsStore
-    storage: StorageStore
-    sdk: Path
-    """Folder with framelink and panoramasdk."""
-    search_path: Callable[[Path], str]
-    """PATH for an unpacked archive."""
-    gateway_url: Callable[[], str]
-    send_log: Callable[[AppSpec, str, str], None]
-    """(application, stream, message)"""
-    credentials: Callable[[str], Ask]
-    """By instance id: how to ask for its role's credentials."""
-    ports: PortBoard = field(default_factory=PortBoard)
 
 
 class Application:
@@ -224,7 +196,7 @@ class Application:
         self._stacks_seen = False
         token = Secret(secrets.token_urlsafe(32)) if spec.has_role else None
         storage = await asyncio.to_thread(around.storage.ready, spec.instance_id, spec.replaces)
-        sandbox_spec = self._sandbox_spec(rootfs, folder, storage, token)
+        made = sandbox_spec(around, spec, rootfs, storage, token)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(remove_socket_folder, folder)
             control = ControlServer(folder / "control.sock", self._on_stats, self.spec.paused)
@@ -243,9 +215,9 @@ class Application:
                 stack.push_async_callback(claim.close)
                 self._claims.append(claim)
             stack.callback(self._claims.clear)
-            running = await around.sandbox.start(sandbox_spec, self._on_line, self._on_dropped)
+            running = await around.sandbox.start(made, self._on_line, self._on_dropped)
             stack.push_async_callback(running.stop, 0)  # whatever happens below; nothing where it has ended
-            for server, listener in self._servers(running, token):
+            for server, listener in ways_out(around, spec, running, token):
                 await server.start(listener)
                 stack.push_async_callback(server.close)
             for claim in self._claims:
@@ -265,7 +237,9 @@ class Application:
                 self._running = self._control = None
                 for task in beside:
                     task.cancel()
-                await asyncio.gather(*beside, return_exceptions=True)
+                for ended in await asyncio.gather(*beside, return_exceptions=True):
+                    if isinstance(ended, Exception):
+                        log.error("a watch over an application failed", instance_id=spec.instance_id, exc_info=ended)
                 tail.hand_on(await asyncio.to_thread(tail.read, last=True))
                 self.log.end()
         if not self._stop.is_set():
@@ -284,48 +258,6 @@ class Application:
     def _write_app_file(self, folder: Path) -> None:
         # In place: the file itself is bound into the sandbox.
         (folder / "app.json").write_text(self.spec.app_json())
-
-    def _sandbox_spec(self, rootfs: Path, folder: Path, storage: Path, token: Secret[str] | None) -> SandboxSpec:
-        paths, spec = self._around.paths, self.spec
-        folders = {
-            f"{SOCKET_ROOT}/app": folder,
-            f"{SOCKET_ROOT}/inference": paths.inference_client_socket(spec.instance_id).parent,
-            f"{SOCKET_ROOT}/display": paths.display_socket(self.spec.instance_id).parent,
-            **{
-                f"{SOCKET_ROOT}/cameras/{short_name(name)}": paths.camera_socket(name).parent
-                for name in spec.camera_ids
-            },
-        }
-        own = {LOGS_TARGET: paths.app_logs(spec.instance_id), STORAGE_TARGET: storage}
-        for source in (*folders.values(), *own.values()):
-            source.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return SandboxSpec(
-            name=spec.instance_id,
-            rootfs=rootfs,
-            argv=environment.command_line(spec),
-            environment=environment.environment(spec, path=self._around.search_path(rootfs), token=token),
-            binds=(
-                Bind(self._around.sdk, environment.SDK_TARGET),
-                Bind(folder / "app.json", f"{SOCKET_ROOT}/app.json"),
-                *(Bind(source, target) for target, source in folders.items()),
-                *(Bind(source, target, writable=True) for target, source in own.items()),
-            ),
-            limits=spec.limits,
-            ports=(environment.GATEWAY_PORT, *((environment.CREDENTIALS_PORT,) if token else ())),
-        )
-
-    def _servers(self, running: Running, token: Secret[str] | None) -> list[tuple[Served, Any]]:
-        around, name = self._around, self.spec.instance_id
-        servers: dict[int, Served] = {
-            environment.GATEWAY_PORT: GatewayRelay(
-                name, around.gateway_url, around.paths.device / "ca.pem", around.settings.relay_connections
-            )
-        }
-        if token is not None:
-            servers[environment.CREDENTIALS_PORT] = CredentialsEndpoint(
-                name, token, around.credentials(name), CREDENTIALS_CONNECTIONS
-            )
-        return [(servers[port], listener) for port, listener in running.listeners.items()]
 
     async def _watch_output(self) -> None:
         await asyncio.sleep(self._around.settings.no_output_s)

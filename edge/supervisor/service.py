@@ -14,7 +14,7 @@ from belvedere.chassis.edge import CommandFailed, EdgeProcess, device_log_group
 from belvedere.chassis.logs import get_logger
 from belvedere.chassis.settings import load
 from edge.supervisor import environment, sdk
-from edge.supervisor.application import Application, Surroundings
+from edge.supervisor.application import Application
 from edge.supervisor.control import remove_socket_folder
 from edge.supervisor.errors import SpecInvalid
 from edge.supervisor.relay import Ask
@@ -25,6 +25,7 @@ from edge.supervisor.sandbox.layout import is_bare
 from edge.supervisor.settings import Settings
 from edge.supervisor.spec import AppSpec, Limits, read_apply, read_keep
 from edge.supervisor.storage import StorageStore, sweep_folders
+from edge.supervisor.surroundings import Surroundings
 
 log = get_logger(__name__)
 
