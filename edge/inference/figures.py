@@ -62,7 +62,7 @@ class Figures:
             "errors_by_code": errors,
             "infer_ms": _percentiles(infer),
             "queue_ms": _percentiles(queue),
-            "picture_ms": _percentiles(prepare),
+            "prepare_ms": _percentiles(prepare),
             "batches": {str(size): count for size, count in batches.items()},
         }
 

@@ -129,7 +129,7 @@ def test_a_frame_by_its_name_gives_what_its_pixels_give_and_what_the_application
         by_pixels = client.call("m", {}, WAIT_S, {"": photo})["same"]
     assert by_name.tobytes() == by_pixels.tobytes()
     np.testing.assert_allclose(by_name[0], own, atol=1e-6)
-    assert inference.row("m", lambda row: row["calls"] == 2)["picture_ms"]["p50"] is not None
+    assert inference.row("m", lambda row: row["calls"] == 2)["prepare_ms"]["p50"] is not None
 
 
 def test_bytes_arrive_exactly_as_they_were_in_the_ring(
