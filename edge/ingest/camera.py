@@ -32,6 +32,8 @@ log = get_logger(__name__)
 HEALTHY_S = 5.0
 # How often a connection that nobody needs is looked at, besides when somebody asks.
 STANDBY_LOOK_S = 5.0
+# A camera that is away for a month must not fill the log.
+REPEAT_LOG_S = 60.0
 
 
 class _NobodyLooks(Exception):
@@ -50,6 +52,7 @@ class Camera:
         self._demand = Demand(sink, settings.idle_after_s)
         self._backoff = Backoff()
         self._healthy_s = 0.0
+        self._told = (0.0, "")
         self._client: RtspClient | None = None
         self._transport = address.transport or settings.transport
 
@@ -72,7 +75,7 @@ class Camera:
                 wait_s = self._backoff.next_s(self._settings.refused_retry_max_s, at_once=False)
             else:
                 wait_s = self._backoff.next_s(self._settings.retry_max_s)
-            log.warning("camera gives no frames", state=failure.state, reason=str(failure), retry_in_s=round(wait_s, 1))
+            self._tell(failure, wait_s)
             # The failure stays on show until frames come: a state that flickers between "refused" and "connecting" says
             # less.
             self._status.state(failure.state, str(failure))
@@ -86,6 +89,17 @@ class Camera:
         if client is not None:
             client.close()
         self._sink.wake()
+
+    def _tell(self, failure: CameraError, wait_s: float) -> None:
+        """To the log; the same thing again and again once a minute."""
+        now_s, reason = time.monotonic(), str(failure)
+        if reason == self._told[1] and now_s - self._told[0] < REPEAT_LOG_S:
+            return
+        self._told = (now_s, reason)
+        tries = self._backoff.failures
+        log.warning(
+            "camera gives no frames", state=failure.state, reason=reason, tries=tries, retry_in_s=round(wait_s, 1)
+        )
 
     def _between_connections(self) -> None:
         self._timestamps.reconnected()
@@ -105,6 +119,7 @@ class Camera:
         how = ClientSettings(
             transport=self._transport,
             open_timeout_s=settings.open_timeout_s,
+            connect_timeout_s=settings.connect_timeout_s,
             stall_timeout_s=settings.stall_s,
             verify_tls=settings.verify_tls,
         )

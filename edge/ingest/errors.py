@@ -134,10 +134,7 @@ def _unreachable(error: ServerUnreachable, address: Address, settings: Settings)
         case "name":
             says = f"the name {address.host} is not known here; check the stream URL and the appliance's DNS"
         case "timeout":
-            says = (
-                f"no answer from {server} within {settings.open_timeout_s:g} s; "
-                "check the address, the network and the camera's power"
-            )
+            says = f"no answer from {server}; check the address, the network and the camera's power"
         case _:
             says = str(error)
     return CameraUnreachable(says)

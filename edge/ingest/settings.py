@@ -33,8 +33,15 @@ class Settings:
     that need as long to begin. Meanwhile the camera is shown as stalled, with the reason.
     """
 
-    retry_max_s: float = 10.0
-    """The longest wait between two tries of a camera that does not answer."""
+    connect_timeout_s: float = 2.0
+    """Of `open_timeout_s`, for the TCP connection alone: tried often rather than long, so that a camera that is back is heard
+    soon.
+    """
+
+    retry_max_s: float = 0.8
+    """The longest wait between two tries of a camera that does not answer: with its next key frame, that is how soon it is seen
+    again. One try costs it a connection; for a camera that is hurt by that, set more.
+    """
 
     refused_retry_max_s: float = 30.0
     """The longest wait after a refused password. Longer, since many cameras lock an account after a few wrong ones in a

@@ -16,12 +16,13 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from belvedere.rtsp import AccessUnit, FileSource, RtspServer, Source, StreamDescription
+from belvedere.rtsp import AccessUnit, FileSource, RtspClient, RtspServer, Source, StreamDescription
 from tests.bench import footage, machine
 from tests.bench.peers import REPOSITORY
 
@@ -48,14 +49,25 @@ class Stamped(Source):
             yield unit
 
 
-async def serve(clip: Path, stamps: Path, port: int) -> None:
-    """Until SIGTERM."""
+async def serve(clip: Path, stamps: Path, port: int, watched: bool) -> None:
+    """Until SIGTERM. `watched`: somebody looks from the start, so that who comes later comes into the midst of a group of
+    pictures, as with a real camera.
+    """
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with RtspServer("127.0.0.1", port) as server:
         server.add(PATH, Stamped(clip, stamps))
+        if watched:
+            client = RtspClient(server.url(PATH))
+            threading.Thread(target=_watch, args=(client,), daemon=True).start()
         print(server.port, flush=True)
         await stop.wait()
+
+
+def _watch(client: RtspClient) -> None:
+    client.open()
+    for _ in client.units():
+        continue
 
 
 @dataclass
@@ -65,6 +77,7 @@ class BenchCamera:
     clip: Path
     stamps: Path
     port: int = 0
+    watched: bool = False
     process: subprocess.Popen[str] | None = None
 
     @property
@@ -75,7 +88,10 @@ class BenchCamera:
         """On, on the same port as before."""
         with machine.on(machine.CLIENT_CORE):
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.bench.bench_camera", str(self.clip), str(self.stamps), str(self.port)],
+                [
+                    sys.executable, "-m", "tests.bench.bench_camera",
+                    str(self.clip), str(self.stamps), str(self.port), str(int(self.watched)),
+                ],
                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=REPOSITORY,
             )  # fmt: skip
         assert self.process.stdout is not None
@@ -94,13 +110,13 @@ class BenchCamera:
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[BenchCamera]:
+def running(folder: Path, *, watched: bool = False) -> Iterator[BenchCamera]:
     """A camera that is on."""
     stamps = folder / "stamps"
     stamps.write_bytes(bytes(8 * footage.FRAMES))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    camera = BenchCamera(footage.clip(), stamps, port)
+    camera = BenchCamera(footage.clip(), stamps, port, watched)
     camera.start()
     try:
         yield camera
@@ -109,4 +125,4 @@ def running(folder: Path) -> Iterator[BenchCamera]:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])))
+    asyncio.run(serve(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "1"))

@@ -70,6 +70,11 @@ class ClientSettings:
     open_timeout_s: float = 10.0
     """For all of `open`: name, connection, redirects, requests."""
 
+    connect_timeout_s: float = 10.0
+    """Of it, for one TCP connection. Asked again and again in short tries, a camera that comes back is heard at once; within one
+    long try the kernel repeats its question after 1, 3 and 7 s.
+    """
+
     stall_timeout_s: float = 5.0
     """Without a picture for so long, `receive` raises StreamStalled."""
 
@@ -243,7 +248,8 @@ class RtspClient:
         if settings.transport == "udp" and self._target.scheme == "rtsps":
             raise AddressInvalid("rtsps:// protects what goes over TCP only; set the transport to tcp")
         timeout_s = settings.open_timeout_s
-        wire = connect(self._target, self._waker, deadline, timeout_s, verify=settings.verify_tls)
+        connect_s = settings.connect_timeout_s
+        wire = connect(self._target, self._waker, deadline, timeout_s, connect_s, verify=settings.verify_tls)
         # Elsewhere than where the user sent it, the password is only ever proved, never shown.
         at_home = self._target.host == self._home
         self._channel = Channel(wire, self._target, self._credentials, self._on_frame, basic_allowed=at_home)

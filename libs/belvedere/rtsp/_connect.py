@@ -21,7 +21,9 @@ LOOK_UP_STEP_S = 0.05
 Address = tuple[socket.AddressFamily, Any]
 
 
-def connect(target: Target, waker: Waker, deadline: float, timeout_s: float, *, verify: bool) -> Wire:
+def connect(
+    target: Target, waker: Waker, deadline: float, timeout_s: float, connect_timeout_s: float, *, verify: bool
+) -> Wire:
     """A connection to the target, with TLS for rtsps. `timeout_s` is for the message alone. Raises ServerUnreachable,
     ProtocolError (no TLS there) and ClientClosed.
     """
@@ -30,7 +32,7 @@ def connect(target: Target, waker: Waker, deadline: float, timeout_s: float, *, 
     for number, (family, address) in enumerate(addresses):
         # Each address gets its share of the time that is left: one that does not answer must not take all of it.
         now = time.monotonic()
-        until = now + max(0.0, deadline - now) / (len(addresses) - number)
+        until = now + min(connect_timeout_s, max(0.0, deadline - now) / (len(addresses) - number))
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             _connect(sock, address, waker, until)
@@ -43,7 +45,7 @@ def connect(target: Target, waker: Waker, deadline: float, timeout_s: float, *, 
         except BaseException:
             sock.close()
             raise
-    raise _failed(target, failure, timeout_s)
+    raise _failed(target, failure, min(timeout_s, connect_timeout_s))
 
 
 def no_answer(target: Target, timeout_s: float) -> ServerUnreachable:

@@ -1,0 +1,191 @@
+"""B6 and B11: cameras that come and go.
+
+B6: the camera is switched off for some seconds and on again, in the midst of a group of pictures; until the application has a
+picture that was taken after that. B11: eight cameras that end every stream after a few pictures, ten thousand times in all;
+what grows meanwhile in the eight processes that read them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import multiprocessing
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from belvedere.rtsp import FileSource, RtspServer
+from belvedere.secret import Secret
+from edge.ingest.settings import Settings
+from edge.ingest.worker import WorkerConfig
+from framelink import FrameReader
+from tests.bench import bench_camera, footage, machine
+from tests.bench.peers import REPOSITORY
+from tests.bench.result import Line, Report, compared
+from tests.bench.video import worker
+from tests.support.clips import make_clip
+
+B6_ROUNDS = 6
+AWAY_S = 4.0
+"""Long enough for the waits between the tries to have grown to their bound."""
+
+CAMERAS = 8
+RECONNECTS = 10_000
+WARM_UP_SHARE = 0.25
+PICTURES = 5
+"""A connection's."""
+LASTS_AT_MOST_S = 420.0
+SAMPLE_S = 1.0
+RECONNECTS_AN_HOUR = CAMERAS * 3600 / Settings().retry_max_s
+"""As often as eight cameras can flap under the usual settings."""
+
+
+def b6(folder: Path) -> Report:
+    """Camera back → first frame in the application."""
+    times = []
+    with (
+        bench_camera.running(folder, watched=True) as camera,
+        worker(camera, folder) as (_, address),
+        FrameReader(address, "bench", connect_timeout_s=20) as reader,
+    ):
+        for number in range(B6_ROUNDS):
+            reader.get(20.0).release()
+            camera.stop()
+            time.sleep(AWAY_S + number * 0.37)  # not in step with the group of pictures
+            camera.start()
+            back_ns = time.monotonic_ns()
+            while True:
+                with reader.get(20.0) as frame:
+                    if frame.info.capture_ns > back_ns:
+                        break
+            times.append((time.monotonic_ns() - back_ns) / 1e9)
+    reach = f"≤ one GOP + 1 s = {footage.GOP_S + 1:.0f} s; the slowest of {B6_ROUNDS}: {max(times):.2f} s"
+    return Report([compared("B6", "camera back → first frame in the application", "s", {"ours": times}, reach=reach)])
+
+
+@dataclass
+class _Worker:
+    """A process that reads a camera, and what it last said of itself."""
+
+    process: subprocess.Popen[bytes]
+    socket: str
+    row: dict[str, Any] = field(default_factory=dict)
+
+    def listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.row = json.loads(line)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    reconnects: int
+    memory_mb: float
+    descriptors: int
+    threads: int
+
+
+def b11(folder: Path) -> Report:
+    """What ten thousand reconnects leave behind."""
+    clip = make_clip(folder / "clip.mp4", "h264", 320, 240, 25, PICTURES / 25)
+    samples: list[_Sample] = []
+    began = time.monotonic()
+    with _flapping_cameras(clip) as urls, _workers(folder, urls) as workers, contextlib.ExitStack() as stack:
+        for one in workers:
+            stack.enter_context(FrameReader(one.socket, "bench", connect_timeout_s=30)).request(bgr=True)
+        while not samples or samples[-1].reconnects < RECONNECTS:
+            if time.monotonic() - began > LASTS_AT_MOST_S:
+                break
+            time.sleep(SAMPLE_S)  # the interval of the samples
+            samples.append(_sample(workers))
+    took_s = time.monotonic() - began
+    warm = [one for one in samples if one.reconnects >= WARM_UP_SHARE * samples[-1].reconnects]
+    counts = [one.reconnects for one in warm]
+    slope = statistics.linear_regression(counts, [one.memory_mb for one in warm]).slope if len(set(counts)) > 1 else 0.0
+    hour = f"at {RECONNECTS_AN_HOUR:,.0f} reconnects an hour, the most that the usual settings allow"
+    lines = [
+        Line("B11", f"memory growth of {CAMERAS} flapping cameras' processes, {hour}", "MB/h",
+             slope * RECONNECTS_AN_HOUR, reach="< 1 MB/h"),
+        Line("B11", "the same over 10,000 reconnects", "MB", slope * 10_000),
+        Line("B11", "descriptors more at the end than after warming up", "", _more(warm, "descriptors"), reach="0"),
+        Line("B11", "threads more", "", _more(warm, "threads"), reach="0"),
+    ]  # fmt: skip
+    note = (
+        f"B11: {samples[-1].reconnects} reconnects in {took_s:.0f} s; {samples[-1].memory_mb:.0f} MB in all at the end"
+    )
+    return Report(lines, [note])
+
+
+def _more(samples: list[_Sample], what: str) -> float:
+    values = [float(getattr(sample, what)) for sample in samples]
+    third = max(1, len(values) // 3)
+    return statistics.median(values[-third:]) - statistics.median(values[:third])
+
+
+def _sample(workers: list[_Worker]) -> _Sample:
+    memory = descriptors = threads = 0
+    for one in workers:
+        process = psutil.Process(one.process.pid)
+        memory += process.memory_full_info().uss
+        descriptors += process.num_fds()
+        threads += process.num_threads()
+    reconnects = sum(int(one.row.get("reconnects", 0)) for one in workers)
+    return _Sample(reconnects, memory / 1e6, descriptors, threads)
+
+
+@contextlib.contextmanager
+def _workers(folder: Path, urls: list[str]) -> Iterator[list[_Worker]]:
+    settings = Settings(retry_max_s=0.01, idle_after_s=3600.0, slots=4)
+    workers = []
+    try:
+        for number, url in enumerate(urls):
+            path = folder / str(number) / "frames.sock"
+            config = WorkerConfig(f"camera-{number}", url, "user", Secret("p4ss"), path, settings)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "edge.ingest.worker"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=REPOSITORY,
+            )  # fmt: skip
+            workers.append(_Worker(process, str(path)))
+            assert process.stdin is not None
+            process.stdin.write(config.to_line())
+            process.stdin.flush()
+            threading.Thread(target=workers[-1].listen, daemon=True).start()
+        yield workers
+    finally:
+        for one in workers:
+            one.process.kill()
+            one.process.wait()
+
+
+@contextlib.contextmanager
+def _flapping_cameras(clip: Path) -> Iterator[list[str]]:
+    spawn = multiprocessing.get_context("spawn")
+    near, far = spawn.Pipe()
+    with machine.on(machine.CLIENT_CORE):
+        process = spawn.Process(target=_serve, args=(far, str(clip)), daemon=True)
+        process.start()
+    try:
+        yield list(near.recv())
+    finally:
+        process.kill()
+        process.join()
+
+
+def _serve(far: Any, clip: str) -> None:
+    async def serve() -> None:
+        async with RtspServer("127.0.0.1", 0, users={"user": Secret("p4ss")}) as server:
+            for number in range(CAMERAS):
+                server.add(f"camera{number}", FileSource(clip, loop=False, realtime=False))
+            far.send([server.url(f"camera{number}") for number in range(CAMERAS)])
+            await asyncio.Event().wait()
+
+    asyncio.run(serve())
