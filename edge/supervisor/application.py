@@ -278,7 +278,13 @@ class Application:
     async def _watch_hanging(self, running: Running, control: ControlServer) -> None:
         while True:
             await asyncio.sleep(hang.LOOK_EVERY_S)
-            message = hang.hangs(self.spec, self._stats, control.idle_s(), self._around.settings)
+            message = hang.hangs(
+                self.spec,
+                self._stats,
+                delivers=self._delivers(self._stats),
+                idle_s=control.idle_s(),
+                settings=self._around.settings,
+            )
             if message is not None:
                 break
         self._hang = message

@@ -1,8 +1,8 @@
 """An application that hangs: when that can be said of it, and how its last words are had.
 
 It hangs when new frames have lain there for too long while it asked for nothing: it was neither in get, put nor call, in
-any thread; or when its SDK, whose own thread speaks once a second, has gone silent. Before its first frame it has more
-time: models load. It is not our matter whether a camera delivers, and a model's answer is inference's.
+any thread; or when its SDK, whose own thread speaks once a second, has gone silent. Before it has delivered for the first
+time it has longer: models load, at the start or with the first frame. It is not our matter whether a camera delivers, and a model's answer is inference's.
 
 Python writes the stacks of all its threads to standard error when it is aborted (PYTHONFAULTHANDLER, environment.py;
 the SDK sees to it where that was not heeded). Must not know what becomes of it afterwards.
@@ -27,15 +27,15 @@ STACK_MARK = "(most recent call first)"
 """In each thread's first line of what Python writes."""
 
 
-def hangs(spec: AppSpec, stats: AppStats, idle_s: float, settings: Settings) -> str | None:
+def hangs(spec: AppSpec, stats: AppStats, *, delivers: bool, idle_s: float, settings: Settings) -> str | None:
     """That it hangs, in words; None while it does not. Pure."""
-    if not set(spec.camera_ids) - set(spec.paused):
-        return None  # nothing there to ask for
-    if stats.frames_taken and idle_s > settings.hung_after_s:
-        return f"hung: it has asked for no frame in {settings.hung_after_s:g} s while its cameras deliver"
-    if not stats.frames_taken and idle_s > settings.start_hung_after_s:
-        return f"hung: it has not asked for its first frame in {settings.start_hung_after_s:g} s"
-    return None
+    limit_s = settings.hung_after_s if delivers else settings.start_hung_after_s
+    nothing_to_ask_for = not set(spec.camera_ids) - set(spec.paused)
+    if nothing_to_ask_for or idle_s <= limit_s:
+        return None
+    if stats.frames_taken:
+        return f"hung: it has asked for no frame in {limit_s:g} s while its cameras deliver"
+    return f"hung: it has not asked for its first frame in {limit_s:g} s"
 
 
 async def last_words(running: Running, control: ControlServer) -> None:

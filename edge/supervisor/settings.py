@@ -51,7 +51,7 @@ class Settings:
     """
 
     start_hung_after_s: float = 600.0
-    """The same until it has its first frame: it may load models before it asks."""
+    """The same until it has delivered for the first time: it may load models before it asks, or with its first frame."""
 
     errors_every_s: float = 30.0
     """Between two values of the metric ApplicationErrors, of each application: twice in the minute that AWS's alarm looks
