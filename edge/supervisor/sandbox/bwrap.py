@@ -146,8 +146,8 @@ class Bubblewrap(Sandbox):
                         running.group.add(init)
                     elif (chosen := cores(spec.limits, self._started)) is not None:
                         os.sched_setaffinity(init, chosen)
-                    running.watch(self._memory_check_s)
                     running.listeners = await through_the_gate(init, go_write, spec.ports)
+                    running.watch(self._memory_check_s)
             except BaseException:
                 running.kill()
                 await running.wait()

@@ -58,7 +58,7 @@ def main(runc: str, root: str, bundle: str, name: str, log: str, status: int, go
     tell(**{"child-pid": init})
     code = 1
     try:
-        if not os.read(go, 1):
+        if not _told(go):
             return code
         if call("start", name, output=null) != 0:
             tell(error=_last_error(log))
@@ -71,6 +71,14 @@ def main(runc: str, root: str, bundle: str, name: str, log: str, status: int, go
     finally:
         delete()
     return code
+
+
+def _told(go: int) -> bool:
+    """Whether it is to be started; not where standard input ends first."""
+    poll = select.poll()
+    poll.register(go, select.POLLIN)
+    poll.register(0, select.POLLIN | select.POLLHUP)
+    return 0 not in [fd for fd, _ in poll.poll()] and bool(os.read(go, 1))
 
 
 def _watch(init: int) -> int:

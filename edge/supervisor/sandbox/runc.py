@@ -66,6 +66,8 @@ class Runc(Sandbox):
         self._groups = groups
         self._kernel = oci.Kernel(groups is not None, groups is not None and groups.swap, os.geteuid(), os.getegid())
         self._started = 0
+        self._alive: set[str] = set()
+        """Containers of ours."""
         self._tried = False
 
     @functools.cached_property
@@ -111,7 +113,8 @@ class Runc(Sandbox):
             raise SandboxUnavailable(f"{runc} can't run a container here: {end.describe()} {' '.join(said)}")
 
     def _left(self) -> list[str]:
-        return [entry.name for entry in self._state.iterdir()] if self._state.is_dir() else []
+        found = [entry.name for entry in self._state.iterdir()] if self._state.is_dir() else []
+        return [name for name in found if name not in self._alive]
 
     async def _delete(self, runc: Path, name: str) -> None:
         process = await asyncio.create_subprocess_exec(
@@ -161,6 +164,8 @@ class Runc(Sandbox):
             ours.pop_all()
             ours.callback(os.close, go_write)
             running = _Container(process, spec, on_line, on_dropped, status_read, bundle)
+            self._alive.add(name)
+            running.ended.add_done_callback(lambda _: self._alive.discard(name))
             try:
                 made = await first_status(status_read)
                 if made is None or "error" in made:
@@ -174,11 +179,12 @@ class Runc(Sandbox):
                     os.sched_setaffinity(first, chosen)
                 with contextlib.suppress(ProcessLookupError):
                     os.setpriority(os.PRIO_PROCESS, first, max(NICE, os.getpriority(os.PRIO_PROCESS, first)))
-                running.watch(self._memory_check_s)
                 running.listeners = await through_the_gate(first, go_write, spec.ports)
+                running.watch(self._memory_check_s)
             except BaseException:
                 running.kill()
                 await running.wait()
+                self._tried = False  # something of it may be left
                 raise
         return running
 
@@ -223,9 +229,12 @@ class _Container(ProcessRunning):
 
     def kill(self) -> None:
         if self._process.returncode is None:
-            if self.init is not None:
-                with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError):
+                if self.init is not None:
                     os.kill(self.init, signal.SIGKILL)
+                else:
+                    # runc itself hangs, and its keeper waits for it.
+                    os.killpg(self._process.pid, signal.SIGKILL)
             self._let_go()
 
     def _let_go(self) -> None:

@@ -69,7 +69,8 @@ class ProcessRunning(Running, abc.ABC):
         self._over: LimitHit | None = None
         self._sockets: list[socket.socket] = []
         self._making = asyncio.Lock()
-        self._end = asyncio.create_task(self._run(), name=f"sandbox {spec.name}")
+        self.ended = asyncio.create_task(self._run(), name=f"sandbox {spec.name}")
+        """Its whole life."""
 
     @property
     def pid(self) -> int:
@@ -123,7 +124,7 @@ class ProcessRunning(Running, abc.ABC):
     async def socket(self) -> socket.socket:
         async with self._making:
             if not self._sockets:
-                if self.init is None or self._end.done():
+                if self.init is None or self.ended.done():
                     raise SandboxUnavailable("the sandbox has ended")
                 self._sockets = await sockets_inside(self.init, SOCKETS_MADE)
             return self._sockets.pop()
@@ -149,7 +150,7 @@ class ProcessRunning(Running, abc.ABC):
         self._on_line(name, line)
 
     async def wait(self) -> Exit:
-        return await asyncio.shield(self._end)
+        return await asyncio.shield(self.ended)
 
     @abc.abstractmethod
     def kill(self) -> None:
@@ -157,7 +158,7 @@ class ProcessRunning(Running, abc.ABC):
 
     async def stop(self, grace_s: float) -> Exit:
         inside = children(self.init) if self.init is not None else []
-        if inside and not self._end.done():
+        if inside and not self.ended.done():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(inside[0], signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
