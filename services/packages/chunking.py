@@ -12,6 +12,7 @@ from belvedere.blobs import BlobStore
 from belvedere.chassis.logs import get_logger
 from belvedere.chunks import AssetRoot, Kind
 from belvedere.chunks.making import ArchiveLimits, Maker
+from belvedere.chunks.parcel import take_parcel
 from belvedere.chunks.store import ChunkStore
 
 AT_ONCE = 2
@@ -29,20 +30,24 @@ class Chunker:
         self._limits = limits or ArchiveLimits()
         self._slots = asyncio.Semaphore(AT_ONCE)
 
-    async def root(self, original: str, kind: Kind) -> str:
-        """The digest of the root of a stored file. Raises ArchiveInvalid for an archive that no appliance may get."""
+    async def root(self, original: str, kind: Kind, *, parcel: bool = False) -> str:
+        """The digest of the root of a stored file; `parcel`: it is one (`belvedere.chunks.parcel`). Raises
+        ArchiveInvalid for an archive that no appliance may get."""
         async with self._slots:
             known = await asyncio.to_thread(self._chunks.root_of, original, kind)
             if known is not None and await self._blobs.exists(known):
                 return known
             with await self._blobs.reader(original) as file:
-                root, new, size = await asyncio.to_thread(self._make, file, kind)
+                root, new, size = await asyncio.to_thread(self._take if parcel else self._make, file, kind)
             blob = await self._blobs.put_bytes(root.to_json())
             await asyncio.to_thread(self._chunks.keep_root_of, original, kind, blob.digest)
         log.info(
             "asset cut", original=original, root=blob.digest, bytes=root.size_bytes, new_chunks=new, new_bytes=size
         )
         return blob.digest
+
+    def _take(self, file: IO[bytes], kind: Kind) -> tuple[AssetRoot, int, int]:
+        return take_parcel(file, self._chunks, self._limits), 0, 0
 
     def _make(self, file: IO[bytes], kind: Kind) -> tuple[AssetRoot, int, int]:
         with Maker(self._chunks, self._limits) as maker:

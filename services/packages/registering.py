@@ -14,13 +14,16 @@ from typing import Any
 from belvedere.blobs import BlobStore
 from belvedere.chassis.database import Database
 from belvedere.chassis.errors import Invalid
-from belvedere.chunks import ArchiveInvalid, Kind
+from belvedere.chunks import ArchiveInvalid, Kind, parcel
 from belvedere.graph import DocumentInvalid, ModelDescriptor, PackageDocument, parse_descriptor, parse_package
 from services.packages import rules, store
 from services.packages.chunking import Chunker
 from services.packages.models.convert import ModelRefused
 from services.packages.models.importer import ModelImporter, Taken
 from services.packages.store import ObjectRow, TakenModelRow
+
+PARCEL = "parcel"
+"""Of an asset that is being read: it came as a parcel."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,12 @@ class Reader:
         """From here on, an asset's digest is its root's (`belvedere.chunks`): what appliances fetch."""
         assets: list[dict[str, Any]] = []
         problems: list[str] = []
-        for asset in found.assets:
+        for asset in map(dict, found.assets):
             if asset["descriptor"]:
                 try:
                     kind = Kind.FILE if asset["type"] == "model" else Kind.TREE
-                    asset = asset | {"digest": await self._chunker.root(asset["digest"], kind)}
+                    is_parcel = bool(asset.pop(PARCEL, False))
+                    asset = asset | {"digest": await self._chunker.root(asset["digest"], kind, parcel=is_parcel)}
                 except ArchiveInvalid as error:
                     problems.append(f"{asset['name']}: {error}")
             assets.append(asset)
@@ -162,13 +166,18 @@ class _Reading:
                 if item.type == "system":
                     found.append(row)
                     continue
-                stored = await self._stored(account, region, rules.binary_key(account, package, item.asset_uri))
+                key = rules.binary_key(account, package, item.asset_uri)
+                stored = await self._stored(account, region, key)
+                if stored is None and item.type == "container":
+                    stored = await self._stored(account, region, key + parcel.SUFFIX)
                 if stored is None:
                     # Left over from a template or an earlier build: no harm as long as nothing is made of it.
                     if asset.name in used:
                         problems.append(f'{place}.assetUri: "{item.asset_uri}" is not stored among the binaries')
                     continue
                 row |= {"digest": stored.digest, "size_bytes": stored.size_bytes}
+                if stored.key.endswith(parcel.SUFFIX):
+                    row[PARCEL] = True
                 if asset.name in used:
                     row["descriptor"] = await self._descriptor(
                         account, region, package, item.descriptor_uri, item.type, f"{place}.descriptorUri", problems

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.bench import front_door, hop, intake, machine, restart, video
+from tests.bench import cameras_held, front_door, hop, intake, local_run, machine, model_calls, redeploy, restart, video
 from tests.bench.result import Line, Report, save, table
 
 Bench = Callable[[Path], Report]
@@ -24,7 +24,11 @@ BENCHES: Mapping[tuple[str, ...], Bench] = {
     ("B2",): hop.b2,
     ("B3",): video.b3,
     ("B5",): video.b5,
+    ("B8",): redeploy.b8,
+    ("B4",): model_calls.b4,
+    ("B12",): cameras_held.b12,
     ("B10",): restart.b10,
+    ("L1",): local_run.l1,
 }
 """Ids that share one set-up → what measures them; `(folder) -> Report`, where the folder is empty and its own."""
 KNOWN = sorted(id for ids in BENCHES for id in ids)

@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from belvedere import awsmodel
 from belvedere.appdir import AppFolder, CameraNode, Package
 from belvedere.cli.errors import CliError
+from belvedere.cli.sending import Sender
 
 POLL_S = 0.2
 APPLICATION_ROLE = "BelvedereApplication"
@@ -127,20 +128,29 @@ class Account:
         location = answer["StorageLocation"]
         bucket = location["Bucket"]
         uploaded = 0
+        archives = {
+            item.get("assetUri")
+            for asset in package.document().get("assets", [])
+            for item in asset.get("implementations", [])
+            if item.get("type") == "container"
+        }
+        sender = Sender(self.s3, app.assets, f"{bucket}@{self.s3.meta.endpoint_url}")
         for file in files:
             key = f"{location['BinaryPrefixLocation']}/{file.uri}"
-            if not self._exists(bucket, key):
-                self.s3.upload_file(str(file.path), bucket, key)
-                uploaded += 1
+            uploaded += sender.send(bucket, key, file.path, archive=file.uri in archives)
         self.s3.put_object(
             Bucket=bucket,
             Key=f"{location['ManifestPrefixLocation']}/{version}/{patch}.json",
             Body=package.document_path.read_bytes(),
         )
-        self.panorama.register_package_version(
-            PackageId=answer["PackageId"], PackageVersion=version, PatchVersion=patch, MarkLatest=True
-        )
-        self._wait_registered(answer["PackageId"], package.name, version, patch)
+        try:
+            self._register(answer["PackageId"], package.name, version, patch)
+        except CliError:
+            if not sender.send_whole():
+                raise
+            # The endpoint knows no parcels, or has not all that they leave out.
+            self._register(answer["PackageId"], package.name, version, patch)
+        sender.remember()
         return Published(package, uploaded, True)
 
     def camera(self, package: str) -> CameraNode:
@@ -176,14 +186,11 @@ class Account:
             return False
         return bool(answer["PatchVersion"] == patch and answer["Status"] == "REGISTER_COMPLETED")
 
-    def _exists(self, bucket: str, key: str) -> bool:
-        try:
-            self.s3.head_object(Bucket=bucket, Key=key)
-        except self.s3.exceptions.ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
-                return False
-            raise
-        return True
+    def _register(self, package_id: str, name: str, version: str, patch: str) -> None:
+        self.panorama.register_package_version(
+            PackageId=package_id, PackageVersion=version, PatchVersion=patch, MarkLatest=True
+        )
+        self._wait_registered(package_id, name, version, patch)
 
     def _wait_registered(self, package_id: str, name: str, version: str, patch: str) -> None:
         for answer in polls(
