@@ -32,6 +32,9 @@ class Settings:
     trial_s: float = 3.0
     """Time for measuring a model when it is loaded for the first time; 0: no measuring."""
 
+    busy_load: float = 1.5
+    """Above this load of each core what was measured is used, and not remembered for the next time."""
+
     queue_per_client: int = 8
     """Calls that one client may have waiting at one model; further ones are refused with OVERLOADED."""
 
