@@ -24,6 +24,8 @@ from edge.supervisor.errors import ArchiveRefused, SupervisorError
 
 PART_PREFIX = ".part-"
 _COPY_BYTES = 1 << 20
+_LOOK_BYTES = 16 << 20
+"""Written between two looks at what is left of the disk."""
 _HEADER_BYTES = 1 << 20
 """All headers of one member: names and extended attributes. A larger one is an attack on memory."""
 
@@ -38,6 +40,8 @@ class UnpackLimits:
     """Of content; the largest images of AWS Panorama were below 20 GB."""
     depth: int = 64
     """Folders below each other."""
+    keep_free_bytes: int = 512 << 20
+    """Of the disk: logs, storage and the appliance's own state must go on while and after it is unpacked."""
 
 
 class RootfsStore:
@@ -104,6 +108,7 @@ class _Unpacking:
         """Folders that are known to be real ones of ours. A member that would replace one is refused, so this stays
         true."""
         self._bytes = 0
+        self._looked_at = -_LOOK_BYTES
 
     def run(self) -> None:
         try:
@@ -182,10 +187,18 @@ class _Unpacking:
                 self._bytes += len(chunk)
                 if self._bytes > self._limits.total_bytes:
                     raise ArchiveRefused(self._archive, f"it unpacks to more than {self._limits.total_bytes >> 20} MB")
+                self._check_free()
                 out.write(chunk)
             os.fchmod(out.fileno(), (member.mode & 0o755) | 0o600)
         times = max(0.0, member.mtime)
         os.utime(path, (times, times))
+
+    def _check_free(self) -> None:
+        if self._bytes - self._looked_at < _LOOK_BYTES:
+            return
+        self._looked_at = self._bytes
+        if shutil.disk_usage(self._root).free < self._limits.keep_free_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _check_link(self, name: PurePosixPath, member: tarfile.TarInfo) -> None:
         """A relative link may not climb above the root. An absolute one means the sandbox's root."""

@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,6 +101,63 @@ def test_an_archive_that_tries_something_is_refused_and_leaves_nothing(
     with pytest.raises(ArchiveRefused, match=problem):
         store.ready(path)
     assert sorted(item.name for item in tmp_path.iterdir()) == ["0123abcd", "rootfs"]
+    assert list((tmp_path / "rootfs").iterdir()) == []
+
+
+def written(path: Path, *parts: bytes) -> Path:
+    """A file of gzip members, one after the other: the same compressed bytes many times over cost nothing to make."""
+    with path.open("wb") as out:
+        for part in parts:
+            out.write(part)
+    return path
+
+
+def refused_cheaply(store: RootfsStore, path: Path, problem: str) -> None:
+    """Refused with this reason, in little memory, and without a trace."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ArchiveRefused, match=problem):
+            store.ready(path)
+        assert tracemalloc.get_traced_memory()[1] < 24 << 20
+    finally:
+        tracemalloc.stop()
+    assert sorted(item.name for item in path.parent.iterdir()) == ["0123abcd", "rootfs"]
+    assert list((path.parent / "rootfs").iterdir()) == []
+
+
+def test_ten_million_entries_are_too_many_after_the_first_few(store: RootfsStore, tmp_path: Path) -> None:
+    headers = b"".join(tarfile.TarInfo(f"f{number}").tobuf() for number in range(10_000))
+    path = written(tmp_path / "0123abcd", *[gzip.compress(headers)] * 1000)
+    refused_cheaply(store, path, "more than 50 entries")
+
+
+def test_a_bomb_is_cut_at_its_size(store: RootfsStore, tmp_path: Path) -> None:
+    info = tarfile.TarInfo("zeros")
+    info.size = 8 << 30
+    zeros = gzip.compress(bytes(64 << 20))
+    path = written(tmp_path / "0123abcd", gzip.compress(info.tobuf()), *[zeros] * 128)
+    assert path.stat().st_size < 16 << 20
+    refused_cheaply(store, path, "more than 1 MB")
+
+
+def test_holes_count_as_what_they_unpack_to(store: RootfsStore, tmp_path: Path) -> None:
+    info = tarfile.TarInfo("sparse")
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    # GNU's old format: one byte at the end of 64 GB of nothing.
+    header[156:157] = tarfile.GNUTYPE_SPARSE
+    header[386:410] = b"%011o\0%011o\0" % ((64 << 30) // 8 - 1, 0)
+    header[483:495] = b"\x80" + (64 << 30).to_bytes(11, "big")
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    path = written(tmp_path / "0123abcd", gzip.compress(bytes(header) + bytes(1024)))
+    refused_cheaply(store, path, "more than 1 MB")
+
+
+def test_the_last_of_the_disk_is_left_to_the_appliance(archive: Callable[[Members], Path], tmp_path: Path) -> None:
+    path = archive([member("a", b"x")])
+    store = RootfsStore(tmp_path / "rootfs", UnpackLimits(keep_free_bytes=1 << 60))
+    with pytest.raises(SupervisorError, match="no space is left"):
+        store.ready(path)
     assert list((tmp_path / "rootfs").iterdir()) == []
 
 
