@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.browser import CHROMIUM, live_page
 from tests.support.clips import make_clip
 from tests.support.local_run import code_of, copied, motion_app
 from tests.support.whole import Running, command, run, wait_for
@@ -47,6 +48,10 @@ def test_a_run_says_where_to_look_and_ends_clean_at_ctrl_c(tmp_path: Path, clip:
     assert running.line("video ").split()[1].startswith("rtsp://viewer:")
     page = Path(running.line("browser ").split("file://")[1])
     assert "ws://127.0.0.1:" in page.read_text() and page.stat().st_mode & 0o077 == 0
+    if CHROMIUM.exists():  # of Debian; without it, the page is only read
+        with live_page(page.as_uri()) as opened:
+            opened.wait_for_function("document.getElementById('video').currentTime > 0.5")
+            assert opened.evaluate("document.getElementById('state').textContent") == "320×240"
     running.line("watch: starting")  # what the application writes
     children = psutil.Process(running.process.pid).children(recursive=True)
     assert len(children) > 8
