@@ -72,7 +72,7 @@ def _value(shape: Shape, node: Any, path: str, problems: Problems) -> Any:
 def answer(operation: str, namespace: str, shape: Shape | None, output: Mapping[str, Any], request_id: str) -> bytes:
     """The XML of a successful answer."""
     content: list[tuple[str, xml.Content]] = []
-    if shape is not None and shape.members:
+    if shape is not None:
         content.append((f"{operation}Result", _written(shape, output)))
     content.append(("ResponseMetadata", [("RequestId", request_id)]))
     return xml.document(f"{operation}Response", namespace, content)

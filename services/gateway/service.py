@@ -12,6 +12,7 @@ from belvedere.bus.connection import Message
 from belvedere.chassis.runtime import Runtime
 from belvedere.chassis.service import Service
 from services.gateway.access import Access
+from services.gateway.cloudformation import service as cloudformation
 from services.gateway.cloudwatch import service as cloudwatch
 from services.gateway.dispatch import Dispatcher
 from services.gateway.logs import service as logs
@@ -62,5 +63,6 @@ def front_door(runtime: Runtime, settings: Settings, access: Access) -> FrontDoo
         "sts": sts.create(channel),
         "logs": logs.create(channel),
         "monitoring": cloudwatch.create(channel, runtime.clock),
+        "cloudformation": cloudformation.create(channel, runtime.blobs, runtime.clock),
     }
     return FrontDoor(Dispatcher(services), access, runtime.clock, settings)

@@ -319,7 +319,7 @@ def test_what_is_not_served_says_so_with_the_operations_name(door: Door, tools: 
         (["cloudwatch", "list-dashboards"], "ListDashboards"),
         (["sts", "get-session-token"], "GetSessionToken"),
         (["s3api", "get-bucket-lifecycle-configuration", "--bucket", BUCKET], "GetBucketLifecycleConfiguration"),
-        (["cloudformation", "describe-stacks"], "DescribeStacks"),
+        (["cloudformation", "list-exports"], "ListExports"),
         (["iam", "list-users"], "ListUsers"),
         (["secretsmanager", "list-secrets"], "ListSecrets"),
     ):
@@ -328,3 +328,38 @@ def test_what_is_not_served_says_so_with_the_operations_name(door: Door, tools: 
         assert f"when calling the {operation} operation" in done.stderr, done.stderr
         told = done.stderr.partition(" operation: ")[2]
         assert operation in told or "lifecycle" in told.lower(), done.stderr
+
+
+SAMPLES_ROLE = """
+AWSTemplateFormatVersion: 2010-09-09
+Resources:
+  runtimeRole:
+    Type: AWS::IAM::Role
+    Properties:
+      AssumeRolePolicyDocument:
+        Version: 2012-10-17
+        Statement:
+          - Effect: Allow
+            Principal: {Service: [panorama.amazonaws.com]}
+            Action: sts:AssumeRole
+Outputs:
+  roleArn: {Value: !GetAtt runtimeRole.Arn}
+"""
+
+
+def test_a_sample_applications_role_is_deployed_and_found_as_its_scripts_do(
+    aws: Aws, door: Door, tools: Clients, tmp_path: Path, mark: str
+) -> None:
+    stack = ["--stack-name", f"panorama-{mark}"]
+    missing = tools.run(door, ["aws", "cloudformation", "describe-stacks", *stack], cwd=tmp_path, check=False)
+    assert f"(ValidationError) when calling the DescribeStacks operation: Stack with id {stack[1]} does not exist" in (
+        missing.stderr
+    )
+    (tmp_path / "template.yml").write_text(SAMPLES_ROLE)
+    deploy = ["cloudformation", "deploy", *stack, "--template-file", "template.yml", "--capabilities", "CAPABILITY_IAM"]
+    assert "Successfully created/updated stack" in str(aws(*deploy))
+    query = ["--query", "Stacks[0].Outputs[?OutputKey==`roleArn`].OutputValue", "--output", "text"]
+    role = str(aws("cloudformation", "describe-stacks", *stack, *query))
+    assert role.startswith(f"arn:aws:iam::{ACCOUNT}:role/panorama-{mark}-runtimeRole-")
+    assert "No changes to deploy" in str(aws(*deploy, "--no-fail-on-empty-changeset"))
+    aws("cloudformation", "delete-stack", *stack)
