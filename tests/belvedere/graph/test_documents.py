@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from belvedere.graph import (
     DocumentInvalid,
     GraphError,
+    ImageInput,
     ModelDescriptor,
     RuntimeDescriptor,
     app_view,
@@ -201,6 +202,23 @@ KEYS = list(
         + re.findall(r"[a-zA-Z]+", json.dumps([graphs.MODEL_DESCRIPTOR, graphs.RUNTIME_DESCRIPTOR]))
     )
 )
+
+
+def test_a_model_descriptor_may_say_how_a_picture_becomes_an_input() -> None:
+    descriptor: Document = json.loads(json.dumps(graphs.MODEL_DESCRIPTOR))
+    first = descriptor["mlModelDescriptor"]["inputs"][0]
+    first["image"] = {"color": "RGB", "scale": 0.5, "mean": [1, 2, 3], "std": [4], "fit": "letterbox"}
+    parsed = parse_descriptor(json.dumps(descriptor))
+    assert parsed.inputs[0].image == ImageInput("RGB", "letterbox", 0.5, (1.0, 2.0, 3.0), (4.0,))  # type: ignore[union-attr]
+    first["image"] = {"color": "GRAY", "scale": 0, "mean": [1, 2, 3], "std": [0], "fit": "crop"}
+    assert problems(parse_descriptor, descriptor) == [
+        "inputs[0].image.scale: must be a number other than 0, not 0",
+        "inputs[0].image.mean: must have one number, or one for each channel",
+        "inputs[0].image.std[0]: must be a number other than 0, not 0",
+        'inputs[0].image.fit: must be one of stretch, letterbox, not "crop"',
+    ]
+
+
 ENVELOPES = ["nodeGraph", "nodeGraphOverrides", "nodePackage", "mlModelDescriptor", "runtimeDescriptor"]
 TEXTS = [
     "2021-01-01",

@@ -15,7 +15,7 @@ from edge.inference.backends import Choice
 from edge.inference.model import WantedModel
 from edge.inference.settings import Settings
 from edge.inference.tensors import InputSpec
-from framelink import CallError
+from framelink import CallError, CallTimeout
 from tests.support.inference import WAIT_S, Inference, call_in_thread
 from tests.support.models import slow_onnx, tiny_onnx
 
@@ -132,6 +132,19 @@ def test_a_client_that_asks_too_much_is_refused_and_others_are_served_in_turn(in
     assert {error.code for error in refused} == {"OVERLOADED"}
     assert 7 - SETTINGS.queue_per_client - 1 <= len(refused) <= 7 - SETTINGS.queue_per_client
     assert waiting >= 1, "the modest client has waited for all of the greedy one's calls"
+
+
+def test_a_call_whose_time_was_over_before_its_turn_came_is_not_computed(inference: Inference) -> None:
+    inference.ready(slow(inference))
+    answers: list[Any] = []
+    with inference.client("patient") as patient, inference.client("hasty") as hasty:
+        threads = [call_in_thread(patient, "slow", {"x": SLOW_INPUT}, answers) for _ in range(2)]
+        with pytest.raises(CallTimeout):
+            hasty.call("slow", {"x": SLOW_INPUT}, 0.01)
+        for thread in threads:
+            thread.join()
+        row = inference.row("slow", lambda row: row["calls"] + row["errors"] == 3)
+    assert row["errors_by_code"] == {"OVERLOADED": 1} and row["calls"] == 2
 
 
 class GatedChoice(Choice):

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.inference.backends import order
 from edge.inference.backends.base import Backend
 from edge.inference.backends.openvino import CONVERTED, OpenVinoBackend
 from edge.inference.backends.quiet import openvino as ov
@@ -70,11 +69,6 @@ class TestOpenVino(BackendContract):
         with pytest.raises(Exception, match="cannot be read as one"):
             self.load(backend, path)
         assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_a_backend_that_does_not_exist_is_named() -> None:
-    with pytest.raises(ValueError, match="there is no inference backend `abacus`; there are: onnxruntime, openvino"):
-        order("abacus")
 
 
 def test_openvino_does_not_report_to_its_maker() -> None:

@@ -18,6 +18,7 @@ from edge.inference.service import wanted_models
 from framelink import CallClient
 from tests.support.edge_bus import RunningProcess, edge_bus, edge_process
 from tests.support.models import tiny_onnx
+from tests.support.shared_memory import eventually
 
 X = np.array([[1.0, 2.0, 3.0]], np.float32)
 CALL_TIMEOUT_S = 20.0
@@ -69,6 +70,29 @@ async def test_models_are_loaded_called_counted_and_let_go(tmp_path: Path) -> No
         await ask(tmp_path, "inference", "apply", {"models": rows[:1]})
         await inference.status(lambda s: states(s) == {"good-FP32": "ready"})
     assert (tmp_path / "cache" / "openvino").is_dir()
+
+
+async def test_each_application_has_a_socket_of_its_own_as_long_as_it_is_wanted(tmp_path: Path) -> None:
+    sockets = {name: EdgePaths(tmp_path).inference_client_socket(name) for name in ("app-one", "app-two")}
+
+    def run(path: Path) -> list[str]:
+        with CallClient(path, "who knows") as client:
+            return list(client.call("good", {"x": X}, CALL_TIMEOUT_S))
+
+    async with edge_bus(tmp_path) as bus, edge_process("inference", tmp_path, bus) as inference:
+        rows = [model(tiny_onnx(tmp_path / "good"), "good")]
+        await ask(tmp_path, "inference", "apply", {"models": rows, "clients": list(sockets)})
+        await inference.status(lambda s: states(s) == {"good": "ready"})
+        for path in sockets.values():
+            assert await asyncio.to_thread(run, path) == ["doubled", "negated"]
+        # Also in the process that takes the place of one that died.
+        os.kill(worker_of(inference).pid, signal.SIGKILL)
+        await inference.status(lambda s: states(s) == {"good": "loading"})
+        await inference.status(lambda s: states(s) == {"good": "ready"})
+        assert await asyncio.to_thread(run, sockets["app-one"])
+        await ask(tmp_path, "inference", "apply", {"models": rows, "clients": ["app-one"]})
+        await asyncio.to_thread(eventually, lambda: not sockets["app-two"].exists(), "the end of its socket")
+        assert await asyncio.to_thread(run, sockets["app-one"])
 
 
 async def test_a_worker_that_dies_comes_back_with_its_models(tmp_path: Path) -> None:
