@@ -35,7 +35,7 @@ class Output:
     """One stream of one process."""
 
     def __init__(self, on_line: OnLine, on_dropped: OnDropped, clock: Callable[[], float] = time.monotonic) -> None:
-        """`on_dropped` is called with a count of lines, before the next line."""
+        """`on_dropped` is called with a count of lines; a negative one where some of them are handed on after all."""
         self._on_line = on_line
         self._on_dropped = on_dropped
         self._clock = clock
@@ -45,7 +45,6 @@ class Output:
         self._at = clock()
         self._skipping = False
         self._tail = b""
-        self._dropped = 0
 
     async def read(self, stream: asyncio.StreamReader) -> None:
         """To its end."""
@@ -83,15 +82,14 @@ class Output:
         if self._skipping:
             self._skipping = False
             data = self._tail.partition(b"\n")[2] or self._tail
-            self._dropped -= data.count(b"\n")
-            self._tell()
+            self._on_dropped(-data.count(b"\n"))
             for line in self._splitter.feed(data):
                 self._on_line(line)
         for line in self._splitter.end():
             self._on_line(line)
 
     def _skip(self, data: bytes) -> None:
-        self._dropped += data.count(b"\n")
+        self._on_dropped(data.count(b"\n"))
         self._tail = data[-TAIL_BYTES:] if len(data) >= TAIL_BYTES else (self._tail + data)[-TAIL_BYTES:]
 
     def _resumed(self, data: bytes) -> bytes:
@@ -101,15 +99,9 @@ class Output:
             self._skipping = True
             self._skip(skipped)
             return b""
-        self._dropped += 1
+        self._on_dropped(1)
         self._tail = b""
-        self._tell()
         return rest
-
-    def _tell(self) -> None:
-        if self._dropped > 0:
-            self._on_dropped(self._dropped)
-        self._dropped = 0
 
     def _refill(self) -> None:
         now = self._clock()
