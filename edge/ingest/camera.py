@@ -53,6 +53,8 @@ class Camera:
         self._backoff = Backoff()
         self._healthy_s = 0.0
         self._told = (0.0, "")
+        self._begins_in_s: float | None = None
+        """The longest that a connection took to its first picture."""
         self._client: RtspClient | None = None
         self._transport = address.transport or settings.transport
 
@@ -151,6 +153,8 @@ class Camera:
                 unit = self._next(client, opened_ns)
                 if unit is None:
                     continue
+                if not feed.worked_since_ns:
+                    self._begins_in_s = max(self._begins_in_s or 0.0, (unit.first_packet_ns - opened_ns) / 1e9)
                 feed.unit(unit, client.receive_now)
                 self._judge(feed, client, unit.last_packet_ns)
                 if settings.idle == "drop" and self._sink.ready() and not self._demand():
@@ -164,10 +168,19 @@ class Camera:
             return client.receive()
         except StreamStalled:
             waited_s = (time.monotonic_ns() - opened_ns) / 1e9
-            if client.stats.units or client.stats.dropped_units or waited_s > self._settings.first_frame_s:
+            if client.stats.units or client.stats.dropped_units or waited_s > self._patience_s():
                 raise errors.stalled(self._settings.stall_s, client.stats) from None
             self._status.state("stalled", errors.no_picture_yet(waited_s, self._settings))
             return None
+
+    def _patience_s(self) -> float:
+        """How long a connection may bring nothing at all: what the camera is known to need for its first picture, with room to
+        spare; for one that is not known, `first_frame_s`.
+        """
+        limit_s = self._settings.first_frame_s
+        return (
+            limit_s if self._begins_in_s is None else min(limit_s, max(self._settings.stall_s, 3 * self._begins_in_s))
+        )
 
     def _judge(self, feed: Feed, client: RtspClient, now_ns: int) -> None:
         """Pictures come in; do any come out?"""
