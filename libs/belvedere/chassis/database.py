@@ -50,6 +50,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, DateTime, Dialect, Engine, event, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import registry
 from sqlalchemy.types import TypeDecorator
@@ -185,7 +186,9 @@ class Database:
 
     async def migrate(self, folder: Path | None) -> None:
         """Brings the tables of the chassis, then those of the service's `folder` of Alembic revisions, to the newest
-        version."""
+        version. Raises DatabaseError where it cannot be used at all."""
+        if not self.is_sqlite:
+            await self._reach()
         async with self.engine.begin() as connection:
             if not self.is_sqlite:
                 await self._check(connection)
@@ -193,6 +196,15 @@ class Database:
             await connection.run_sync(OwnTable.metadata.create_all)
             if folder is not None:
                 await connection.run_sync(_upgrade, folder)
+
+    async def _reach(self) -> None:
+        try:
+            async with self.engine.connect():
+                return
+        except (SQLAlchemyError, OSError) as error:
+            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+            place = self.engine.url.render_as_string(hide_password=True)
+            raise DatabaseError(f"{self.name}: the database {place} cannot be reached: {reason}") from error
 
     async def _check(self, connection: AsyncConnection) -> None:
         query = (

@@ -154,6 +154,24 @@ async def test_postgresql_that_sorts_by_a_language_is_refused_with_what_to_do(
     await wrong.close()
 
 
+@pytest.mark.parametrize("host", ["/nowhere", "127.0.0.1:1"])
+async def test_postgresql_that_is_not_there_is_told_in_one_line_without_its_password(
+    host: str, migrations: Path
+) -> None:
+    away = Database("things", Secret(f"postgresql://user:hunter2@/db?host={host}"))
+    with pytest.raises(DatabaseError, match=r"things: the database .* cannot be reached: ") as caught:
+        await away.migrate(migrations)
+    assert "hunter2" not in str(caught.value) and "\n" not in str(caught.value)
+    await away.close()
+
+
+async def test_a_database_of_another_name_is_missed_by_it(postgresql: Postgres, migrations: Path) -> None:
+    away = Database("things", postgresql.url("no_such_database"))
+    with pytest.raises(DatabaseError, match="no_such_database"):
+        await away.migrate(migrations)
+    await away.close()
+
+
 async def test_services_of_one_postgresql_database_do_not_see_each_other(
     postgresql: Postgres, migrations: Path
 ) -> None:
