@@ -1,11 +1,13 @@
 """What an owner of an appliance lives through: the cloud side goes away and comes back, everything is started again,
-an application is replaced while it serves, a camera is paused, the appliance is rebooted, an application is removed.
+an application is replaced while it serves, or by one that never works, any process of the appliance is killed, a camera is
+paused, the appliance is rebooted, an application is removed; at last there are as many as AWS Panorama allowed.
 
-One system serves all tests of this module, in their order. One application runs from the first to the last but one.
+One system serves all tests of this module, in their order. One application runs from the first to the last but two.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -23,6 +25,21 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 PASSWORD = "secret"
 NEW_FRAMES = 5
+APPLICATIONS = 10
+MANY_CAMERAS = [f"camera_{number}_" + "x" * 100 for number in range(8)]
+"""As long as names may be: sockets would lie too deep under such names."""
+WATCHES_ALL = f"""
+import panoramasdk
+node = panoramasdk.node()
+seen = set()
+while True:
+    streams = node.inputs.video_in.get()
+    if len(seen) < {len(MANY_CAMERAS)}:
+        seen |= {{stream.stream_id for stream in streams if not stream.is_cached}}
+        if len(seen) == {len(MANY_CAMERAS)}:
+            print("saw them all", sorted(seen)[0][:8], sorted(seen)[-1][:8])
+    node.outputs.video_out.put(streams)
+"""
 
 
 class Shop(WholeSystem):
@@ -202,3 +219,47 @@ def test_a_removed_application_leaves_the_appliance_and_stays_listed(shop: Shop)
     overview = shop.overview()
     assert overview["supervisor"]["applications"] == []
     wait_for("the camera is let go", lambda: shop.overview()["ingest"]["cameras"] == [])
+
+
+def test_ten_applications_with_eight_cameras_each_run_beside_each_other(shop: Shop) -> None:
+    clip = make_clip(shop.folder / "tiny.mp4", fps=2, width=64, height=48, seconds=3)
+    url = shop.camera("all", clip, PASSWORD)
+    for camera in MANY_CAMERAS:
+        shop.account.register_camera(camera, url, CAMERA_USER, PASSWORD)
+    app = application_folder(shop.folder / "apps" / "watch", "watch", WATCHES_ALL, cameras=MANY_CAMERAS)
+    instances = [shop.deploy(app)]
+    manifest = app.graph_path.read_text()
+    instances += [shop.create(manifest, f"watch-{n}") for n in range(1, APPLICATIONS - 1)]
+    waiting = shop.create(_on_signal(manifest, MANY_CAMERAS[-1]), f"watch-{APPLICATIONS - 1}")
+    instances.append(waiting)
+    for instance_id in instances:
+        shop.wait_running(instance_id)
+    overview = shop.overview()
+    assert len(overview["ingest"]["cameras"]) == len(MANY_CAMERAS), "each camera is read once, whoever looks"
+    assert {row["restarts"] for row in overview["supervisor"]["applications"]} == {0}
+
+    def saw_all(instance_id: str) -> bool:
+        group = f"/aws/panorama/devices/{shop.device_id}/applications/{instance_id}"
+        try:
+            return any("saw them all camera_0 camera_7" in line for line in shop.log_messages(group, "console_output"))
+        except shop.account.logs.exceptions.ResourceNotFoundException:
+            return False  # nothing of it has arrived yet
+
+    for instance_id in instances[:-1]:
+        wait_for(f"every camera in {instance_id}", lambda one=instance_id: saw_all(one))
+    # One of them has a camera that waits for its signal, which delivers to the others all the same.
+    assert shop.nodes(waiting)[MANY_CAMERAS[-1]] == "PAUSED"
+    assert not saw_all(waiting)
+    shop.panorama.signal_application_instance_node_instances(
+        ApplicationInstanceId=waiting, NodeSignals=[{"NodeInstanceId": MANY_CAMERAS[-1], "Signal": "RESUME"}]
+    )
+    wait_for("every camera in the one that waited", lambda: saw_all(waiting))
+    assert shop.nodes(waiting)[MANY_CAMERAS[-1]] == "RUNNING"
+
+
+def _on_signal(manifest: str, node: str) -> str:
+    graph = json.loads(manifest)
+    for each in graph["nodeGraph"]["nodes"]:
+        if each["name"] == node:
+            each["launch"] = "onSignal"
+    return json.dumps(graph)
