@@ -91,3 +91,44 @@ async def test_connections_beyond_the_bound_are_closed(talk: Talk) -> None:
     assert await asyncio.to_thread(last.recv, 10) == b""
     for connection in connections:
         connection.close()
+
+
+async def test_idleness_is_that_of_the_process_that_asked_last_and_grows_in_silence(talk: Talk) -> None:
+    with talk.connect() as first, talk.connect() as second:
+        first.send(json.dumps({"type": "stats", "idle_ms": 90_000}).encode())
+        await until(lambda: talk.server.idle_s() >= 90)
+        assert talk.server.idle_s() < 100
+        second.send(json.dumps({"type": "stats", "idle_ms": 0}).encode())
+        await until(lambda: talk.server.idle_s() < 50)
+        silent = talk.server.idle_s()
+        await until(lambda: talk.server.idle_s() > silent + 0.1)
+    await until(lambda: talk.server.idle_s() < 50)
+
+
+@pytest.mark.parametrize("odd", [-1, "long", None, [], 1e300])
+async def test_an_odd_idleness_counts_as_none(talk: Talk, odd: object) -> None:
+    with talk.connect() as connection:
+        connection.send(json.dumps({"type": "stats", "idle_ms": odd}).encode())
+        await until(lambda: bool(talk.heard))
+        assert talk.server.idle_s() < 50
+
+
+async def test_who_comes_is_told_what_is_paused_and_again_when_that_changes(talk: Talk) -> None:
+    talk.server.pause(["front"])
+    with talk.connect() as connection:
+        connection.settimeout(10)
+        connection.send(b'{"type": "hello"}')
+        told = json.loads(await asyncio.to_thread(connection.recv, 1000))
+        assert told == {"type": "paused", "cameras": ["front"]}
+        talk.server.pause([])
+        assert json.loads(await asyncio.to_thread(connection.recv, 1000))["cameras"] == []
+
+
+async def test_who_does_not_read_what_he_is_told_holds_up_nobody(talk: Talk) -> None:
+    with talk.connect() as deaf:
+        deaf.send(b'{"type": "hello"}')
+        await until(lambda: bool(talk.heard))
+        for _ in range(2000):
+            talk.server.pause(["front" * 100])
+        deaf.send(b'{"type": "stats", "frames_taken": 1}')
+        await until(lambda: talk.heard[-1].frames_taken == 1)
