@@ -269,10 +269,13 @@ def _target(application: LocalApplication, desired: DesiredState) -> TargetAppli
 
 
 def _share_models(folder: Path) -> None:
-    """What models were converted to outlives a run: the next one starts with it."""
-    if not folder.exists():
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        shared = home / "belvedere" / "models"
+    """What models were converted to outlives a run: the next one starts with it. Where no such place can be made, this run
+    keeps its own."""
+    if folder.exists() or folder.is_symlink():
+        return
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    shared = home / "belvedere" / "models"
+    with contextlib.suppress(OSError):
         shared.mkdir(parents=True, exist_ok=True)
         folder.symlink_to(shared, target_is_directory=True)
 

@@ -110,8 +110,15 @@ class LocalRun:
             else:
                 self._stack.push_async_exit(self.engine)
             # All at the same time: each takes about a second.
-            resolving = asyncio.to_thread(self.work.resolve, self._choices)
-            _, _, self.resolved = await asyncio.gather(self.playing.begin(), self.engine.begin(), resolving)
+            resolving = asyncio.create_task(asyncio.to_thread(self.work.resolve, self._choices))
+            tasks = (resolving, asyncio.create_task(self.playing.begin()), asyncio.create_task(self.engine.begin()))
+            try:
+                await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            self.resolved = resolving.result()
         except BaseException:
             await self._stack.aclose()
             raise

@@ -100,7 +100,7 @@ def test_app_test_tells_people_and_build_servers_what_became_of_each_scenario(tm
         code.read_text().replace("self.before = {}", "self.before = {}\n        1 / (self.sensitivity < 1)")
     )
     tests = app / "tests"
-    tests.mkdir()
+    (tests / "motion.toml").unlink()
     (tests / "bad.toml").write_text("[run]\nframes = 3\n[expect]\nboxes = 1000000\n")
     (tests / "good.toml").write_text("[run]\nonce = true\n[expect]\nframes = 3\nlabels = 'motion'\n")
     (tests / "never.toml").write_text("[run]\nlimit_s = 30\nparameters = {sensitivity = 2}\n")
