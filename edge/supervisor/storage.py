@@ -10,12 +10,11 @@ know what runs.
 
 from __future__ import annotations
 
-import contextlib
+import os
 import shutil
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 GONE_PREFIX = ".gone-"
 """Of folders that are being deleted: what an interrupted deletion leaves goes with the next."""
@@ -74,15 +73,17 @@ def remove_folder(folder: Path) -> None:
     if not folder.name.startswith(GONE_PREFIX):
         folder = folder.rename(folder.with_name(f"{GONE_PREFIX}{uuid.uuid4().hex}"))
 
-    def again(remove: Callable[[str], object], path: str, _: Any) -> None:
-        # Folders that can't be entered or written to: made by the application, ours all the same.
-        with contextlib.suppress(OSError):
-            Path(path).parent.chmod(0o700)
-            if not Path(path).is_symlink():
-                Path(path).chmod(0o700)
-            if Path(path).is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                remove(path)
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        # The application has made folders that can't be entered or written to; they are ours all the same.
+        _open_up(folder)
+        shutil.rmtree(folder)
 
-    shutil.rmtree(folder, onerror=again)
+
+def _open_up(folder: Path) -> None:
+    pending = [folder]
+    while pending:
+        current = pending.pop()
+        current.chmod(0o700)
+        with os.scandir(current) as entries:
+            pending += [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
