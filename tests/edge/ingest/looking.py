@@ -16,7 +16,7 @@ from edge.ingest.address import Address
 from edge.ingest.camera import Camera
 from edge.ingest.ring import CameraRing
 from edge.ingest.settings import Settings
-from edge.ingest.status import CameraStatus
+from edge.ingest.status import CameraStatus, RingCounts
 from framelink import Frame, FrameReader
 
 WAIT_S = 20.0
@@ -39,6 +39,8 @@ class Looking:
     path: Path
     ring: CameraRing
     status: CameraStatus
+    states: list[str]
+    """Each state that it entered, in order."""
 
     def row(self) -> dict[str, Any]:
         return self.status.row(self.ring.counts())
@@ -71,12 +73,13 @@ async def looking(
     """The camera at `url`; at the end it must let go at once. `settings` replace those above."""
     how = replace(SETTINGS, **settings)
     path = folder / "frames.sock"
-    ring, status, stop = CameraRing(path, "test", how.slots), CameraStatus(lambda: None), threading.Event()
+    ring, stop, states = CameraRing(path, "test", how.slots), threading.Event(), []
+    status = CameraStatus(lambda: states.append(status.row(RingCounts())["state"]))
     camera = Camera(Address.parse(url, username, password), ring, status, how)
     thread = threading.Thread(target=camera.run, args=(stop,))
     thread.start()
     try:
-        yield Looking(path, ring, status)
+        yield Looking(path, ring, status, states)
     finally:
         began = time.monotonic()
         stop.set()

@@ -53,3 +53,11 @@ def test_what_is_no_camera_address_is_refused_with_what_it_must_look_like(url: s
     with pytest.raises(CameraUnsupported, match=says) as caught:
         Address.parse(url)
     assert "secret-port" not in str(caught.value)
+
+
+def test_a_scheme_may_say_how_the_camera_sends() -> None:
+    for scheme, transport in (("rtspu", "udp"), ("rtspt", "tcp"), ("rtsp", None), ("rtsps", None)):
+        address = Address.parse(f"{scheme}://user:word@camera/live?x=1")
+        assert address.transport == transport
+        wanted = "rtsps" if scheme == "rtsps" else "rtsp"
+        assert address.reveal().startswith(f"{wanted}://user:word@camera:")

@@ -71,3 +71,18 @@ def test_times_never_go_back_whatever_the_camera_sends(frames: list[tuple[int | 
     assert all(earlier < later for earlier, later in itertools.pairwise(out))
     # Nor do they run away: they stay within one accepted jump a frame of the arrivals.
     assert out[-1] <= arrival_us + len(frames) * (JUMP_MAX_US + 1)
+
+
+def test_the_wrap_of_33_bits_is_no_step_back() -> None:
+    """MPEG's clock: 2³³ ticks of 90 kHz, some 26 hours."""
+    validator = TimestampValidator()
+    wrap_us = (1 << 33) * 100 // 9
+    camera = [(wrap_us - 80_000 + index * STEP_US) % wrap_us for index in range(5)]
+    assert feed(validator, list(camera)) == [0, 40_000, 80_000, 120_000, 160_000]
+
+
+def test_another_process_goes_on_from_where_the_last_one_was() -> None:
+    """Times begin with the arrival, so that a worker that was started anew does not go back to 0."""
+    before, after = TimestampValidator(), TimestampValidator()
+    last = max(before.next(index * STEP_US, 7_000_000_000 + index * STEP_US * 1000) for index in range(10))
+    assert after.next(0, 9_000_000_000) > last
