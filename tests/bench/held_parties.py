@@ -1,7 +1,7 @@
 """The processes of B12: `cameras CLIP COUNT` serves the clip as so many cameras; `application SECONDS` is an application that
 asks the person detector about each of its cameras five times a second.
 
-Each prints one JSON line when it is ready or done.
+Each prints a JSON line when it is ready, when it begins to count, and when it is done.
 """
 
 from __future__ import annotations
@@ -37,20 +37,22 @@ def application(warm_s: float, seconds: float) -> None:
 
     node = panoramasdk.node()
     began = time.monotonic()
-    turn, answers, errors = 0, {}, 0
+    turn, answers, errors, counts = 0, {}, 0, False
     latencies: list[float] = []
     while time.monotonic() - began < warm_s + seconds:
         # The next fifth of a second; those that a slow turn has used up are lost.
         turn = max(turn + 1, int((time.monotonic() - began) * PER_SECOND))
         time.sleep(max(0.0, began + turn / PER_SECOND - time.monotonic()))
-        counts = time.monotonic() - began > warm_s
+        if not counts and time.monotonic() - began > warm_s:
+            counts = True
+            print(json.dumps({"counting": True}), flush=True)
         for picture in node.inputs.video_in.get(GET_TIMEOUT_S):
             if picture.is_cached:
                 continue
             try:
                 node.call(picture, MODEL, 10)
             except (TimeoutError, RuntimeError):
-                errors += 1
+                errors += counts
                 continue
             if counts:
                 answers[picture.stream_id] = answers.get(picture.stream_id, 0) + 1

@@ -3,7 +3,7 @@ its custom logic, `max_fps` 5. One file that imports nothing of ours.
 
     python roboflow_pipeline.py MODEL WARM_S SECONDS URL…
 
-Prints one JSON line: {"answers": {camera: count}}.
+Prints {"counting": true} when it begins to count, then {"answers": {camera: count}}.
 """
 
 import json
@@ -57,6 +57,9 @@ def main(model, warm_s, seconds, urls):
     pipeline.start(use_main_thread=False)
     until[0] = time.monotonic() + warm_s
     until[1] = until[0] + seconds
+    while time.monotonic() < until[0]:
+        time.sleep(0.1)
+    print(json.dumps({"counting": True}), flush=True)
     while time.monotonic() < until[1] + 0.2:
         time.sleep(0.1)
     print(json.dumps({"answers": answers}), flush=True)
