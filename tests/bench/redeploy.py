@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from belvedere.appdir import AppFolder
@@ -73,9 +73,7 @@ def b8(folder: Path) -> Report:
             began = time.time()
             _deploy(app, environment, "--replace", "same-name", "--no-wait")
             new = _instance(system, "changing", besides=before)
-            first = wait_for(
-                "the new code's first frame", lambda id=new: system.application(id).get("first_output_at_ms")
-            )
+            first = wait_for("the new code's first frame", _first_output(system, new))
             system.wait_running(new)
             seconds.append(first / 1000 - began)
             shares.append((system.overview()["fetched_bytes"] - fetched) / size)
@@ -93,6 +91,10 @@ def b8(folder: Path) -> Report:
     return Report(
         [*lines, *_large(folder / "large")], [f"B8: rounds {', '.join(f'{value:.2f} s' for value in seconds)}"]
     )
+
+
+def _first_output(system: WholeSystem, instance_id: str) -> Callable[[], float | None]:
+    return lambda: system.application(instance_id).get("first_output_at_ms")
 
 
 def _missed(system: WholeSystem, instance_id: str) -> int:
@@ -148,16 +150,17 @@ def _fill(folder: Path, size: int) -> None:
 
 
 _CUT = """
-import resource, sys, time
+import re, sys, time
 from pathlib import Path
 from belvedere.blobs import BlobStore
 from belvedere.chunks.making import Maker
 from belvedere.chunks.store import ChunkStore
 store = ChunkStore(BlobStore.at(Path(sys.argv[2])))
-before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+peak = lambda: int(re.search(r"VmHWM:\\s+([0-9]+)", Path("/proc/self/status").read_text()).group(1))
+before, began = peak(), time.monotonic()
 with open(sys.argv[1], "rb") as file, Maker(store) as maker:
     root = maker.archive(file)
-print(time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(time.monotonic() - began, peak() - before)
 """
 
 

@@ -18,6 +18,7 @@ from belvedere.v1 import (
     logs_metrics_pb2,
     packages_pb2,
     registry_pb2,
+    rollouts_pb2,
 )
 
 PROTOS = Path(__file__).parents[3] / "proto" / "belvedere" / "v1"
@@ -36,6 +37,7 @@ def asked(service: str, method: str, request: Message) -> list[tuple[str, str]]:
     ("service", "request_", "expected"),
     [
         ("RegistryService", registry_pb2.DescribeDeviceRequest(device_id="d"), ("panorama:DescribeDevice", f"{PANORAMA}:device/d")),
+        ("RolloutService", rollouts_pb2.PauseRolloutRequest(rollout_id="r"), ("belvedere:PauseRollout", "arn:aws:belvedere:us-east-1:123456789012:rollout/r")),
         ("RegistryService", registry_pb2.ListDevicesRequest(name_filter="x"), ("panorama:ListDevices", "*")),
         ("RegistryService", registry_pb2.TagDeviceRequest(device_id="d"), ("panorama:TagResource", f"{PANORAMA}:device/d")),
         ("PackagesService", packages_pb2.DeletePackageRequest(package_id="p"), ("panorama:DeletePackage", f"{PANORAMA}:package/p")),
@@ -158,3 +160,10 @@ def test_who_asks_for_keys_secrets_or_decisions_of_others_is_a_service() -> None
 )
 def test_a_peers_address_is_read(peer: str, expected: str) -> None:
     assert address(peer) == expected
+
+
+def test_a_rollout_deploys_for_its_caller() -> None:
+    assert asked("RolloutService", "CreateRollout", rollouts_pb2.CreateRolloutRequest(name="a")) == [
+        ("belvedere:CreateRollout", "*"),
+        ("panorama:CreateApplicationInstance", "*"),
+    ]

@@ -318,6 +318,29 @@ async def _is(cloud: RunningCloud, rollout_id: str, device: str, status: str) ->
     return statuses(await describe(cloud, rollout_id))[device] == status
 
 
+async def test_a_rollout_goes_on_after_a_restart_of_the_cloud_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BELVEDERE_DEPLOYMENTS_ROLLOUT_TICK_S", "0.1")
+    async with running_cloud(tmp_path, SERVICES) as cloud:
+        with cloud.caller():
+            uploader = Uploader(cloud)
+            await uploader.register(graphs.code_package(), b"code")
+            await uploader.register(graphs.model_package(), tiny_tensorflow_bytes())
+            for name in ("cam0", "cam1"):
+                await uploader.camera(name, f"rtsp://10.0.0.1/{name}")
+            devices = await fleet(cloud, 2)
+            async with alive(devices[0]):
+                rollout_id = await create(cloud, pb.RolloutPhase(count=1, wait_seconds=3))
+                await eventually(lambda: _is(cloud, rollout_id, "dev0", "SUCCEEDED"), "the first has it")
+    async with running_cloud(tmp_path, SERVICES) as again:
+        with again.caller():
+            for device in devices:
+                device.cloud = again
+            async with alive(*devices):
+                assert set(statuses(await until(again, rollout_id, "SUCCEEDED")).values()) == {"SUCCEEDED"}
+
+
 async def test_what_can_not_be_is_refused_before_anything_begins(cloud: RunningCloud) -> None:
     devices = await fleet(cloud, 1)
     good: dict[str, Any] = {
