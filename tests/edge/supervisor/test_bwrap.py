@@ -13,16 +13,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from edge.supervisor import cgroups
+from edge.supervisor import cgroups, hits
 from edge.supervisor.errors import SandboxUnavailable
 from edge.supervisor.sandbox import Sandbox, SandboxSpec
 from edge.supervisor.sandbox.bwrap import Bubblewrap
 from edge.supervisor.sandbox.hostbase import HostBase
-from tests.edge.supervisor.contract import END_S, SandboxContract
+from edge.supervisor.spec import Limits
+from tests.edge.supervisor.contract import END_S, SandboxCase, SandboxContract
+from tests.edge.supervisor.contract_isolation import IsolationContract
 from tests.edge.supervisor.contract_limits import LimitsContract
 
 
-class TestBubblewrap(SandboxContract):
+class TestBubblewrap(SandboxContract, IsolationContract):
     @pytest.fixture
     def sandbox(self, tmp_path: Path) -> Sandbox:
         return Bubblewrap(HostBase(tmp_path / "base"), memory_check_s=0.05)
@@ -166,6 +168,32 @@ class TestLimitsKeptByControlGroups(TestLimitsWatched):
         if isinstance(groups, str):
             pytest.skip(groups)
         return Bubblewrap(HostBase(tmp_path / "base"), memory_check_s=0.05, groups=groups)
+
+
+async def test_a_limit_that_lets_it_go_on_is_told_in_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hits, "LOOK_S", 0.1)
+    case, base = SandboxCase(), HostBase(tmp_path / "base")
+    found = cgroups.find()
+    if isinstance(found, str) and os.geteuid() == 0:
+        pytest.skip(found)
+    sandbox = Bubblewrap(base, memory_check_s=0.05, groups=None if isinstance(found, str) else found)
+    code = """
+        import os, time
+        while True:
+            try:
+                if os.fork() == 0:
+                    time.sleep(600)
+            except OSError:
+                print("ready")
+                time.sleep(0.02)
+    """
+    limits, notes = Limits(pids=10), asyncio.Queue[str]()
+    running, _ = await case.ready(sandbox, case.spec(tmp_path, code, base.search_path, limits=limits))
+    telling = asyncio.create_task(hits.tell_hits(running, limits, notes.put_nowait))
+    async with asyncio.timeout(END_S):
+        assert (await notes.get()).startswith("it is not given more than 10 processes and threads")
+    telling.cancel()
+    await running.stop(0)
 
 
 def needed_by(program: str) -> list[str]:

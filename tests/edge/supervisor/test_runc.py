@@ -14,6 +14,7 @@ from edge.supervisor.sandbox import Sandbox
 from edge.supervisor.sandbox.hostbase import HostBase
 from edge.supervisor.sandbox.runc import INIT_PROGRAMS, Runc
 from tests.edge.supervisor.contract import SandboxContract
+from tests.edge.supervisor.contract_isolation import IsolationContract
 from tests.edge.supervisor.contract_limits import LimitsContract
 
 pytestmark = pytest.mark.debian
@@ -34,7 +35,7 @@ def _skip() -> None:
         pytest.skip(missing)
 
 
-class TestRunc(SandboxContract, LimitsContract):
+class TestRunc(SandboxContract, IsolationContract, LimitsContract):
     @pytest.fixture
     def sandbox(self, tmp_path: Path) -> Sandbox:
         found = cgroups.find()
