@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from belvedere.fleet import DesiredState, JobKind, Reason, ReasonCode, Target, TargetJob
-from belvedere.graph import ResolvedGraph
+from belvedere.graph import Limits, NetworkRule, ResolvedGraph
 from edge.agent.plan import (
     ApplyApplications,
     ApplyCameras,
@@ -234,3 +234,17 @@ def test_the_same_question_always_gets_the_same_answer(seed: int) -> None:
     wanted = target(*(application(f"i-{number}", A) for number in range(seed + 1)))
     here = replace(NOTHING, graphs={A.digest(): A}, assets=A_ASSETS)
     assert plan(wanted, here) == plan(wanted, here)
+
+
+def test_open_ports_and_what_the_package_asks_for_reach_the_supervisor_and_nothing_is_said_where_it_asks_for_nothing() -> (
+    None
+):
+    code = replace(A.code[0], limits=Limits(memory_mb=256, cpu=0.5))
+    asking = replace(
+        A, code=(code,), network_rules=(NetworkRule("code_node", 8080, 8001), NetworkRule("other", 1, 8002))
+    )
+    wanted = target(application("a", A), application("b", asking))
+    (plain, limited) = settled(wanted, graphs=(A, asking)).applications or ()
+    assert plain.spec["ports"] == [] and "limits" not in plain.spec
+    assert limited.spec["ports"] == [{"host_port": 8001, "container_port": 8080, "protocol": "tcp"}]
+    assert limited.spec["limits"] == {"memory_mb": 256, "cpu": 0.5}
