@@ -12,9 +12,12 @@
 Standard library, numpy and framelink only; Python 3.7 and up.
 """
 
+from panoramasdk import _endpoint
 from panoramasdk._errors import ModelError, NodeError, TimeoutException
 from panoramasdk._media import media
 from panoramasdk._node import node
 from panoramasdk._ports import port
+
+_endpoint.install()
 
 __all__ = ["ModelError", "NodeError", "TimeoutException", "media", "node", "port"]

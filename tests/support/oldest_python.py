@@ -1,5 +1,6 @@
 """The oldest interpreter that an application may bring, and the oldest numpy with it: Python 3.7 and numpy 1.18, as in the
-first base image of AWS Panorama. Looked for on PATH and among pyenv's; numpy comes by pip, once, into `.cache/oldest`.
+first base image of AWS Panorama, and a boto3 of that time. Looked for on PATH and among pyenv's; the packages come by pip,
+once, into `.cache/oldest-…`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import pytest
 CACHE = Path(__file__).parents[2] / ".cache"
 NUMPY = {"3.7": "1.18.0", "3.8": "1.18.0"}
 """By version of Python: the oldest numpy that has a wheel for it."""
+BOTO3 = "1.26.102"
+"""Of the time of those code assets, and what panorama-backpack asks for: knows no AWS_ENDPOINT_URL."""
 INSTALL_TIMEOUT_S = 90.0
 
 
@@ -35,14 +38,14 @@ def interpreter() -> tuple[str, Path]:
 def oldest_environment() -> Path:
     """The Python of an environment with the oldest interpreter and numpy. Skips the test where it can't be had."""
     version, program = interpreter()
-    folder = CACHE / f"oldest-{version}-numpy-{NUMPY[version]}"
+    folder = CACHE / f"oldest-{version}-numpy-{NUMPY[version]}-boto3-{BOTO3}"
     python = folder / "bin" / "python"
     CACHE.mkdir(exist_ok=True)
     with (CACHE / "oldest.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "done").exists():
             shutil.rmtree(folder, ignore_errors=True)
-            install = [str(python), "-m", "pip", "install", "--quiet", f"numpy=={NUMPY[version]}"]
+            install = [str(python), "-m", "pip", "install", "--quiet", f"numpy=={NUMPY[version]}", f"boto3=={BOTO3}"]
             try:
                 for command in ([str(program), "-m", "venv", str(folder)], install):
                     subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S)
