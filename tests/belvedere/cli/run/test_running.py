@@ -38,13 +38,16 @@ def dev(tmp_path: Path, clip: Path) -> Iterator[tuple[Running, Path]]:
         running.process.wait(20)
 
 
-def test_a_run_says_where_to_look_and_ends_clean_at_ctrl_c(tmp_path: Path, clip: Path) -> None:
+def test_a_run_says_where_to_look_and_ends_clean_at_ctrl_c(
+    request: pytest.FixtureRequest, tmp_path: Path, clip: Path
+) -> None:
     app = motion_app(tmp_path / "watch").root
     figures = tmp_path / "figures.json"
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     arguments = command("run", app, "--camera", clip, "--override", "sensitivity=0.05", "--json", figures)
     running = Running("run", tmp_path / "logs", arguments, {**FREE_PORTS, "TMPDIR": str(temporary)})
+    request.addfinalizer(running.stop)
     assert running.line("video ").split()[1].startswith("rtsp://viewer:")
     page = Path(running.line("browser ").split("file://")[1])
     assert "ws://127.0.0.1:" in page.read_text() and page.stat().st_mode & 0o077 == 0
