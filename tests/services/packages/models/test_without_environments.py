@@ -38,9 +38,7 @@ async def test_what_appliances_read_is_kept_and_the_rest_names_the_command_that_
         taken = await importer.take(blob.digest, blob.size_bytes, text)
         assert (taken.digest, taken.descriptor, taken.note) == (blob.digest, text, "")
     keras = await blobs.put_bytes(KERAS)
-    with pytest.raises(
-        ModelRefused, match=r"Keras models are converted here.*belvedere models install tensorflow"
-    ):
+    with pytest.raises(ModelRefused, match=r"Keras models are converted here.*belvedere models install tensorflow"):
         await importer.take(keras.digest, keras.size_bytes, text)
 
 
