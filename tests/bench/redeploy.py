@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import gzip
 import os
-import random
 import shutil
 import statistics
 import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from belvedere.appdir import AppFolder
@@ -168,7 +167,7 @@ def _large(folder: Path) -> list[Line]:
     """A LARGE_MB archive of which nothing is there: in a process of its own, whose memory tells."""
     folder.mkdir()
     path = folder / "large.tar.gz"
-    with gzip.open(path, "wb", compresslevel=1) as plain:
+    with gzip.open(path, "wb", compresslevel=0) as plain:
         _write_large(plain, LARGE_MB << 20)
     done = subprocess.run(
         [sys.executable, "-c", _CUT, str(path), str(folder / "blobs")], capture_output=True, text=True, check=True
@@ -182,17 +181,9 @@ def _large(folder: Path) -> list[Line]:
 
 
 def _write_large(plain: gzip.GzipFile, size: int) -> None:
-    generator = random.Random(8)
-
-    def blocks() -> Iterator[bytes]:
-        while True:
-            yield generator.randbytes(1 << 20)
-
-    source = blocks()
-
     class Random:
         def read(self, count: int) -> bytes:
-            return next(source)[:count]
+            return os.urandom(count)
 
     with tarfile.open(fileobj=plain, mode="w|") as archive:
         for number in range(8):
