@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from belvedere.chassis import context
+from belvedere.chassis.batch import BatchWriter
 from belvedere.chassis.context import Caller
 from belvedere.chassis.database import Database
 from belvedere.chassis.errors import Conflict, Internal, Invalid, NotFound, Unavailable
@@ -34,10 +35,15 @@ class OwnInvalid(Invalid):
 class Handlers(pb_grpc.RegistryServiceServicer):
     raises: Exception | None = None
     hangs = False
+    begun = ended = 0
 
     async def DescribeDevice(self, request: pb.DescribeDeviceRequest, rpc: Any) -> pb.DescribeDeviceResponse:
-        if self.hangs:
-            await asyncio.Event().wait()
+        self.begun += 1
+        try:
+            if self.hangs:
+                await asyncio.Event().wait()
+        finally:
+            self.ended += 1
         if self.raises is not None:
             raise self.raises
         answer = pb.DescribeDeviceResponse(name=request.device_id, description=context.caller().principal, type=1)
@@ -102,6 +108,26 @@ async def test_a_handler_that_hangs_is_given_up_and_one_that_is_not_there_named(
             await local[1].ListDevices(pb.ListDevicesRequest())
 
 
+async def test_a_handler_begins_at_once_and_is_cancelled_with_who_waits_for_it(
+    local: tuple[Handlers, pb_grpc.RegistryServiceStub],
+) -> None:
+    local[0].hangs = True
+    with context.acting_as(WHO):
+        call = asyncio.create_task(local[1].DescribeDevice(pb.DescribeDeviceRequest(device_id="x")))
+        await asyncio.sleep(0)
+        assert (local[0].begun, local[0].ended) == (1, 0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert (local[0].begun, local[0].ended) == (1, 1)
+        local[0].hangs = False
+        # Nothing to wait for: answered before anybody else gets his turn.
+        turns: list[str] = []
+        asyncio.get_running_loop().call_soon(turns.append, "another's")
+        await local[1].DescribeDevice(pb.DescribeDeviceRequest(device_id="x"))
+        assert not turns
+
+
 async def test_what_this_process_does_not_serve_goes_over_the_channel_behind(tmp_path: Path) -> None:
     channel = LocalChannel({}, open_channel(f"unix:{tmp_path}/nobody.sock"))
     with context.acting_as(WHO), pytest.raises(Unavailable):
@@ -144,4 +170,31 @@ async def test_an_answer_is_forgotten_with_the_next_commit_of_anybody_and_when_i
     assert memo.get("c", NOW) is None
     memo.put("late", "read before the commit", seen)
     assert memo.get("late", NOW) is None
+    await database.close()
+
+
+async def test_a_batch_is_written_whole_or_not_at_all_even_after_the_end(tmp_path: Path) -> None:
+    database = Database.at(tmp_path / "a.sqlite3", "a")
+    async with database.engine.begin() as connection:
+        await connection.execute(text("CREATE TABLE t (n INTEGER)"))
+    writer = BatchWriter(database)
+
+    def two(connection: Connection, fails: bool = False) -> None:
+        connection.execute(text("INSERT INTO t VALUES (1)"))
+        if fails:
+            raise ValueError("in the midst of it")
+        connection.execute(text("INSERT INTO t VALUES (2)"))
+
+    async def count() -> int:
+        async with database.session(read_only=True) as session:
+            return int((await (await session.connection()).execute(text("SELECT count(*) FROM t"))).scalar() or 0)
+
+    await writer.write(two)
+    with pytest.raises(ValueError, match="midst"):
+        await writer.write(lambda connection: two(connection, fails=True))
+    assert await count() == 2
+    await writer.close()
+    await writer.write(two)
+    assert await count() == 4
+    await writer.close()
     await database.close()

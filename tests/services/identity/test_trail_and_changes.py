@@ -15,7 +15,7 @@ from sqlmodel import select
 from belvedere.chassis.database import Database
 from belvedere.v1 import identity_pb2 as pb
 from belvedere.v1.identity_pb2_grpc import IdentityServiceStub
-from services.identity import audit, store
+from services.identity import audit, directory, store
 from services.identity.audit import Trail
 from services.identity.service import IdentityHandlers
 from services.identity.settings import Settings
@@ -134,6 +134,68 @@ async def test_lines_wait_for_a_database_that_cannot_be_written_and_none_is_lost
     await record(trail, now, "after the stop")
     assert (await written())[-1] == "after the stop"
     await database.close()
+
+
+async def test_who_is_cut_off_while_lines_are_written_neither_loses_nor_doubles_them(tmp_path: Path) -> None:
+    database, now = await ready_database(tmp_path), datetime.now(UTC)
+    trail = Trail(database)
+    for n in range(40):
+        await record(trail, now, f"r-{n}")
+        flushing = asyncio.create_task(trail.flush())
+        for _ in range(n % 4):
+            await asyncio.sleep(0)
+        flushing.cancel()
+        await asyncio.gather(flushing, return_exceptions=True)
+    await record(trail, now, "r-40")
+    await trail.close()
+    async with database.session(read_only=True) as session:
+        found = list((await session.exec(select(AuditRow.request_id).order_by(text("position")))).all())
+    assert found == [f"r-{n}" for n in range(41)]
+    await database.close()
+
+
+async def test_a_line_holds_what_was_asked_to_the_microsecond_and_no_nul(tmp_path: Path) -> None:
+    database = await ready_database(tmp_path)
+    trail = Trail(database)
+    moments = [datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)]
+    for at in moments:
+        await trail.record(
+            at=at,
+            account="123456789012",
+            principal=ADMIN,
+            action="a:B",
+            resource="arn:\0%'\"",
+            allowed=False,
+            source_address="::1",
+            request_id="r",
+        )
+    await trail.close()
+    async with database.session(read_only=True) as session:
+        rows = (await session.exec(select(AuditRow).order_by(text("position")))).all()
+    assert [row.at for row in rows] == moments
+    assert {(row.resource, row.allowed, row.source_address) for row in rows} == {("arn:\ufffd%'\"", False, "::1")}
+    await database.close()
+
+
+async def test_decisions_that_are_kept_are_those_of_each_action_and_resource(tmp_path: Path) -> None:
+    only = '{"Statement": {"Effect": "Allow", "Action": "panorama:Describe*", "Resource": "arn:aws:panorama:*:*:device/odd-*"}}'
+    async with running_cloud(tmp_path, services=["identity"]) as cloud:
+        identity = IdentityServiceStub(cloud.channel)
+        with cloud.caller():
+            arn = (await identity.CreateUser(pb.CreateUserRequest(user_name="ada"))).user.arn
+            made = pb.CreatePolicyRequest(policy_name="odd", policy_document=only)
+            policy = (await identity.CreatePolicy(made)).policy.arn
+            await identity.AttachPolicy(pb.AttachPolicyRequest(policy_arn=policy, user_name="ada"))
+            for n in [*range(directory.DECISIONS_MAX + 5), *range(10)]:
+                kind = ("even", "odd")[n % 2]
+                for action in ("DescribeDevice", "DeleteDevice"):
+                    resource = f"arn:aws:panorama:us-east-1:123456789012:device/{kind}-{n}"
+                    asked = pb.AuthorizeRequest(
+                        principal=pb.Principal(arn=arn), action=f"panorama:{action}", resource=resource
+                    )
+                    expected = kind == "odd" and action == "DescribeDevice"
+                    answer = await identity.Authorize(asked)
+                    assert answer.allowed is expected and (expected or action in answer.message)
 
 
 async def _is(found: object, expected: object) -> bool:
