@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +49,12 @@ class Groups:
 
     parents: Mapping[str, Path]
     unified: bool
+    owner: str
+    """Whose they are: several appliances on one machine take away only what is their own."""
+
+    @property
+    def _prefix(self) -> str:
+        return f"{PREFIX}{self.owner}-"
 
     @property
     def swap(self) -> bool:
@@ -60,24 +66,33 @@ class Groups:
     def path(self, name: str) -> str:
         """A group's name as runc takes it: from the mount point on."""
         if not self.unified:
-            return f"/{PREFIX}{name}"
-        return "/" + str(self.parents["memory"].relative_to(_mounted("cgroup2") or "/") / f"{PREFIX}{name}")
+            return f"/{self._prefix}{name}"
+        return "/" + str(self.parents["memory"].relative_to(_mounted("cgroup2") or "/") / f"{self._prefix}{name}")
 
     def group(self, name: str) -> Group:
         """The group of that name, made or not."""
-        return Group({what: parent / f"{PREFIX}{name}" for what, parent in self.parents.items()}, self.unified)
+        return Group({what: parent / f"{self._prefix}{name}" for what, parent in self.parents.items()}, self.unified)
+
+    def sweep(self) -> None:
+        """Takes away the empty groups that a killed supervisor left; before any is made."""
+        for parent in {*self.parents.values(), *(_hierarchies() if not self.unified else ())}:
+            for left in parent.glob(f"{self._prefix}*"):
+                try:
+                    left.rmdir()
+                except OSError as error:
+                    log.warning("a control group stays", folder=str(left), error=str(error))
 
 
-def find() -> Groups | str:
-    """Where they may be made; or, in words, why nowhere (blocking)."""
+def find(owner: str) -> Groups | str:
+    """Where `owner`'s may be made; or, in words, why nowhere (blocking)."""
     version1 = _version1()
     if set(NEEDED) <= set(version1):
-        groups = Groups({name: version1[name] for name in NEEDED}, unified=False)
+        groups = Groups({name: version1[name] for name in NEEDED}, unified=False, owner=owner)
     else:
         parent = _version2()
         if isinstance(parent, str):
             return parent
-        groups = Groups(dict.fromkeys(NEEDED, parent), unified=True)
+        groups = Groups(dict.fromkeys(NEEDED, parent), unified=True, owner=owner)
     trial = groups.group(f"trial-{os.getpid()}")
     try:
         trial.make(Limits(cpu=1.0))
@@ -88,22 +103,29 @@ def find() -> Groups | str:
     return groups
 
 
-def _version1() -> dict[str, Path]:
-    found: dict[str, Path] = {}
+def _mounts() -> Iterator[tuple[str, Path, list[str]]]:
+    """(kind of file system, where, its options)"""
     for line in (_PROC / "mountinfo").read_text().splitlines():
         before, _, after = line.partition(" - ")
         kind, _, options = after.split(" ")[:3]
+        yield kind, Path(before.split(" ")[4]), options.split(",")
+
+
+def _hierarchies() -> list[Path]:
+    """Of version 1, each with some controller; runc makes a group in every one."""
+    return [where for kind, where, _ in _mounts() if kind == "cgroup"]
+
+
+def _version1() -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for kind, where, options in _mounts():
         if kind == "cgroup":
-            found |= {name: Path(before.split(" ")[4]) for name in options.split(",") if name in NEEDED}
+            found |= {name: where for name in options if name in NEEDED}
     return found
 
 
 def _mounted(kind: str) -> Path | None:
-    for line in (_PROC / "mountinfo").read_text().splitlines():
-        before, _, after = line.partition(" - ")
-        if after.split(" ")[0] == kind:
-            return Path(before.split(" ")[4])
-    return None
+    return next((where for found, where, _ in _mounts() if found == kind), None)
 
 
 def _version2() -> Path | str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from pathlib import Path
 
 from belvedere.chassis.logs import get_logger
@@ -23,7 +24,8 @@ async def choose(settings: Settings, base: HostBase, folder: Path) -> Sandbox:
 
     `folder`: for runc's bundles and state.
     """
-    found = await asyncio.to_thread(cgroups.find)
+    owner = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
+    found = await asyncio.to_thread(cgroups.find, owner)
     groups, lacking = (None, found) if isinstance(found, str) else (found, "")
     bubblewrap = Bubblewrap(base, program=settings.bwrap, memory_check_s=settings.memory_check_s, groups=groups)
     runc = Runc(base, folder, program=settings.runc, memory_check_s=settings.memory_check_s, groups=groups)
@@ -49,5 +51,8 @@ async def choose(settings: Settings, base: HostBase, folder: Path) -> Sandbox:
         else:
             break
     limits = "by the kernel, disk watched" if groups is not None else f"watched ({lacking})"
+    if groups is not None:
+        # After runc has taken away its own.
+        await asyncio.to_thread(groups.sweep)
     log.info("sandboxes", kind=sandbox.name, wanted=settings.sandbox, limits=limits)
     return sandbox

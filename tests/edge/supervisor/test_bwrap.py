@@ -164,7 +164,7 @@ class TestLimitsKeptByControlGroups(TestLimitsWatched):
 
     @pytest.fixture
     def sandbox(self, tmp_path: Path) -> Sandbox:
-        groups = cgroups.find()
+        groups = cgroups.find("tests")
         if isinstance(groups, str):
             pytest.skip(groups)
         return Bubblewrap(HostBase(tmp_path / "base"), memory_check_s=0.05, groups=groups)
@@ -173,7 +173,7 @@ class TestLimitsKeptByControlGroups(TestLimitsWatched):
 async def test_a_limit_that_lets_it_go_on_is_told_in_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hits, "LOOK_S", 0.1)
     case, base = SandboxCase(), HostBase(tmp_path / "base")
-    found = cgroups.find()
+    found = cgroups.find("tests")
     if isinstance(found, str) and os.geteuid() == 0:
         pytest.skip(found)
     sandbox = Bubblewrap(base, memory_check_s=0.05, groups=None if isinstance(found, str) else found)

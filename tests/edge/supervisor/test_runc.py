@@ -38,7 +38,7 @@ def _skip() -> None:
 class TestRunc(SandboxContract, IsolationContract, LimitsContract):
     @pytest.fixture
     def sandbox(self, tmp_path: Path) -> Sandbox:
-        found = cgroups.find()
+        found = cgroups.find("tests")
         groups = None if isinstance(found, str) else found
         if groups is None and os.geteuid() == 0:
             pytest.skip(f"root's containers need control groups: {found}")
@@ -61,7 +61,7 @@ class TestRunc(SandboxContract, IsolationContract, LimitsContract):
             async def main():
                 ready = asyncio.Event()
                 here = Path({str(tmp_path)!r})
-                found = cgroups.find()
+                found = cgroups.find("tests")
                 groups = None if isinstance(found, str) else found
                 sandbox = Runc(HostBase(here / "base"), here / "runc", groups=groups)
                 environment = {{"PATH": {search_path!r}, "PYTHONUNBUFFERED": "1"}}
