@@ -138,9 +138,12 @@ def test_a_call_whose_time_was_over_before_its_turn_came_is_not_computed(inferen
     inference.ready(slow(inference))
     answers: list[Any] = []
     with inference.client("patient") as patient, inference.client("hasty") as hasty:
+        with pytest.raises(CallError, match="UNKNOWN_MODEL"):
+            hasty.call("none", {"x": X}, WAIT_S)  # Connected from now on.
         threads = [call_in_thread(patient, "slow", {"x": SLOW_INPUT}, answers) for _ in range(2)]
+        inference.row("slow", lambda row: row["queued"] >= 1)
         with pytest.raises(CallTimeout):
-            hasty.call("slow", {"x": SLOW_INPUT}, 0.01)
+            hasty.call("slow", {"x": SLOW_INPUT}, 0.005)
         for thread in threads:
             thread.join()
         row = inference.row("slow", lambda row: row["calls"] + row["errors"] == 3)
