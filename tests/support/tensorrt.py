@@ -17,7 +17,7 @@ WHEELS = (
     "tensorrt-rtx-cu13-bindings==1.7.1.116",
     "onnxruntime-ep-nv-tensorrt-rtx-cu13==0.5.0",
     "cuda-bindings==13.5.0",
-    "cuda-pathfinder",
+    "cuda-pathfinder==1.9.0",
 )
 INSTALL_TIMEOUT_S = 300.0
 
