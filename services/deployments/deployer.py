@@ -25,6 +25,7 @@ from belvedere.chassis.errors import BelvedereError, Conflict, Invalid, NotFound
 from belvedere.chassis.logs import get_logger
 from belvedere.fleet import (
     DesiredState,
+    DocumentError,
     Health,
     Reported,
     Target,
@@ -81,6 +82,11 @@ class Deployer:
                 await self._deploy(row)
             elif row.status == Status.REMOVAL_PENDING:
                 await self._remove(row)
+        # A quick device has said what there is to say before its target's version was written down: it says it once.
+        try:
+            await self.heard_of(row.device_id)
+        except DocumentError as error:
+            log.error("a device's report can't be read", device_id=row.device_id, error=str(error))
 
     async def settle_waiting(self, device_id: str = "") -> None:
         """Settles every instance that waits; one that can't be now does not hold up the others."""

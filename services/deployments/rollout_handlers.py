@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -121,7 +121,7 @@ class RolloutHandlers(rollouts_pb2_grpc.RolloutServiceServicer):
             row = await _found(session, request.rollout_id)
             devices = await rollout_store.devices(session, row.rollout_id)
         return pb.DescribeRolloutResponse(
-            rollout=_summary(row, devices),
+            rollout=_summary(row, Counter(device.status for device in devices)),
             description=row.description,
             device_tags=row.device_tags,
             phases=[pb.RolloutPhase(count=upto, wait_seconds=wait_s) for upto, wait_s in row.phases],
@@ -138,11 +138,12 @@ class RolloutHandlers(rollouts_pb2_grpc.RolloutServiceServicer):
         async with self._database.session(read_only=True) as session:
             found = await rollout_store.list_rollouts(session, who.account, who.region, after, size + 1)
             rows, more = cut(found, size)
-            items = [_summary(row, await rollout_store.devices(session, row.rollout_id)) for row in rows]
+            devices = await rollout_store.counts(session, [row.rollout_id for row in rows])
         token = ""
         if more:
             cursor = {"created": rows[-1].created.isoformat(), "rollout_id": rows[-1].rollout_id}
             token = encode_token(cursor, "ListRollouts")
+        items = [_summary(row, devices[row.rollout_id]) for row in rows]
         return pb.ListRolloutsResponse(rollouts=items, next_token=token)
 
     async def PauseRollout(self, request: pb.PauseRolloutRequest, context: Any) -> pb.PauseRolloutResponse:
@@ -260,7 +261,7 @@ def _gate_message(gate: Gate) -> pb.RolloutGate:
     )
 
 
-def _summary(row: RolloutRow, devices: Sequence[RolloutDeviceRow]) -> pb.Rollout:
+def _summary(row: RolloutRow, devices: Mapping[str, int]) -> pb.Rollout:
     return pb.Rollout(
         rollout_id=row.rollout_id,
         name=row.name,
@@ -268,7 +269,7 @@ def _summary(row: RolloutRow, devices: Sequence[RolloutDeviceRow]) -> pb.Rollout
         status_description=row.status_description,
         phase=row.phase,
         phases=len(row.phases),
-        devices=Counter(device.status for device in devices),
+        devices=devices,
         created_time=wire.timestamp(row.created),
         last_updated_time=wire.timestamp(row.updated),
     )

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, Text
-from sqlmodel import Field, col, or_, select
+from sqlalchemy.orm import defer
+from sqlmodel import Field, col, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from belvedere.chassis.database import UtcDateTime
@@ -126,9 +127,23 @@ async def under_way(session: AsyncSession) -> Sequence[RolloutRow]:
 
 
 async def devices(session: AsyncSession, rollout_id: str) -> Sequence[RolloutDeviceRow]:
-    """In their order."""
+    """In their order, without their overrides: ten thousand of those would be many."""
     query = select(RolloutDeviceRow).where(RolloutDeviceRow.rollout_id == rollout_id)
+    query = query.options(defer(col(RolloutDeviceRow.overrides), raiseload=True))  # type: ignore[arg-type]
     return (await session.exec(query.order_by(col(RolloutDeviceRow.position)))).all()
+
+
+async def counts(session: AsyncSession, rollout_ids: Sequence[str]) -> dict[str, dict[str, int]]:
+    """How many devices of each rollout have which status."""
+    query = (
+        select(RolloutDeviceRow.rollout_id, RolloutDeviceRow.status, func.count())
+        .where(col(RolloutDeviceRow.rollout_id).in_(rollout_ids))
+        .group_by(col(RolloutDeviceRow.rollout_id), col(RolloutDeviceRow.status))
+    )
+    found: dict[str, dict[str, int]] = {rollout_id: {} for rollout_id in rollout_ids}
+    for rollout_id, status, count in (await session.exec(query)).all():
+        found[rollout_id][status] = count
+    return found
 
 
 async def busy_devices(session: AsyncSession, device_ids: Sequence[str], name: str) -> Sequence[tuple[str, str]]:

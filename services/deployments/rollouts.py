@@ -28,7 +28,7 @@ from services.deployments.deployer import NOT_NOW, Deployer
 from services.deployments.rollback import Rollback
 from services.deployments.rollout_rules import Device, DeviceStatus, Gate, Samples
 from services.deployments.rollout_store import RolloutDeviceRow, RolloutRow
-from services.deployments.store import InstanceRow
+from services.deployments.store import Brief, InstanceRow
 
 NAMESPACE = "PanoramaDeviceMetrics"
 METRICS_GRACE_S = 30.0
@@ -88,10 +88,10 @@ class Rollouts:
         async with self._database.session(read_only=True) as session:
             rollout = await session.get_one(RolloutRow, rollout_id)
             rows = await rollout_store.devices(session, rollout_id)
-            instances = {row.instance_id: await session.get(InstanceRow, row.instance_id) for row in rows}
+            instances = await store.briefs(session, [row.instance_id for row in rows if row.instance_id])
         who = Caller(rollout.account, rollout.region, service_principal("deployments"), new_request_id())
         with acting_as(who):
-            seen = [await self._seen(rollout, row, instances[row.instance_id]) for row in rows]
+            seen = [await self._seen(rollout, row, instances.get(row.instance_id)) for row in rows]
             progress, devices, begin = rollout_rules.next_progress(rollout.plan, rollout.progress, seen, self._clock())
             if not await self._write(rollout, rows, seen, progress, devices):
                 return
@@ -101,8 +101,7 @@ class Rollouts:
                 elif device.status is DeviceStatus.ROLLING_BACK:
                     await self._rollback.step(who, rollout, row.position)
 
-    async def _seen(self, rollout: RolloutRow, row: RolloutDeviceRow, instance: InstanceRow | None) -> Device:
-        state = instance.state if instance is not None else None
+    async def _seen(self, rollout: RolloutRow, row: RolloutDeviceRow, instance: Brief | None) -> Device:
         device = Device(
             device_id=row.device_id,
             name=row.device_name,
@@ -113,11 +112,10 @@ class Rollouts:
             begun=row.begun,
             delivered=row.delivered,
             online=row.status not in LOOKED_AT or await self._online(row.device_id),
-            instance=state.status if state is not None else None,
-            instance_text=state.description if state is not None else "",
         )
-        if state is not None:
-            device = replace(device, health=state.health)
+        if instance is not None:
+            text = instance.description
+            device = replace(device, instance=instance.status, instance_text=text, health=instance.health)
         if instance is not None and rollout_rules.measurable(rollout.plan, device, self._clock()):
             device = replace(device, gates=await self._gates(rollout, row, instance))
         return device
@@ -130,11 +128,11 @@ class Rollouts:
             return False
         return found.device_connection_status == registry_pb2.DEVICE_CONNECTION_STATUS_ONLINE
 
-    async def _gates(self, rollout: RolloutRow, row: RolloutDeviceRow, instance: InstanceRow) -> str | None:
+    async def _gates(self, rollout: RolloutRow, row: RolloutDeviceRow, instance: Brief) -> str | None:
         assert row.delivered is not None
         now = self._clock()
         for gate in rollout.gate_list:
-            samples = await self._samples(gate, instance, row.delivered, now)
+            samples = await self._samples(gate, rollout.name, instance, row.delivered, now)
             late = now > row.delivered + timedelta(seconds=rollout.plan.window_s + METRICS_GRACE_S)
             if not samples.count and not late:
                 return None
@@ -142,7 +140,7 @@ class Rollouts:
                 return failure
         return ""
 
-    async def _samples(self, gate: Gate, instance: InstanceRow, start: datetime, end: datetime) -> Samples:
+    async def _samples(self, gate: Gate, name: str, instance: Brief, start: datetime, end: datetime) -> Samples:
         """The metric from `start` to `end`, a gate's window at most."""
         start = max(start, end - timedelta(seconds=gate.window_s + METRICS_GRACE_S))
         period_s = 1 if gate.window_s <= FINE_WINDOW_S else 60
@@ -151,7 +149,7 @@ class Rollouts:
                 namespace=NAMESPACE,
                 name=gate.metric,
                 dimensions={
-                    "ApplicationInstanceName": instance.name or instance.instance_id,
+                    "ApplicationInstanceName": name,
                     "ApplicationInstanceId": instance.instance_id,
                 },
             ),
@@ -206,6 +204,7 @@ class Rollouts:
         """Deploys to a device; what can't be deployed there has failed, and the device is as it was."""
         async with self._database.session(read_only=True) as session:
             previous = await store.running(session, row.device_id, rollout.name)
+            overrides = (await session.get_one(RolloutDeviceRow, (row.rollout_id, row.position))).overrides
 
         async def also(session: AsyncSession, instance: InstanceRow) -> None:
             fresh = await session.get_one(RolloutDeviceRow, (row.rollout_id, row.position))
@@ -219,7 +218,7 @@ class Rollouts:
             device_id=row.device_id,
             device_name=row.device_name,
             manifest=rollout.manifest,
-            overrides=row.overrides,
+            overrides=overrides,
             name=rollout.name,
             description=rollout.description,
             role_arn=rollout.role_arn,

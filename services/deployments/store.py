@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +15,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from belvedere.chassis.database import UtcDateTime
 from belvedere.fleet import DesiredState, DeviceReportedStatus, Health
 from services.deployments.rules import GONE, State, Status
+
+BRIEFS_AT_ONCE = 500
 
 
 class Row(SQLModel, registry=registry()):
@@ -69,6 +72,16 @@ class InstanceRow(Row, table=True):
         self.desired, self.status, self.status_description = state.desired, state.status, state.description
         self.health, self.device_state = state.health, state.device_state or ""
         self.target_version, self.updated = state.target_version, now
+
+
+@dataclass(frozen=True)
+class Brief:
+    """What of an instance changes, without its documents."""
+
+    instance_id: str
+    status: Status
+    description: str
+    health: Health
 
 
 class PackageUseRow(Row, table=True):
@@ -135,6 +148,18 @@ async def running(session: AsyncSession, device_id: str, name: str) -> InstanceR
         InstanceRow.status != Status.DEPLOYMENT_FAILED.value,
     )
     return (await session.exec(query.order_by(col(InstanceRow.created).desc()).limit(1))).first()
+
+
+async def briefs(session: AsyncSession, instance_ids: Sequence[str]) -> dict[str, Brief]:
+    """Of many instances, by id."""
+    found: dict[str, Brief] = {}
+    for at in range(0, len(instance_ids), BRIEFS_AT_ONCE):
+        query = select(
+            InstanceRow.instance_id, InstanceRow.status, InstanceRow.status_description, InstanceRow.health
+        ).where(col(InstanceRow.instance_id).in_(instance_ids[at : at + BRIEFS_AT_ONCE]))
+        for instance_id, status, description, health in (await session.exec(query)).all():
+            found[instance_id] = Brief(instance_id, Status(status), description, Health(health))
+    return found
 
 
 async def waiting(session: AsyncSession, device_id: str = "") -> Sequence[InstanceRow]:
