@@ -251,7 +251,7 @@ def _publish(app: AppFolder, account: Account) -> None:
     for published in account.register_packages(app):
         name = f"{published.package.name} {published.package.version} {published.package.patch_version[:12]}"
         print(
-            f"{name}: registered, {published.uploaded} files uploaded"
+            f"{name}: registered, {published.uploaded} file{'s' * (published.uploaded != 1)} uploaded"
             if published.registered
             else f"{name}: registered already"
         )

@@ -90,13 +90,12 @@ async def _follow(local: LocalRun, options: argparse.Namespace) -> None:
 
 async def _watch(local: LocalRun) -> None:
     """Swaps at every change, one after the other."""
-    say = Teller()
     async for changed in changes(local.work.sources()):
         try:
             swapped = await local.swap(SWAP_TIMEOUT_S)
         except FolderInvalid as error:
             _print(error.problems)
-            say("the old code runs on")
+            print("  the old code runs on", file=sys.stderr, flush=True)
             continue
         if swapped is not None:
             print(f"  swapped: {_since(changed):.2f} s from the change to the new code's first frame", flush=True)
