@@ -11,7 +11,19 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.bench import cameras_held, front_door, hop, intake, local_run, machine, model_calls, redeploy, restart, video
+from tests.bench import (
+    cameras_held,
+    flapping,
+    front_door,
+    hop,
+    intake,
+    local_run,
+    machine,
+    model_calls,
+    redeploy,
+    restart,
+    video,
+)
 from tests.bench.result import Line, Report, save, table
 
 Bench = Callable[[Path], Report]
@@ -24,6 +36,8 @@ BENCHES: Mapping[tuple[str, ...], Bench] = {
     ("B2",): hop.b2,
     ("B3",): video.b3,
     ("B5",): video.b5,
+    ("B6",): flapping.b6,
+    ("B11",): flapping.b11,
     ("B8",): redeploy.b8,
     ("B4",): model_calls.b4,
     ("B12",): cameras_held.b12,
