@@ -35,7 +35,6 @@ from belvedere.appdir import (
     take_over,
     with_open_ports,
 )
-from belvedere.cli import app_dev, app_test
 from belvedere.cli.account import APPLICATION_ROLE, DEPLOY_TIMEOUT_S, Account, said
 from belvedere.cli.app_logs import LogTail
 from belvedere.cli.errors import CliError
@@ -50,9 +49,22 @@ NO_ROLE = "none"
 Command = Callable[[argparse.Namespace], int]
 
 
+class _Words(argparse.ArgumentParser):
+    """A parser that `fill`s itself when it is used: what runs applications here takes longer to load than most commands
+    take."""
+
+    fill: Callable[[argparse.ArgumentParser], None] | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        fill, self.fill = self.fill, None
+        if fill is not None:
+            fill(self)
+        return super().parse_known_args(args, namespace)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the commands of `belvedere app` to the command line."""
-    app = parser.add_subparsers(required=True, metavar="COMMAND")
+    app = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Words)
 
     def command(name: str, run: Command, text: str, folder: bool = True) -> argparse.ArgumentParser:
         own: argparse.ArgumentParser = app.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
@@ -89,15 +101,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     adding.add_argument("--descriptor", metavar="FILE", type=Path, help="(descriptor.json in the package)")
     adding.add_argument("--asset", metavar="NAME", help="the asset's name (the one in package.json)")
 
-    testing = app.add_parser("test", help="run it on clips, headless, and check what it did")
-    app_test.add_test_arguments(testing)
-
-    developing = app.add_parser("dev", help="run it, and put every change in the place of what runs")
-    app_dev.add_dev_arguments(developing)
-    developing.add_argument(
-        "--device", metavar="ID|NAME", help="deploy each change there instead (AWS variables; --override NODE=CAMERA)"
-    )
-    developing.set_defaults(run=_told(develop))
+    app.add_parser("test", help="run it on clips, headless, and check what it did").fill = _test_arguments
+    app.add_parser("dev", help="run it, and put every change in the place of what runs").fill = _dev_arguments
 
     command("package", package, "upload what is missing, and register the packages")
 
@@ -199,8 +204,26 @@ def deploy(options: argparse.Namespace) -> int:
     return 0
 
 
+def _test_arguments(parser: argparse.ArgumentParser) -> None:
+    from belvedere.cli import app_test
+
+    app_test.add_test_arguments(parser)
+
+
+def _dev_arguments(parser: argparse.ArgumentParser) -> None:
+    from belvedere.cli import app_dev
+
+    app_dev.add_dev_arguments(parser)
+    parser.add_argument(
+        "--device", metavar="ID|NAME", help="deploy each change there instead (AWS variables; --override NODE=CAMERA)"
+    )
+    parser.set_defaults(run=_told(develop))
+
+
 def develop(options: argparse.Namespace) -> int:
     """On this machine, or with `--device` by deployments that replace each other."""
+    from belvedere.cli import app_dev
+
     if options.device is None:
         return app_dev.dev(options, None)
     again = argparse.Namespace(
