@@ -65,7 +65,7 @@ def f1_f2(folder: Path) -> Report:
                 "≥ 20× moto",
                 {p.name: Request("panorama", "GET", "/devices", {"MaxResults": 25}) for p in parties},
             ),
-            ("F2", "", {p.name: Request("panorama", "GET", "/devices") for p in parties}),
+            ("F2", "≥ 20× moto", {p.name: Request("panorama", "GET", "/devices") for p in parties}),
         ):
             what = "DescribeDevice" if name == "F1" else f"ListDevices({FEW})"
             if name == "F2":
