@@ -92,7 +92,7 @@ def test_from_an_empty_folder_to_a_deployment(door: Door, belvedere: Belvedere, 
     with next(folder.rglob("application.py")).open("a") as code:
         code.write("# changed\n")
     belvedere("app", "build", folder)
-    assert "registered, 1 files uploaded" in belvedere("app", "package", folder)[1], "the descriptor was there"
+    assert "registered, 1 file uploaded" in belvedere("app", "package", folder)[1], "the descriptor was there"
 
     device_id = provisioned(door, "shop-1")
     deploy = ("app", "deploy", folder, "--device", "shop-1", "--override", "camera=door,yard", "--no-wait")
