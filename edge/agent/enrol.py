@@ -78,7 +78,9 @@ async def enrol(bundle: Bundle, folder: Path, *, serial_number: str, software_ve
         log.info("already enrolled", device_id=config.device_id)
         return config
     if datetime.now(UTC) >= bundle.expires_at:
-        raise EnrolmentError(f"the bundle expired at {bundle.expires_at.isoformat()}: provision the device again")
+        raise EnrolmentError(
+            f"the bundle expired at {bundle.expires_at.isoformat()}: delete the device and provision it again"
+        )
     keys = DeviceKeys.load_or_make(folder)
     answer = await _ask(bundle, keys, serial_number=serial_number, software_version=software_version)
     write_private(folder / CA, bundle.ca_pem)

@@ -30,7 +30,7 @@ DEPLOYED = "Application deployed successfully."
 REMOVED = "Application removed successfully."
 NOT_ENROLLED = (
     "Waits for its device, which is not enrolled yet: start the appliance with the bundle from ProvisionDevice, "
-    "or provision the device again."
+    "or delete the device and provision it again."
 )
 GAVE_UP = "It did not deliver in time, {before}: {reason}"
 RESTARTED = "Restarted {times}; the last time: {reason}"
