@@ -42,8 +42,10 @@ async def last_words(running: Running, control: ControlServer) -> None:
     """Aborts the application, so that its stacks reach its log; returns when it has ended, or a moment later."""
     if not control.abort():
         # It has not made its node: only its first process is known.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(running.pid, signal.SIGABRT)
+        pid = running.pid
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGABRT)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LAST_WORDS_S):
             await running.wait()

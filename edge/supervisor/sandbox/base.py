@@ -90,8 +90,8 @@ class Running(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def pid(self) -> int:
-        """The application's process, as this machine numbers it."""
+    def pid(self) -> int | None:
+        """The application's process, as this machine numbers it; None: there is none, it has just ended."""
 
     @abc.abstractmethod
     async def socket(self) -> socket.socket:

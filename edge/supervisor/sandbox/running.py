@@ -73,9 +73,9 @@ class ProcessRunning(Running, abc.ABC):
         """Its whole life."""
 
     @property
-    def pid(self) -> int:
+    def pid(self) -> int | None:
         inside = children(self.init) if self.init is not None else []
-        return inside[0] if inside else self._process.pid
+        return inside[0] if inside else None
 
     @property
     def hits(self) -> Hits:

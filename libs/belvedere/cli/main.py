@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
+import os
+import select
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from belvedere.cli.errors import CliError
+
+READER_GONE = 128 + signal.SIGPIPE
+"""The exit status of a program that SIGPIPE ends, as a shell says it."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +51,37 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status. A CliError is one line on stderr and status 2."""
+    """Runs one command; returns the exit status. A CliError is one line on stderr and status 2; a reader of stdout who
+    leaves early, as `head` does, ends it without a word."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser(words).parse_args(words)
     try:
-        return int(options.run(options))
+        try:
+            options = _parser(words).parse_args(words)
+            return int(options.run(options))
+        finally:
+            sys.stdout.flush()  # here, where it can be told why it fails; not at the interpreter's end
     except CliError as error:
         print(f"belvedere: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        if not _reader_gone():
+            raise
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - for what is still in stdout's buffer
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return READER_GONE
+
+
+def _reader_gone() -> bool:
+    """Whether stdout is a pipe that nobody reads any more; a socket of the command's own may have broken instead."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except io.UnsupportedOperation:
+        return False
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:

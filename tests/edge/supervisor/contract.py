@@ -208,6 +208,7 @@ class SandboxContract(SandboxCase):
         end = await running.stop(grace_s=10)
         assert end.code == 3
         assert output.text("stdout") == "ready\nstopping"
+        assert running.pid is None, "whoever asks is not given another process of the sandbox"
 
     async def test_who_ignores_the_stop_is_killed_with_all_its_children(
         self, sandbox: Sandbox, tmp_path: Path, search_path: str

@@ -111,7 +111,7 @@ class LimitsContract(SandboxCase):
                 assert not self.counted and over is not None and over.limit == "pids"
             else:
                 await asyncio.to_thread(wait_for, "the refusal is counted", lambda: running.hits.pids)
-                assert len(tree(running.pid)) <= 24
+                assert running.pid is not None and len(tree(running.pid)) <= 24
         await running.stop(0)
 
     @pytest.mark.parametrize("kept", [True, False], ids=["kept", "deleted"])
@@ -168,7 +168,9 @@ class LimitsContract(SandboxCase):
         """
         spec = self.spec(tmp_path, code, search_path, limits=Limits(cpu=0.25))
         running, output = await self.ready(sandbox, spec)
-        quota = cpu_quota(running.pid) if self.groups else ""
+        pid = running.pid
+        assert pid is not None
+        quota = cpu_quota(pid) if self.groups else ""
         async with asyncio.timeout(END_S):
             await running.wait()
         cores, used_s = output.lines[-1][1].split()
