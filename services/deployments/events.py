@@ -1,7 +1,7 @@
 """What the deployments service publishes and consumes.
 
 published   deployments.instance.created · changed · removed
-            data: applicationInstanceId name deviceId status statusDescription healthStatus
+            data: applicationInstanceId name deviceId status statusDescription healthStatus roleArn ("": none)
             deployments.rollout.created · changed
             data: rolloutId name status statusDescription phase
             deployments.rollout_device.changed
@@ -35,6 +35,7 @@ def instance(type: str, row: InstanceRow) -> Event:
         "status": row.status,
         "statusDescription": row.status_description,
         "healthStatus": row.health,
+        "roleArn": row.role_arn,
     }
     return Event(type, SOURCE, row.instance_id, row.account, row.region, data)
 

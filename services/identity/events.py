@@ -1,8 +1,10 @@
 """What identity publishes, and hears on the bus.
 
-published   identity.key.changed       an access key, or a user's bearer tokens: subject is the key's id or the user's ARN
+published   identity.key.changed       an access key, a user's bearer tokens, or the sessions of an application instance that is gone:
+                                       subject is the key's id, the user's ARN or the instance's id
             identity.policy.changed    a policy, or who has it, or a user or role: subject is its ARN
 heard       both, from other replicas: what was read is read again
+            deployments.instance.removed   the instance's sessions are refused from then on
             up.<id>.credentials        appliances that ask for an application's role credentials
 
 For credentials it believes the device's target document, which only the cloud side writes: credentials go to the device whose target
@@ -13,24 +15,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from belvedere.bus import subjects
 from belvedere.bus.connection import Bus, Message
 from belvedere.bus.errors import BusError, InvalidDocument
 from belvedere.bus.event import Event
+from belvedere.bus.jetstream import consume
 from belvedere.bus.kv import KeyValue
-from belvedere.chassis.context import Caller
+from belvedere.chassis import outbox
+from belvedere.chassis.context import Caller, new_request_id, service_principal
+from belvedere.chassis.database import Database
 from belvedere.chassis.errors import BelvedereError
 from belvedere.chassis.logs import get_logger
 from belvedere.fleet import DesiredState, DocumentError, Target
 from belvedere.v1 import identity_pb2 as pb
+from services.identity.store import EndedInstanceRow
 
 log = get_logger(__name__)
 
 SOURCE = "/belvedere/identity"
 KEY_CHANGED, POLICY_CHANGED = "identity.key.changed", "identity.policy.changed"
+INSTANCE_REMOVED = "deployments.instance.removed"
+DURABLE = "identity-removed"
+ENDED_KEPT_S = 86_400
+"""How long an ended instance is remembered at least: longer than the sessions that were given under earlier settings."""
 
 
 def changed(type: str, subject: str, who: Caller) -> Event:
@@ -55,6 +65,37 @@ class Changes:
             await asyncio.Event().wait()
         finally:
             await subscription.stop()
+
+
+class EndedInstances:
+    """Notes instances that were removed, or went with their device, so that what they were given opens nothing any more."""
+
+    def __init__(self, database: Database, bus: Bus, session_s: int, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._bus = bus
+        self._keep = timedelta(seconds=max(session_s, ENDED_KEPT_S))
+        self._clock = clock
+
+    async def follow(self) -> None:
+        """Until cancelled. Replicas share the work."""
+        removed = subjects.event(INSTANCE_REMOVED)
+        async for message in consume(self._bus, subjects.EVENTS_STREAM, durable=DURABLE, filter_subject=removed):
+            try:
+                await self._take(Event.from_json(message.data))
+            except InvalidDocument as error:
+                log.error("an event cannot be read", subject=message.subject, reason=str(error))
+            await message.ack()
+
+    async def _take(self, event: Event) -> None:
+        until = event.time + self._keep
+        if until <= self._clock() or not event.data.get("roleArn", True):
+            return  # what it was given has ended by itself, or it was never given any
+        by = Caller(event.account, event.region, service_principal("identity"), new_request_id())
+        async with self._database.session() as session, session.begin():
+            if await session.get(EndedInstanceRow, event.subject) is None:
+                session.add(EndedInstanceRow(instance_id=event.subject, until=until))
+                outbox.add(session, changed(KEY_CHANGED, event.subject, by))
+        log.info("sessions of an application instance are refused", instance_id=event.subject)
 
 
 Assume = Callable[[str, str], Awaitable[pb.AssumeRoleResponse]]

@@ -25,7 +25,7 @@ from services.identity import rules, store
 from services.identity.audit import Trail, Use
 from services.identity.authority import Authority
 from services.identity.directory import DECISIONS_MAX, Directory
-from services.identity.events import Changes, CredentialsDesk
+from services.identity.events import Changes, CredentialsDesk, EndedInstances
 from services.identity.policy import Request, Trust, managed
 from services.identity.roles import RoleHandlers
 from services.identity.settings import ENV, Settings
@@ -35,6 +35,7 @@ from services.identity.store import (
     AttachmentRow,
     AuditRow,
     ConsoleSessionRow,
+    EndedInstanceRow,
     LoginTokenRow,
     RoleRow,
     UserRow,
@@ -206,7 +207,7 @@ class IdentityHandlers(UserHandlers, RoleHandlers):
         await self._leave_line(who, rules.ASSUME_ROLE, role_arn, trusted, "", new_request_id())
         if not trusted:
             raise Denied(f"The trust policy of {role_arn} does not let {rules.PANORAMA} assume it.")
-        return self._credentials(role, instance_id[:64], self._settings.application_session_s)
+        return self._credentials(role, instance_id[:64], self._settings.application_session_s, instance_id)
 
     async def _require(self, action: str, resource: str, known: dict[str, Sequence[str]]) -> None:
         """Raises Denied where the caller's policies do not allow it. Services may by themselves."""
@@ -245,7 +246,9 @@ class IdentityHandlers(UserHandlers, RoleHandlers):
             raise Denied(rules.unknown_role(role_arn, for_account))
         return role
 
-    def _credentials(self, role: RoleRow, session_name: str, duration_s: int) -> pb.AssumeRoleResponse:
+    def _credentials(
+        self, role: RoleRow, session_name: str, duration_s: int, instance_id: str = ""
+    ) -> pb.AssumeRoleResponse:
         made = Session(
             access_key_id=unique_id("ASIA", 16),
             secret=new_secret_key(),
@@ -254,6 +257,7 @@ class IdentityHandlers(UserHandlers, RoleHandlers):
             role_id=role.role_id,
             session=session_name,
             expires=(self._clock() + timedelta(seconds=duration_s)).replace(microsecond=0),
+            instance=instance_id,
         )
         response = pb.AssumeRoleResponse(
             access_key_id=made.access_key_id,
@@ -344,7 +348,8 @@ class IdentityHandlers(UserHandlers, RoleHandlers):
             raise Denied("The security token included in the request is expired.")
         async with self._database.session(read_only=True) as session:
             role = await session.get(RoleRow, (found.account, found.role))
-        if role is None or role.role_id != found.role_id:
+            ended = await session.get(EndedInstanceRow, found.instance) if found.instance else None
+        if role is None or role.role_id != found.role_id or ended is not None:
             raise Denied("The security token included in the request is invalid.")
         return found.secret.reveal(), _session_principal(found)
 
@@ -384,10 +389,11 @@ def create(runtime: Runtime) -> Service:
     )
     desk = CredentialsDesk(runtime.bus, handlers.assume_for_instance)
     changes = Changes(runtime.bus, handlers.directory.forget)
+    ended = EndedInstances(runtime.database("identity"), runtime.bus, settings.application_session_s, runtime.clock)
     return Service(
         name="identity",
         servicers=[(identity_pb2_grpc.add_IdentityServiceServicer_to_server, handlers, "belvedere.v1.IdentityService")],
-        tasks=[desk.give_credentials, changes.run, handlers.trail.run, handlers.purge],
+        tasks=[desk.give_credentials, changes.run, ended.follow, handlers.trail.run, handlers.purge],
         ready=[handlers.prepare],
         close=[handlers.trail.close],
         migrations=Path(__file__).parent / "migrations",

@@ -108,6 +108,15 @@ class ConsoleSessionRow(Row, table=True):
     expires: datetime = Field(sa_type=UtcDateTime, index=True)
 
 
+class EndedInstanceRow(Row, table=True):
+    """An application instance that was removed, or whose device was deleted: its sessions are refused."""
+
+    __tablename__ = "ended_instance"
+    instance_id: str = Field(primary_key=True, max_length=64)
+    until: datetime = Field(sa_type=UtcDateTime, index=True)
+    """By then every session that it was given has ended by itself."""
+
+
 class AuditRow(Row, table=True):
     """One decision."""
 
@@ -224,6 +233,7 @@ async def purge(session: AsyncSession, *, now: datetime, audit_before: datetime,
     """Removes what has expired, decisions older than `audit_before`, and the oldest above `audit_rows`."""
     await session.exec(delete(LoginTokenRow).where(col(LoginTokenRow.expires) < now))
     await session.exec(delete(ConsoleSessionRow).where(col(ConsoleSessionRow.expires) < now))
+    await session.exec(delete(EndedInstanceRow).where(col(EndedInstanceRow.until) < now))
     await session.exec(delete(AuditRow).where(col(AuditRow.at) < audit_before))
     newest = (await session.exec(select(func.max(AuditRow.position)))).one()
     if newest is not None:

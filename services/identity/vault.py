@@ -40,6 +40,8 @@ class Session:
     role_id: str
     session: str
     expires: datetime
+    instance: str = ""
+    """The application instance it was given to; "" for what AssumeRole gave."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Vault:
                 "r": session.role,
                 "i": session.role_id,
                 "n": session.session,
+                "p": session.instance,
                 "e": int(session.expires.timestamp()),
             }
         )
@@ -107,6 +110,7 @@ class Vault:
             role_id=plain["i"],
             session=plain["n"],
             expires=datetime.fromtimestamp(plain["e"], UTC),
+            instance=plain.get("p", ""),
         )
 
     def bearer_token(self, bearer: Bearer) -> str:

@@ -16,6 +16,9 @@ import pytest
 import pytest_asyncio
 
 from belvedere.bus import subjects
+from belvedere.bus.connection import Message
+from belvedere.bus.event import Event
+from belvedere.bus.jetstream import publish_stored
 from belvedere.bus.kv import KeyValue
 from belvedere.chassis.errors import Denied, Invalid, NotFound, QuotaExceeded
 from belvedere.fleet import DesiredState, Target, TargetApplication
@@ -247,3 +250,31 @@ async def test_a_role_may_be_for_one_application_instance_of_one_account_only(
 
 async def test_the_migrations_make_the_tables(tmp_path: Path) -> None:
     await assert_migrations_match(tmp_path, Path(store.__file__).parent / "migrations", store.Row)
+
+
+async def test_sessions_of_a_removed_instance_are_refused_and_nobody_elses(
+    cloud: RunningCloud, identity: IdentityServiceStub
+) -> None:
+    run = TargetApplication("instance-a", "a", "sha256:" + "0" * 64, DesiredState.RUNNING, role_arn=ROLE)
+    target = Target("device-a", 1, applications=(run, replace(run, instance_id="instance-b")))
+    await KeyValue(cloud.runtime.bus, "target").put("device-a", target.to_json().encode())
+    gone, other = [await ask(cloud, "device-a", name) for name in ("instance-a", "instance-b")]
+    named = await identity.AssumeRole(pb.AssumeRoleRequest(role_arn=ROLE, role_session_name="instance-a"))
+    for given in (gone, other):
+        await identity.GetSigningKey(signing_request(given["AccessKeyId"], given["Token"]))
+    heard = asyncio.Event()
+
+    async def changed(message: Message) -> None:
+        if Event.from_json(message.data).subject == "instance-a":
+            heard.set()
+
+    await cloud.runtime.bus.subscribe(subjects.event("identity.key.changed"), changed)
+    removed = Event("deployments.instance.removed", "/test", "instance-a", ACCOUNT, REGION, {"roleArn": ROLE})
+    await publish_stored(cloud.runtime.bus, removed.nats_subject, removed.to_json())
+    async with asyncio.timeout(10):
+        await heard.wait()
+    with pytest.raises(Denied, match="invalid"):
+        await identity.GetSigningKey(signing_request(gone["AccessKeyId"], gone["Token"]))
+    # A user's own session of the same name is no application's.
+    for key_id, token in ((other["AccessKeyId"], other["Token"]), (named.access_key_id, named.session_token)):
+        await identity.GetSigningKey(signing_request(key_id, token))
