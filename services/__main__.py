@@ -55,7 +55,7 @@ async def serve(data: Path, services: list[str], port: int | None) -> int:
 
 
 def _announce(cloud: Cloud, services: list[str]) -> None:
-    host, ports = cloud.settings.host_names[0], cloud.runtime.ports
+    host, ports = cloud.settings.url_host, cloud.runtime.ports
     if "console" in services:
         print(f"console http://{host}:{ports.console}", flush=True)
     print(f"ready http://{host}:{ports.gateway}", flush=True)

@@ -193,6 +193,7 @@ class Cloud:
             kept = self.paths.ports_file.exists()
             ports.check_free(self.settings.host, chosen, [*own, "leaf", "hub"], kept=kept)
             ports.keep(self.paths.ports_file, chosen)
+            self.paths.host_file.write_text(self.settings.url_host + "\n")
         except ports.PortError as error:
             raise StartError(str(error)) from error
         return chosen

@@ -16,6 +16,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from belvedere.chassis.paths import run_dir
+from belvedere.cli.cloud import CloudAccess
 from services import ports
 from services.runner import Cloud, StartError, present
 from tests.support.waiting import until
@@ -25,9 +26,10 @@ STOP_LIMIT_S = 5
 ONLY = "identity,logs_metrics"
 
 
-async def start(data: Path, *arguments: str) -> asyncio.subprocess.Process:
+async def start(data: Path, *arguments: str, **env: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "services", "--data", str(data), *arguments),
+        env={**os.environ, **env},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -68,9 +70,12 @@ async def test_everything_comes_up_says_so_and_goes_down_in_order(tmp_path: Path
     levels = [json.loads(line)["level"] for line in errors.decode().splitlines()]
     assert not {"error", "critical"} & set(levels), errors.decode()
 
-    # Again, on the same folder: the same addresses.
-    process = await start(data)
+    # Again, on the same folder: the same addresses, under the name that it is given now.
+    process = await start(data, BELVEDERE_HOST_NAMES="localhost,127.0.0.1")
+    lines = [line.replace("127.0.0.1", "localhost") for line in lines]
     assert await ready(process) == lines
+    access = CloudAccess.load(data)
+    assert [f"console {access.console_url}", f"ready {access.endpoint_url}"] == lines, "what env and console print"
     process.send_signal(signal.SIGINT)
     await process.communicate()
     assert process.returncode == 0

@@ -136,6 +136,11 @@ class CloudPaths(_Paths):
         return self.data / "ports.json"
 
     @property
+    def host_file(self) -> Path:
+        """The machine's name as it stands in URLs, as at the last start."""
+        return self.data / "host"
+
+    @property
     def admin_file(self) -> Path:
         """The administrator's access key, made at first start (0600)."""
         return self.data / "admin.json"

@@ -67,6 +67,12 @@ class CloudSettings:
     database_url: Secret[str] | None = None
     """PostgreSQL for all services, one schema each; absent: SQLite files in the data folder."""
 
+    @property
+    def url_host(self) -> str:
+        """The preferred name, as it stands in a URL."""
+        name = self.host_names[0]
+        return f"[{name}]" if ":" in name else name
+
 
 def utc_now() -> datetime:
     """Now, with a time zone."""

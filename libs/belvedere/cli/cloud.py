@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 
 ADMIN_FILE = "admin.json"
 PORTS_FILE = "ports.json"
+HOST_FILE = "host"
+LOOPBACK = "127.0.0.1"
 ADMIN = "admin"
 GRPC_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
 class CloudAccess:
-    """How the owner of a data folder reaches its cloud side."""
+    """How the owner of a data folder reaches its cloud side; under the name that the cloud side was started with."""
 
     endpoint_url: str
     console_url: str
@@ -49,9 +51,11 @@ class CloudAccess:
             raise CliError(
                 f"{data} holds no cloud side yet ({error.filename} is missing): start it with `belvedere up --data {data}`"
             ) from None
+        named = data / HOST_FILE
+        host = named.read_text().strip() if named.exists() else LOOPBACK
         return cls(
-            endpoint_url=f"http://127.0.0.1:{ports['gateway']}",
-            console_url=f"http://127.0.0.1:{ports['console']}",
+            endpoint_url=f"http://{host}:{ports['gateway']}",
+            console_url=f"http://{host}:{ports['console']}",
             account_id=admin["account_id"],
             region=admin["region"],
             access_key_id=admin["access_key_id"],

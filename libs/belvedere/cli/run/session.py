@@ -79,6 +79,9 @@ class LocalRun:
         self._current: LocalApplication | None = None
         self._mine: set[str] = set()
         self._first: float | None = None
+        """When the application that runs now delivered first; figures count since then."""
+        self._started_s: float | None = None
+        """How long the run took to its first delivery of all; a swap does not change it."""
         self._before: Count | None = None
         self._taken_at_first = 0
         self._folder = AppFolder.load(options.app_dir)
@@ -233,14 +236,14 @@ class LocalRun:
         return "; ".join(reasons) or f"it is {self.state or 'not started'}"
 
     def figures(self) -> Figures:
-        """Since its start."""
+        """Of the application that runs now, since its start; `started_s` is the run's, from before any swap."""
         first, before = self._first, self._before
         return figures(
             self.engine,
             self.instance_id,
             before or Count.of(self.engine, self.instance_id),
             taken_at_first=self._taken_at_first,
-            started_s=None if first is None else first - self.begun,
+            started_s=self._started_s,
             seconds=0.0 if first is None else time.monotonic() - first,
         )
 
@@ -263,6 +266,8 @@ class LocalRun:
 
     def _first_delivered(self) -> None:
         self._first = time.monotonic()
+        if self._started_s is None:
+            self._started_s = self._first - self.begun
         self._taken_at_first = Count.of(self.engine, self.instance_id).taken
 
     def _application(self, instance_id: str, resolved: ResolvedFolder, replaces: str | None = None) -> LocalApplication:

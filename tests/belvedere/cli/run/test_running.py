@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +84,7 @@ def test_a_saved_change_runs_and_a_broken_one_does_not(dev: tuple[Running, Path]
     running, app = dev
     code = code_of(app)
     good = code.read_text()
+    delivered_within_s = time.time() - psutil.Process(running.process.pid).create_time()
     code.write_text(good.replace("watch: starting", "watch: changed"))
     running.line("swapped: ")
     running.line("watch: changed")
@@ -94,6 +96,8 @@ def test_a_saved_change_runs_and_a_broken_one_does_not(dev: tuple[Running, Path]
     assert "not swapped: exit code 1: no use; the old code runs on\n" in errors.read_text()
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(20) == 0, "the changed code ran on to the end"
+    started = running.line("first delivery after").split()[-2]
+    assert 0 < float(started) < delivered_within_s, "the run's first delivery, not that of the changed code"
 
 
 def test_app_test_tells_people_and_build_servers_what_became_of_each_scenario(tmp_path: Path, clip: Path) -> None:
