@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from edge.supervisor.sandbox.layout import is_bare
 from edge.supervisor.settings import Settings
 from edge.supervisor.spec import AppSpec, Limits, read_apply, read_keep
 from edge.supervisor.storage import StorageStore, sweep_folders
-from edge.supervisor.surroundings import Surroundings
+from edge.supervisor.surroundings import Surroundings, socket_folders
 
 log = get_logger(__name__)
 
@@ -51,6 +51,8 @@ class Supervisor:
         self._sweeping = asyncio.Lock()
         self._sweeps: set[asyncio.Task[None]] = set()
         self._swept = False
+        self._left: set[Path] = set()
+        """Socket folders of applications that have ended, to be removed."""
 
     async def apply(self, body: Mapping[str, Any]) -> None:
         """Makes the wanted set so: idempotent, at once; starting and stopping go on behind. Raises SpecInvalid."""
@@ -96,6 +98,19 @@ class Supervisor:
         """Tells it."""
         self._publish(self.status())
 
+    def tidy(self) -> None:
+        """Removes the socket folders that nobody has mounted or serves any more."""
+        users = [*self._applications.values(), *self._ending.values()]
+        self._left -= {folder for user in users for folder in self._socket_folders(user)}
+        for folder in list(self._left):
+            try:
+                folder.rmdir()
+            except FileNotFoundError:
+                pass  # who served there has removed it
+            except OSError:
+                continue  # it is served there still: for another application, or not told yet
+            self._left.discard(folder)
+
     async def stop(self) -> None:
         """Ends every application, all at the same time."""
         applications = [*self._applications.values(), *self._ending.values()]
@@ -117,7 +132,12 @@ class Supervisor:
             await self._sweep_kept(besides=application)
         finally:
             del self._ending[task]
+            self._left.update(self._socket_folders(application))
+            self.tidy()
             self.changed()
+
+    def _socket_folders(self, application: Application) -> Iterable[Path]:
+        return socket_folders(self._around.paths, application.spec).values()
 
     async def _sweep_kept(self, besides: Application | None = None) -> None:
         """Removes the storage and the logs of instances that are gone for good."""
@@ -201,9 +221,10 @@ async def main(me: EdgeProcess) -> None:
 
 
 async def _tell_status(supervisor: Supervisor) -> None:
-    """Counters rise without anybody saying so."""
+    """Counters rise, and others let go of folders, without anybody saying so."""
     while True:
         await asyncio.sleep(STATUS_EVERY_S)
+        supervisor.tidy()
         supervisor.changed()
 
 

@@ -46,18 +46,22 @@ class Surroundings:
     ports: PortBoard = field(default_factory=PortBoard)
 
 
+def socket_folders(paths: EdgePaths, spec: AppSpec) -> dict[str, Path]:
+    """By their place in the sandbox, the folders in which others serve the application: models, display, cameras."""
+    return {
+        f"{SOCKET_ROOT}/inference": paths.inference_client_socket(spec.instance_id).parent,
+        f"{SOCKET_ROOT}/display": paths.display_socket(spec.instance_id).parent,
+        **{f"{SOCKET_ROOT}/cameras/{short_name(name)}": paths.camera_socket(name).parent for name in spec.camera_ids},
+    }
+
+
 def sandbox_spec(
     around: Surroundings, spec: AppSpec, rootfs: Path, storage: Path, token: Secret[str] | None
 ) -> SandboxSpec:
     """The sandbox of an application; makes the folders that are bound into it. `token` opens its credentials endpoint;
     None: it has no role."""
     paths, run = around.paths, around.paths.app_run(spec.instance_id)
-    folders = {
-        f"{SOCKET_ROOT}/app": run,
-        f"{SOCKET_ROOT}/inference": paths.inference_client_socket(spec.instance_id).parent,
-        f"{SOCKET_ROOT}/display": paths.display_socket(spec.instance_id).parent,
-        **{f"{SOCKET_ROOT}/cameras/{short_name(name)}": paths.camera_socket(name).parent for name in spec.camera_ids},
-    }
+    folders = {f"{SOCKET_ROOT}/app": run, **socket_folders(paths, spec)}
     own = {LOGS_TARGET: paths.app_logs(spec.instance_id), STORAGE_TARGET: storage}
     for source in (*folders.values(), *own.values()):
         source.mkdir(mode=0o700, parents=True, exist_ok=True)

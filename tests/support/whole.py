@@ -160,7 +160,15 @@ class WholeSystem:
         self.account.register_packages(app)
         return self.create(app.graph_path.read_text(), app.name, replaces=replaces, device_id=device_id)
 
-    def create(self, manifest: str, name: str, *, replaces: str | None = None, device_id: str | None = None) -> str:
+    def create(
+        self,
+        manifest: str,
+        name: str,
+        *,
+        replaces: str | None = None,
+        device_id: str | None = None,
+        overrides: str | None = None,
+    ) -> str:
         """CreateApplicationInstance; the id."""
         answer = self.panorama.create_application_instance(
             Name=name,
@@ -168,6 +176,7 @@ class WholeSystem:
             ManifestPayload={"PayloadData": manifest},
             RuntimeRoleArn=f"arn:aws:iam::{self.account.account_id}:role/{APPLICATION_ROLE}",
             **({"ApplicationInstanceIdToReplace": replaces} if replaces else {}),
+            **({"ManifestOverridesPayload": {"PayloadData": overrides}} if overrides else {}),
         )
         return str(answer["ApplicationInstanceId"])
 

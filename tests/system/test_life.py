@@ -7,10 +7,12 @@ One system serves all tests of this module, in their order. One application runs
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator, Sized
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,7 +20,9 @@ import pytest
 
 from belvedere.appdir import AppFolder
 from tests.support.clips import make_clip
-from tests.support.folders import FRAMES_THROUGH, application_folder, change_source
+from tests.support.folders import CODE_NODE, ENVELOPE, FRAMES_THROUGH, MODEL_NODE, application_folder, change_source
+from tests.support.models import tiny_onnx
+from tests.support.remains import Remains, naming, remains
 from tests.support.whole import CAMERA_USER, WholeSystem, wait_for
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
@@ -41,6 +45,32 @@ while True:
     node.outputs.video_out.put(streams)
 """
 
+GONE_TIMEOUT_S = 20.0
+GUEST_PORT = 8080
+GUEST = f"""
+import os, socketserver, threading
+import numpy, panoramasdk
+
+class Door(socketserver.BaseRequestHandler):
+    def handle(self):
+        self.request.sendall(b"guest")
+
+socketserver.ThreadingTCPServer.allow_reuse_address = True
+door = socketserver.ThreadingTCPServer(("0.0.0.0", {GUEST_PORT}), Door)
+threading.Thread(target=door.serve_forever, daemon=True).start()
+for folder in ("storage", "logs"):
+    os.makedirs(f"/opt/aws/panorama/{{folder}}/deep/below", exist_ok=True)
+    with open(f"/opt/aws/panorama/{{folder}}/deep/below/file", "w") as out:
+        out.write("kept?")
+    os.chmod(f"/opt/aws/panorama/{{folder}}/deep", 0o500)
+node = panoramasdk.node()
+while True:
+    streams = node.inputs.video_in.get()
+    node.call(numpy.zeros((1, 3), numpy.float32), "{MODEL_NODE}")
+    node.outputs.video_out.put(streams)
+"""
+"""Has something of everything that an application can have."""
+
 
 class Shop(WholeSystem):
     """An appliance with one camera and one application, whose processes can be stopped and started again."""
@@ -50,6 +80,7 @@ class Shop(WholeSystem):
 
     def __enter__(self) -> Shop:
         super().__enter__()
+        self.appliance = self.running("appliance")
         try:
             clip = make_clip(self.folder / "clip.mp4", fps=10)
             url = self.camera("front", clip, PASSWORD)
@@ -78,6 +109,9 @@ class Shop(WholeSystem):
             return now.get("state") == "running" and new >= NEW_FRAMES
 
         wait_for("frames", more)
+
+    def remains(self) -> Remains:
+        return remains(self.appliance_data, self.appliance.process.pid)
 
     def start_cloud(self) -> None:
         self.cloud = self.start("cloud-again", "up", "--data", self.cloud_data)
@@ -213,6 +247,50 @@ def test_a_reboot_job_restarts_the_appliance_and_says_so(shop: Shop) -> None:
     assert shop.row()["pid"] != pid
 
 
+def test_an_application_that_is_removed_leaves_nothing_behind_and_another_does_not_notice(shop: Shop) -> None:
+    port = _free_host_port()
+    side = shop.camera("side", make_clip(shop.folder / "side.mp4", fps=5, width=64, height=48, seconds=3), PASSWORD)
+    shop.account.register_camera("side", side, CAMERA_USER, PASSWORD)
+    model = tiny_onnx(shop.folder / "tiny.onnx")
+    app = application_folder(shop.folder / "apps" / "guest", "guest", GUEST, cameras=["front", "side"], model=model)
+    overrides = _route(app, port)
+    shop.frames_come()
+    before, known = shop.remains(), shop.overview()
+    digests = set(_graphs_of(shop))
+    pid, restarts = shop.row()["pid"], shop.row()["restarts"]
+
+    shop.account.register_packages(app)
+    guest = shop.create(app.graph_path.read_text(), "guest", overrides=overrides)
+    shop.wait_running(guest)
+    wait_for("its port answers", lambda: _ask(port) == b"guest")
+    there = shop.remains().more_than(before)
+    assert set(there) == {"files", "processes", "shared memory"}, "it has something that it could leave behind"
+    for folder in ("storage", "applogs", "run/apps", "run/cameras", "run/inference", "run/display"):
+        assert any(name.startswith(f"{folder}/") for name in there["files"]), folder
+    overview = shop.overview()
+    assert {row["camera_id"] for row in overview["ingest"]["cameras"]} != {
+        row["camera_id"] for row in known["ingest"]["cameras"]
+    }
+    assert overview["inference"]["models"] != []
+
+    shop.panorama.remove_application_instance(ApplicationInstanceId=guest)
+    shop.wait_status(guest, "REMOVAL_SUCCEEDED")
+    _wait_empty("left behind", lambda: shop.remains().more_than(before))
+    _wait_empty("documents that name it", lambda: naming(shop.appliance_data, guest))
+    overview = shop.overview()
+    for process, rows, key in (
+        ("ingest", "cameras", "camera_id"), ("inference", "models", "model_id"), ("display", "outputs", "instance_id"),
+        ("supervisor", "applications", "instance_id"),
+    ):  # fmt: skip
+        assert [row[key] for row in overview[process][rows]] == [row[key] for row in known[process][rows]], process
+    assert set(_graphs_of(shop)) == digests
+    with socket.create_server(("0.0.0.0", port)):
+        pass  # the port is free
+    shop.frames_come()
+    assert (shop.row()["pid"], shop.row()["restarts"]) == (pid, restarts)
+    shop.wait_status(shop.instance_id, "DEPLOYMENT_SUCCEEDED", "RUNNING")
+
+
 def test_a_removed_application_leaves_the_appliance_and_stays_listed(shop: Shop) -> None:
     shop.panorama.remove_application_instance(ApplicationInstanceId=shop.instance_id)
     shop.wait_status(shop.instance_id, "REMOVAL_SUCCEEDED")
@@ -255,6 +333,53 @@ def test_ten_applications_with_eight_cameras_each_run_beside_each_other(shop: Sh
     )
     wait_for("every camera in the one that waited", lambda: saw_all(waiting))
     assert shop.nodes(waiting)[MANY_CAMERAS[-1]] == "RUNNING"
+
+
+def _wait_empty(what: str, look: Callable[[], Sized]) -> None:
+    found: list[Sized] = [()]
+
+    def empty() -> bool:
+        found[0] = look()
+        return not found[0]
+
+    try:
+        wait_for(f"nothing {what}", empty, GONE_TIMEOUT_S)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {found[0]}") from None
+
+
+def _route(app: AppFolder, host_port: int) -> str:
+    """Gives the application's code a port of the appliance; the overrides that say so once more."""
+    package = app.package(f"{app.name}_code").folder / "package.json"
+    document = json.loads(package.read_text())
+    (interface,) = document["nodePackage"]["interfaces"]
+    interface["network"] = {"inboundPorts": [{"port": GUEST_PORT, "description": "http"}]}
+    package.write_text(json.dumps(document))
+    rules = [{"node": CODE_NODE, "containerPort": GUEST_PORT, "hostPort": host_port}]
+    graph = json.loads(app.graph_path.read_text())
+    graph["nodeGraph"]["networkRoutingRules"] = rules
+    app.graph_path.write_text(json.dumps(graph))
+    return json.dumps({"nodeGraphOverrides": {"envelopeVersion": ENVELOPE, "networkRoutingRules": rules}})
+
+
+def _free_host_port() -> int:
+    for port in range(8000, 9001):
+        with contextlib.suppress(OSError), socket.create_server(("0.0.0.0", port)):
+            return port
+    raise AssertionError("all host ports from 8000 to 9000 are taken")
+
+
+def _ask(port: int) -> bytes:
+    """What the application says to whoever connects."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        return connection.recv(100)
+    return b""
+
+
+def _graphs_of(shop: Shop) -> list[str]:
+    """Of the applications that the appliance's target lists."""
+    state = json.loads((shop.appliance_data / "state.json").read_text())
+    return [application["graph_digest"] for application in state["target"]["applications"]]
 
 
 def _on_signal(manifest: str, node: str) -> str:
