@@ -36,6 +36,7 @@ from edge.agent.plan import (
     RunJob,
     Step,
     live,
+    model_names,
     plan,
 )
 from edge.agent.report import Statuses, delivered, report
@@ -237,6 +238,10 @@ class Loop:
     def fetched_bytes(self) -> int:
         """Of assets, over the network, since the start."""
         return self._executors.assets.fetched_bytes
+
+    def model_names(self) -> dict[str, list[str]]:
+        """The names by which applications call each model, by its id."""
+        return model_names(self.target, self._current)
 
     async def run_asset_checks(self) -> None:
         """For ever, and seldom: what the disk has spoilt is fetched again."""

@@ -260,6 +260,16 @@ def _assets(graph: ResolvedGraph) -> frozenset[str]:
     return frozenset(asset.digest for asset in graph.assets)
 
 
+def model_names(target: Target, current: Current) -> dict[str, list[str]]:
+    """The names by which applications call each model, by its id."""
+    names: dict[str, set[str]] = {}
+    for app in live(target, current):
+        graph = current.graphs.get(app.graph_digest)
+        for model in graph.models if graph is not None else ():
+            names.setdefault(model.model_id, set()).add(model.name)
+    return {model_id: sorted(found) for model_id, found in names.items()}
+
+
 def _models(graph: ResolvedGraph) -> list[WantedModel]:
     return [
         WantedModel(

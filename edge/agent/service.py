@@ -133,6 +133,10 @@ class Agent:
 
     async def _overview(self, _: dict[str, Any]) -> dict[str, Any]:
         uses = await asyncio.to_thread(processes.tree, os.getppid())
+        running = {
+            row["pid"]: row["instance_id"] for row in self._last["supervisor"].get("applications", ()) if row["pid"]
+        }
+        owners = processes.families(uses, running, "edge.supervisor")
         return {
             "device_id": self._config.device_id,
             "device_name": self._config.device_name,
@@ -142,7 +146,11 @@ class Agent:
             "metrics_url": self._exporter.url,
             "fetched_bytes": self._loop.fetched_bytes,
             "forwarded": [asdict(forwarder.stats) for forwarder in self._forwarders],
-            "processes": [asdict(use) for use in uses],
+            "processes": [{**asdict(use), "instance_id": owners.get(use.pid)} for use in uses],
+            "names": {
+                "applications": {app.instance_id: app.name for app in self._loop.target.applications},
+                "models": self._loop.model_names(),
+            },
             **self._last,
         }
 

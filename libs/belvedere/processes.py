@@ -6,6 +6,7 @@ frames in shared memory are counted once. Linux only.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ class ProcessUse:
 
     name: str
     pid: int
+    parent_pid: int
     cpu_seconds: float
     """User and system time since it started."""
     pss_mb: float
@@ -34,13 +36,31 @@ def tree(root_pid: int) -> list[ProcessUse]:
     for process in processes:
         try:
             with process.oneshot():
-                times = process.cpu_times()
-                rows.append(
-                    ProcessUse(_name(process.cmdline()), process.pid, times.user + times.system, _pss_mb(process.pid))
-                )
+                times, pid = process.cpu_times(), process.pid
+                used_s = times.user + times.system
+                rows.append(ProcessUse(_name(process.cmdline()), pid, process.ppid(), used_s, _pss_mb(pid)))
         except (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied, FileNotFoundError, ProcessLookupError):
             continue
     return rows
+
+
+def families(uses: Sequence[ProcessUse], members: Mapping[int, str], parent: str) -> dict[int, str]:
+    """Whose each process is, by pid. A family is a child of a process named `parent`, with all below it; `members` says
+    of one process in each family, by its pid, whose it is. Processes of nobody are left out. Pure."""
+    parents = {use.pid: use.parent_pid for use in uses}
+    makers = {use.pid for use in uses if use.name == parent}
+
+    def head(pid: int) -> int | None:
+        for _ in uses:  # no longer than there are steps: the rows were read one after the other
+            above = parents.get(pid)
+            if above is None or above in makers:
+                return None if above is None else pid
+            pid = above
+        return None
+
+    known = {found: name for pid, name in members.items() if (found := head(pid)) is not None}
+    heads = {use.pid: head(use.pid) for use in uses}
+    return {pid: known[found] for pid, found in heads.items() if found in known}
 
 
 def _pss_mb(pid: int) -> float:

@@ -48,6 +48,7 @@ def status(options: argparse.Namespace) -> int:
 
 def describe(answer: dict[str, Any]) -> str:
     """The status as a person reads it."""
+    applications, models = answer["names"]["applications"], answer["names"]["models"]
     lines = [
         f"{answer['device_id']}  cloud link {'up' if answer['link_up'] else 'down'}  target {answer['target_version']}"
     ]
@@ -60,12 +61,14 @@ def describe(answer: dict[str, Any]) -> str:
         p50 = (model.get("infer_ms") or {}).get("p50")
         speed = f"  {p50:.1f} ms" if p50 is not None else ""
         lines.append(
-            f"model        {model['model_id'][:12]}  {model['state']}  {model['calls']} calls{speed}"
+            f"model        {_named(model['model_id'][:12], *models.get(model['model_id'], ()))}  {model['state']}  "
+            f"{model['calls']} calls{speed}"
             + _because(model.get("reason"))
         )
     for application in answer["supervisor"].get("applications", ()):
         lines.append(
-            f"application  {application['instance_id']}  {application['state']}  {application['frames_taken']} frames taken  "
+            f"application  {_named(application['instance_id'], applications.get(application['instance_id']))}  "
+            f"{application['state']}  {application['frames_taken']} frames taken  "
             f"{application['frames_put']} put  {application['restarts']} restarts" + _because(application.get("reason"))
         )
     for output in answer["display"].get("outputs", ()):
@@ -78,10 +81,15 @@ def describe(answer: dict[str, Any]) -> str:
     if answer.get("metrics_url"):
         lines.append(f"metrics      {answer['metrics_url']}")
     for process in answer["processes"]:
-        lines.append(
-            f"process      {process['name']:<24} {process['cpu_seconds']:8.1f} s cpu  {process['pss_mb']:7.1f} MB"
-        )
+        used = f"{process['name']:<24} {process['cpu_seconds']:8.1f} s cpu  {process['pss_mb']:7.1f} MB"
+        owner = process["instance_id"]
+        lines.append(f"process      {used}" + (f"  {_named(owner, applications.get(owner))}" if owner else ""))
     return "\n".join(lines)
+
+
+def _named(identifier: str, *names: str | None) -> str:
+    """What it is called, where that is known, and its id: several may have one name."""
+    return "  ".join([", ".join(name for name in names if name), identifier]).strip()
 
 
 def _because(reason: dict[str, Any] | str | None) -> str:

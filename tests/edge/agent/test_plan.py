@@ -18,6 +18,7 @@ from edge.agent.plan import (
     FetchGraph,
     RunJob,
     Step,
+    model_names,
     plan,
     wanted_sets,
 )
@@ -248,3 +249,10 @@ def test_open_ports_and_what_the_package_asks_for_reach_the_supervisor_and_nothi
     assert plain.spec["ports"] == [] and "limits" not in plain.spec
     assert limited.spec["ports"] == [{"host_port": 8001, "container_port": 8080, "protocol": "tcp"}]
     assert limited.spec["limits"] == {"memory_mb": 256, "cpu": 0.5}
+
+
+def test_a_model_is_known_by_the_names_that_running_applications_call_it_by() -> None:
+    here = Current(graphs={A.digest(): A})
+    (model,) = A.models
+    assert model_names(target(application("i-1", A), application("i-2", A)), here) == {model.model_id: ["detector"]}
+    assert model_names(target(), here) == {}
