@@ -32,6 +32,7 @@ from belvedere.fleet import (
     Reported,
     ReportedApplication,
     ReportedJob,
+    ReportedVideo,
     Target,
     sealing,
 )
@@ -101,9 +102,13 @@ class Device:
         return Target(self.device_id) if entry is None or entry.value is None else Target.from_json(entry.value)
 
     async def report(
-        self, *applications: ReportedApplication, jobs: tuple[ReportedJob, ...] = (), version: int | None = None
+        self,
+        *applications: ReportedApplication,
+        jobs: tuple[ReportedJob, ...] = (),
+        video: tuple[ReportedVideo, ...] = (),
+        version: int | None = None,
     ) -> None:
-        """Reports these applications and jobs and no others; `version`: of the target, the newest if None."""
+        """Reports these applications, jobs and video and no others; `version`: of the target, the newest if None."""
         reported = Reported(
             device_id=self.device_id,
             target_version=(await self.target()).version if version is None else version,
@@ -111,6 +116,7 @@ class Device:
             software_version="0.1.0",
             applications=applications,
             jobs=jobs,
+            video=video,
         )
         bucket = KeyValue(self.cloud.runtime.bus, subjects.REPORTED_BUCKET)
         await bucket.put(self.device_id, reported.to_json().encode())

@@ -1,7 +1,7 @@
 """`belvedere app …`: an application from an empty folder to running, in the layout and with the API of AWS's tools.
 
 `init` and `build` work on files; `test` and `dev` run it on this machine; `package`, `deploy` and `logs` call the endpoint
-of the standard AWS variables.
+of the standard AWS variables; `watch` asks the cloud side of a data folder.
 """
 
 from __future__ import annotations
@@ -136,6 +136,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     logs.add_argument("--follow", "-f", action="store_true", help="go on with what comes, until Ctrl-C")
     logs.add_argument("--lines", "-n", type=int, default=50, help="how many to begin with (%(default)s)")
 
+    seen = "print where its video is seen, with the password that opens it"
+    app.add_parser("watch", help=seen, description=seen[0].upper() + seen[1:] + ".").fill = _watch_arguments
+
 
 def init(options: argparse.Namespace) -> int:
     folder: Path = options.app_dir
@@ -208,6 +211,12 @@ def _test_arguments(parser: argparse.ArgumentParser) -> None:
     from belvedere.cli import app_test
 
     app_test.add_test_arguments(parser)
+
+
+def _watch_arguments(parser: argparse.ArgumentParser) -> None:
+    from belvedere.cli import app_watch
+
+    app_watch.add_watch_arguments(parser)
 
 
 def _dev_arguments(parser: argparse.ArgumentParser) -> None:
