@@ -76,6 +76,7 @@ class Loop:
         self._fetch_slots = asyncio.Semaphore(settings.fetch_parallel)
         self._archives: dict[str, str] = {}
         self._deliveries = Deliveries(settings.delivery_limit_s)
+        self._ended = False
         executors.assets.in_use = self._needed
 
     # -- what changes -----------------------------------------------------------------------------------------------
@@ -113,6 +114,8 @@ class Loop:
 
     async def take_target(self, target: Target) -> None:
         """A new target from the cloud."""
+        if self._ended:
+            return
         log.info("target", version=target.version, applications=len(target.applications))
         self.target = target
         ids = {app.instance_id for app in target.applications}
@@ -120,6 +123,12 @@ class Loop:
         self._current = replace(self._current, delivered=self._current.delivered & ids, given_up=given_up)
         self._keep()
         self._wake.set()
+
+    def end(self) -> None:
+        """The device was deleted: nothing is to run here any more. What is kept stays: storage, logs, the last target."""
+        self._ended = True
+        self.target = Target(device_id=self._link.device_id)
+        self.wake()
 
     async def take_status(self, process: str, body: Mapping[str, Any]) -> None:
         """What an edge process says of itself."""
@@ -167,7 +176,7 @@ class Loop:
                 )
                 await asyncio.sleep(self._settings.retry_min_s)
             self._report_wake.set()
-            if not self._fetches:
+            if not self._fetches and not self._ended:
                 self._executors.assets.trim(self._needed())
 
     async def _do(self, step: Step) -> None:
@@ -318,6 +327,8 @@ class Loop:
         )
 
     def _keep(self) -> None:
+        if self._ended:
+            return
         state = {
             "target": self.target.to_plain(),
             "delivered": sorted(self._current.delivered),

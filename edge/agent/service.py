@@ -34,6 +34,7 @@ from edge.agent.local import read_target
 from edge.agent.loop import KINDS, Loop
 from edge.agent.settings import AgentSettings
 from edge.agent.stages import Before, Sample, changes, samples
+from edge.agent.standing import Standing
 
 log = get_logger(__name__)
 
@@ -54,6 +55,7 @@ class Agent:
         keys = self._keys = DeviceKeys.load_or_make(folder)
         self._link = Link(me.bus, self._config.device_id, check_s=settings.link_check_s)
         self._lease = Lease(me.bus, self._config, keys, folder)
+        self._standing = Standing(self._config, keys, folder, check_s=settings.deleted_check_s)
         assets = AssetStore(
             me.paths.assets,
             limit_bytes=settings.asset_cache_mb << 20,
@@ -91,11 +93,14 @@ class Agent:
         await me.command("credentials", self._credentials)
         if self._config.local:
             await me.command("target", self._take_local_target)
+        elif self._standing.deleted:
+            log.error("this device was deleted in the cloud: nothing runs here", device_id=self._config.device_id)
+            self._loop.end()
         else:
             self._loop.restore()
         me.tasks.start("loop", self._loop.run())
         me.tasks.start("deliveries", self._loop.run_deliveries())
-        if not self._config.local:
+        if not self._config.local and not self._standing.deleted:
             self._begin_link(me)
         if self._settings.metrics_host:
             await self._exporter.start()
@@ -112,6 +117,7 @@ class Agent:
         me.tasks.start(
             "lease", self._lease.keep(self._settings.lease_renewal_fraction, self._link.up, self._renew_leaf)
         )
+        me.tasks.start("standing", self._standing.watch(self._link.up, self._loop.end))
         me.tasks.start("device-active", self._device_active())
         me.tasks.start("figures", self._figures())
         me.tasks.start("stages", self._stages())
@@ -141,6 +147,7 @@ class Agent:
             "device_id": self._config.device_id,
             "device_name": self._config.device_name,
             "link_up": self._link.up.is_set(),
+            "deleted": self._standing.deleted,
             "target_version": self._loop.target.version,
             "reported": self._loop.reported().to_plain(),
             "metrics_url": self._exporter.url,

@@ -11,6 +11,8 @@ class AgentSettings:
 
     link_check_s: float = 5.0
     """Between heartbeats, and between reads of the target when no change was announced."""
+    deleted_check_s: float = 10.0
+    """Between two questions, while the link is away, whether the device was deleted in the cloud."""
     report_s: float = 2.0
     """Shortest time between two reports to the cloud; a changed state goes out at once."""
     device_active_s: float = 60.0

@@ -1,8 +1,9 @@
-"""The HTTPS port for appliances: POST /enrol, POST /lease, GET /blobs/<digest>, POST /chunks.
+"""The HTTPS port for appliances: POST /enrol, POST /lease, GET /device, GET /blobs/<digest>, POST /chunks.
 
 /enrol takes a bundle's token; the others a signature of the device's own key. /blobs gives documents whole (graphs, roots
 of assets), /chunks what they name, many at once (`belvedere.chunks.wire`). /lease is for an appliance that was off
-for longer than its lease: its link is refused, this is its way back. Refusals are `{"error": {"code", "message"}}`.
+for longer than its lease: its link is refused, this is its way back. /device says whether there still is one, to an
+appliance whose link is away. Refusals are `{"error": {"code", "message"}}`.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class DevicePort:
             [
                 web.post("/enrol", self._enrol),
                 web.post("/lease", self._lease),
+                web.get("/device", self._standing, allow_head=False),
                 web.get("/blobs/{digest}", self._blob, allow_head=False),
                 web.post("/chunks", self._send_chunks),
             ]
@@ -81,6 +83,9 @@ class DevicePort:
 
     async def _lease(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(await self._enrolment.renew(await self._device(request)))
+
+    async def _standing(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"device_id": await self._device(request)})
 
     async def _blob(self, request: web.Request) -> web.StreamResponse:
         await self._device(request)

@@ -26,7 +26,7 @@ from services.registry import events, rules
 from services.registry.issuing import Issuer, Lease
 from services.registry.rules import EnrolRequest, Provisioning, RefusalCode, Refused
 from services.registry.settings import Settings
-from services.registry.store import DeviceRow
+from services.registry.store import DeletedDeviceRow, DeviceRow
 
 KEY_FILE = "registry.key"
 KEY_BYTES = 32
@@ -160,11 +160,19 @@ class Enrolment:
         return _lease(lease)
 
     async def authenticate(self, authorization: str, method: str, path: str) -> str:
-        """The id of the device that signed this request. Raises Refused(UNAUTHENTICATED)."""
+        """The id of the device that signed this request. Raises Refused: UNAUTHENTICATED, and DEVICE_DELETED to the
+        appliance of a device that was deleted, which stops for that: nobody else is told so."""
         signed = rules.parse_authorization(authorization)
-        row = await self._find(signed.device_id)
-        key = row.nats_public_key if row is not None else ""
+        async with self._database.session(read_only=True) as session:
+            row = await session.get(DeviceRow, signed.device_id)
+            deleted = await session.get(DeletedDeviceRow, signed.device_id) if row is None else None
+        known = row or deleted
+        key = known.nats_public_key if known is not None else ""
         rules.check_signature(signed, key, method, path, self._clock().timestamp())
+        if deleted is not None:
+            raise Refused(
+                RefusalCode.DEVICE_DELETED, f"{deleted.device_id} was deleted at {deleted.deleted:%Y-%m-%dT%H:%M:%SZ}"
+            )
         return signed.device_id
 
     def _check(self, request: EnrolRequest, row: DeviceRow | None) -> None:

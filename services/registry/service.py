@@ -36,7 +36,7 @@ from services.registry.issuing import Issuer, new_account
 from services.registry.listing import SortBy, Wanted
 from services.registry.presence import Presence
 from services.registry.settings import ENV, Settings
-from services.registry.store import DeviceRow
+from services.registry.store import DeletedDeviceRow, DeviceRow
 
 DEVICE = "DEVICE"
 ANSWERS_REMEMBERED = 512
@@ -174,6 +174,11 @@ class RegistryHandlers(registry_pb2_grpc.RegistryServiceServicer):
         async with self._database.session() as session, session.begin():
             row = await _device(session, request.device_id)
             await session.delete(row)
+            if row.enrolled:
+                kept = DeletedDeviceRow(
+                    device_id=row.device_id, nats_public_key=row.nats_public_key, deleted=self._clock()
+                )
+                session.add(kept)
             outbox.add(session, events.device("deleted", row))
         self._presence.forget(row)
         try:

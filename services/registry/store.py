@@ -77,6 +77,16 @@ class DeviceRow(Row, table=True):
         return DeviceState(Provisioning(self.provisioning), self.connected, self.lease_expires, rebooting)
 
 
+class DeletedDeviceRow(Row, table=True):
+    """A device that was deleted, so that its appliance can be told so, and nobody else."""
+
+    __tablename__ = "deleted_device"
+    device_id: str = Field(primary_key=True, max_length=64)
+    nats_public_key: str = Field(max_length=64)
+    """What its appliance signs with."""
+    deleted: datetime = Field(sa_type=UtcDateTime)
+
+
 def _note_standing(_: Any, __: Any, row: DeviceRow) -> None:
     row.standing = rules.standing(row.state)
 

@@ -52,6 +52,8 @@ def describe(answer: dict[str, Any]) -> str:
     lines = [
         f"{answer['device_id']}  cloud link {'up' if answer['link_up'] else 'down'}  target {answer['target_version']}"
     ]
+    if answer.get("deleted"):
+        lines.append("this device was deleted in the cloud: its applications are stopped, its data folder is kept")
     for camera in answer["ingest"].get("cameras", ()):
         lines.append(
             f"camera       {camera['camera_id']}  {camera['state']}  {camera['fps']:.1f} fps  {camera['frames_decoded']} frames"
@@ -62,8 +64,7 @@ def describe(answer: dict[str, Any]) -> str:
         speed = f"  {p50:.1f} ms" if p50 is not None else ""
         lines.append(
             f"model        {_named(model['model_id'][:12], *models.get(model['model_id'], ()))}  {model['state']}  "
-            f"{model['calls']} calls{speed}"
-            + _because(model.get("reason"))
+            f"{model['calls']} calls{speed}" + _because(model.get("reason"))
         )
     for application in answer["supervisor"].get("applications", ()):
         lines.append(

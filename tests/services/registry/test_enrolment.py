@@ -162,7 +162,11 @@ async def test_a_wrong_signature_opens_nothing(cloud: RunningCloud, registry: Re
         assert (status, json.loads(body)["error"]["code"]) == (401, "UNAUTHENTICATED"), header
     assert (await device.get(path))[0] == 200
     await registry.DeleteDevice(pb.DeleteDeviceRequest(device_id=device.device_id))
-    assert (await device.get(path))[0] == 401
+    status, _, body = await device.get(path)
+    assert (status, json.loads(body)["error"]["code"]) == (410, "DEVICE_DELETED")
+    # Who is not that device learns nothing of it.
+    for header in (device.signature("GET", path, key=other.key), device.signature("GET", path, late_s=400)):
+        assert (await device.get(path, {"Authorization": header}))[0] == 401
 
 
 async def test_a_lease_is_renewed_over_the_link_and_taken_without_dropping_local_clients(
@@ -207,7 +211,7 @@ async def test_an_appliance_that_was_off_for_longer_than_its_lease_comes_back_by
     assert (await device.describe()).device_aggregated_status == pb.DEVICE_AGGREGATED_STATUS_OFFLINE
     assert (await device.post("/lease", b""))[0] == 401
     await registry.DeleteDevice(pb.DeleteDeviceRequest(device_id=device.device_id))
-    assert (await device.post("/lease", b"", {"Authorization": device.signature("POST", "/lease")}))[0] == 401
+    assert (await device.post("/lease", b"", {"Authorization": device.signature("POST", "/lease")}))[0] == 410
 
 
 async def test_chunks_come_many_at_once_and_one_that_is_absent_is_said(cloud: RunningCloud) -> None:
