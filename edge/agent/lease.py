@@ -68,7 +68,13 @@ class Lease:
         file = self._folder / f"device.{generation}.creds"
         write_private(file, credentials_file(str(answer["user_jwt"]), self._keys))
         before = self._folder / f"device.{generation - 2}.creds"
-        self.config = replace(self.config, lease_expires=str(answer["lease_expires"]), creds_generation=generation)
+        self.config = replace(
+            self.config,
+            lease_expires=str(answer["lease_expires"]),
+            creds_generation=generation,
+            # The gateway's port may have moved since; relays read it from the file at each connection.
+            gateway_url=str(answer.get("gateway_url") or self.config.gateway_url),
+        )
         self.config.save(self._folder)
         before.unlink(missing_ok=True)  # the one before the last: the running leaf may still name the last
         log.info("lease renewed", lease_expires=self.config.lease_expires)

@@ -148,7 +148,7 @@ class Enrolment:
         }
 
     async def renew(self, device_id: str) -> dict[str, Any]:
-        """A new lease for a device that was recognised. Raises Refused."""
+        """A new lease for a device that was recognised, and where the gateway is by now. Raises Refused."""
         expires = rules.lease_end(self._clock(), self._settings.lease_s)
         async with self._database.session() as session, session.begin():
             row = await session.get(DeviceRow, device_id)
@@ -157,7 +157,7 @@ class Enrolment:
             row.lease_expires = expires
             session.add(row)
         lease = self._issuer.lease(row.device_id, row.account_public_key, row.nats_public_key, expires)
-        return _lease(lease)
+        return {**_lease(lease), "gateway_url": self._addresses.gateway_url}
 
     async def authenticate(self, authorization: str, method: str, path: str) -> str:
         """The id of the device that signed this request. Raises Refused: UNAUTHENTICATED, and DEVICE_DELETED to the

@@ -135,6 +135,14 @@ async def test_a_lease_that_ended_while_the_appliance_was_off_is_renewed_over_ht
     assert DeviceConfig.load(folder).creds_generation == 2
 
 
+async def test_a_renewed_lease_brings_the_gateways_present_address(cloud: RunningCloud, tmp_path: Path) -> None:
+    config, folder = await enrolled(cloud, tmp_path)
+    ended = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    moved = replace(config, lease_expires=ended, gateway_url="http://127.0.0.1:9")
+    await Lease(cloud.runtime.bus, moved, DeviceKeys.load_or_make(folder), folder).renew()
+    assert DeviceConfig.load(folder).gateway_url == config.gateway_url
+
+
 async def test_a_lease_that_nobody_renews_is_an_error_that_names_the_address(
     cloud: RunningCloud, tmp_path: Path
 ) -> None:

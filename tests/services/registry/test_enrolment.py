@@ -181,6 +181,7 @@ async def test_a_lease_is_renewed_over_the_link_and_taken_without_dropping_local
         expires = datetime.fromisoformat(answer["lease_expires"])
         assert expires - datetime.now(UTC) > timedelta(days=6.9)
         assert jwt.decode(answer["user_jwt"])["sub"] == device.key.public
+        assert answer["gateway_url"] == device.identity["gateway_url"]
         lease = (await device.describe()).lease_expiration_time.ToDatetime(tzinfo=UTC)
         assert lease == expires
         second = folder / "device.2.creds"
