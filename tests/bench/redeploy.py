@@ -5,23 +5,22 @@ and ARCHIVE_MB of real libraries (compressed; what an image brings besides the c
 the command's start to the moment at which the SDK has put the new code's first picture. Bytes are those that the
 appliance fetches of assets, over the compressed size of the archive. Limit: `belvedere` starting and doing nothing.
 
-The 500 MB line: such an archive of which nothing was there, cut and fetched; the memory that cutting took.
+The 500 MB lines: `large_archive`.
 """
 
 from __future__ import annotations
 
-import gzip
 import os
 import shutil
 import statistics
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from belvedere.appdir import AppFolder
+from tests.bench.large_archive import large_archive
 from tests.bench.result import LIMIT, Line, Report, spread
 from tests.support.clips import make_clip
 from tests.support.folders import FRAMES_THROUGH, application_folder, change_source
@@ -29,7 +28,6 @@ from tests.support.whole import CAMERA_USER, WholeSystem, command, wait_for
 
 ROUNDS = 5
 ARCHIVE_MB = int(os.environ.get("BENCH_ARCHIVE_MB", "40"))
-LARGE_MB = int(os.environ.get("BENCH_LARGE_MB", "500"))
 SECONDS_REACH, SHARE_REACH = 3.0, 0.01
 PASSWORD = "password"
 COUNTING = """
@@ -79,6 +77,7 @@ def b8(folder: Path) -> Report:
             lost.append(_missed(system, other) - missed)
             before = new
         bare = statistics.median(_bare_command() for _ in range(3))
+        large = large_archive(system, folder / "large", "front")
     lines = [
         Line("B8", f"a changed line in {size >> 20} MB, `app deploy` to its first frame", "s", statistics.median(seconds),
              limit=bare, ratios={LIMIT: statistics.median(seconds) / bare}, spread=spread(seconds),
@@ -87,9 +86,7 @@ def b8(folder: Path) -> Report:
              spread=spread(shares), reach=f"< {SHARE_REACH:.0%}"),
         Line("B8", "frames that the other application lost meanwhile", "", float(sum(lost)), reach="0"),
     ]  # fmt: skip
-    return Report(
-        [*lines, *_large(folder / "large")], [f"B8: rounds {', '.join(f'{value:.2f} s' for value in seconds)}"]
-    )
+    return Report([*lines, *large], [f"B8: rounds {', '.join(f'{value:.2f} s' for value in seconds)}"])
 
 
 def _first_output(system: WholeSystem, instance_id: str) -> Callable[[], float | None]:
@@ -146,47 +143,3 @@ def _fill(folder: Path, size: int) -> None:
                 shutil.copyfile(path, target)
                 if left <= 0:
                     return
-
-
-_CUT = """
-import re, sys, time
-from pathlib import Path
-from belvedere.blobs import BlobStore
-from belvedere.chunks.making import Maker
-from belvedere.chunks.store import ChunkStore
-store = ChunkStore(BlobStore.at(Path(sys.argv[2])))
-peak = lambda: int(re.search(r"VmHWM:\\s+([0-9]+)", Path("/proc/self/status").read_text()).group(1))
-before, began = peak(), time.monotonic()
-with open(sys.argv[1], "rb") as file, Maker(store) as maker:
-    root = maker.archive(file)
-print(time.monotonic() - began, peak() - before)
-"""
-
-
-def _large(folder: Path) -> list[Line]:
-    """A LARGE_MB archive of which nothing is there: in a process of its own, whose memory tells."""
-    folder.mkdir()
-    path = folder / "large.tar.gz"
-    with gzip.open(path, "wb", compresslevel=0) as plain:
-        _write_large(plain, LARGE_MB << 20)
-    done = subprocess.run(
-        [sys.executable, "-c", _CUT, str(path), str(folder / "blobs")], capture_output=True, text=True, check=True
-    )
-    seconds, kilobytes = map(float, done.stdout.split())
-    size = path.stat().st_size >> 20
-    return [
-        Line("B8", f"an archive of {size} MB, cut and stored", "MB/s", size / seconds),
-        Line("B8", "memory that it took", "MB", kilobytes / 1024, reach="never the archive"),
-    ]
-
-
-def _write_large(plain: gzip.GzipFile, size: int) -> None:
-    class Random:
-        def read(self, count: int) -> bytes:
-            return os.urandom(count)
-
-    with tarfile.open(fileobj=plain, mode="w|") as archive:
-        for number in range(8):
-            member = tarfile.TarInfo(f"panorama/large{number}.bin")
-            member.size = size // 8
-            archive.addfile(member, Random())  # type: ignore[arg-type]
