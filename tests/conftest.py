@@ -1,10 +1,11 @@
-"""Which database tests run on: see tests/support/databases.py."""
+"""Which database tests run on: see tests/support/databases.py. And what one test must not leave to the next."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from tests.support import databases
 from tests.support.postgres import Postgres, postgres
@@ -49,3 +50,11 @@ def database_kind(request: pytest.FixtureRequest, database_of_the_run: None) -> 
     databases.server = request.getfixturevalue("postgresql") if kind == databases.POSTGRESQL else None
     yield kind
     databases.server = before
+
+
+@pytest.fixture(autouse=True)
+def log_as_before() -> Iterator[None]:
+    """Commands that run in the tests' own process configure its log, which the next test reads."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)

@@ -263,16 +263,22 @@ async def test_a_paused_camera_has_no_connection_until_it_goes_on(
         await ingest.state("front", "streaming")
 
 
+def workers() -> list[psutil.Process]:
+    """The cameras' processes: others of the test run (a database that is kept for all of it) are children too."""
+    children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in children if "edge.ingest.worker" in child.cmdline()]
+
+
 async def test_applying_the_same_set_again_disturbs_no_camera(tmp_path: Path, server: RtspServer, clip: Path) -> None:
     server.add("front", ScriptedCamera(clip))
     async with ingesting(tmp_path) as ingest:
         front = camera("front", server.url("front"), USER, PASSWORD)
         await ingest.want(front)
         await ingest.state("front", "streaming")
-        [before] = psutil.Process().children()
+        [before] = workers()
         await ingest.want(front, camera("other", "rtsp://127.0.0.1:1/x"))
         await ingest.want(front)
-        assert psutil.Process().children() == [before]
+        assert workers() == [before]
         assert server.stats("front").starts == 1
 
 
@@ -281,7 +287,7 @@ async def test_a_cameras_process_that_is_killed_comes_back(tmp_path: Path, serve
     async with ingesting(tmp_path) as ingest:
         await ingest.want(camera("front", server.url("front"), USER, PASSWORD))
         await ingest.state("front", "streaming")
-        [worker] = psutil.Process().children()
+        [worker] = workers()
         with await ingest.reader("front") as reader:
             os.kill(worker.pid, signal.SIGKILL)
             row = await ingest.state("front", "connecting")
@@ -310,7 +316,7 @@ async def test_credentials_stand_in_no_log_no_status_no_command_line_and_no_envi
         await ingest.state("inside", "streaming")
         await ingest.state("wrong", "refused")
         await ingest.state("missing", "not_found")
-        processes = psutil.Process().children(recursive=True)
+        processes = workers()
         assert len(processes) == 4
         seen = [str(process.cmdline()) + str(process.environ()) for process in processes]
         seen += [str(row).replace("it has no stream /c4nary;", "") for row in ingest.rows_seen]
