@@ -48,6 +48,8 @@ _BGR24, _TENSORS = PixelFormat.BGR24, PixelFormat.TENSORS
 _NOW = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 PRESS_GRACE_S = 2.0
 """Who was asked for a slot and has not given it back by then is disconnected."""
+PRESS_PATIENCE_S = 0.25
+"""Who was asked has so long before the next one is asked too."""
 
 
 @dataclass(frozen=True)
@@ -430,12 +432,16 @@ class FrameWriter(PeerServer):
             self._press(starved, now)
 
     def _press(self, starved: list[_Reader], now: float) -> None:
-        """Ask the reader that holds the most, for longest, for its oldest slot; one at a time."""
-        if any(reader.pressed is not None for reader in self._readers()):
+        """Ask the reader that holds the most, for longest, for its oldest slot; the next one when it does not answer soon:
+        many that keep their slots must not be waited for one after the other.
+        """
+        if any(reader.pressed is not None and now - reader.pressed[2] < PRESS_PATIENCE_S for reader in self._readers()):
             return
         fewest = min(len(reader.held) for reader in starved)
         holders = [
-            reader for reader in self._readers() if len(reader.held) > fewest or (reader.held and not reader.wants)
+            reader
+            for reader in self._readers()
+            if reader.pressed is None and (len(reader.held) > fewest or (reader.held and not reader.wants))
         ]
         if not holders:
             return
