@@ -65,11 +65,12 @@ def f1_f2(folder: Path) -> Report:
                 "≥ 20× moto",
                 {p.name: Request("panorama", "GET", "/devices", {"MaxResults": 25}) for p in parties},
             ),
-            ("F2", "≥ 20× moto", {p.name: Request("panorama", "GET", "/devices") for p in parties}),
+            # Not equal work: a page of ours has 25 devices, one of moto's 123. For information, without an aim.
+            ("F2", "", {p.name: Request("panorama", "GET", "/devices") for p in parties}),
         ):
             what = "DescribeDevice" if name == "F1" else f"ListDevices({FEW})"
             if name == "F2":
-                what += ", pages of 25" if requests["ours"].parameters else ", no MaxResults (moto: 123)"
+                what += ", pages of 25" if requests["ours"].parameters else ", no MaxResults (ours: 25, moto: 123)"
             with _with_echo(folder, parties, requests) as (everybody, asked):
                 for connections in (1, 8):
                     lines += _raw_lines(name, what, reach, everybody, asked, connections)
