@@ -100,12 +100,12 @@ class Shop(WholeSystem):
         return self.application(self.instance_id)
 
     def frames_come(self) -> None:
-        """More frames than now; counters begin anew with each start of the application."""
+        """More frames than now; counters begin anew with each start of the application, which may not be there yet."""
         before = self.row()
 
         def more() -> bool:
             now = self.row()
-            new = now.get("frames_put", 0) - (before["frames_put"] if now.get("pid") == before.get("pid") else 0)
+            new = now.get("frames_put", 0) - (before.get("frames_put", 0) if now.get("pid") == before.get("pid") else 0)
             return now.get("state") == "running" and new >= NEW_FRAMES
 
         wait_for("frames", more)

@@ -114,6 +114,19 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class RollingBack(sqlite3.Connection):
+    """Gives up its transaction, and with it the write lock, when it is closed.
+
+    SQLAlchemy closes a connection whose task was cancelled in the middle of a statement. For SQLite that connection
+    lives on, with its lock, until the last cursor of it is gone, which a traceback may hold for ever: every other
+    writer would wait in vain."""
+
+    def close(self) -> None:
+        if self.in_transaction:
+            self.rollback()
+        super().close()
+
+
 class Database:
     """One service's database."""
 
@@ -130,7 +143,9 @@ class Database:
             if parsed.database:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
             self.engine: AsyncEngine = create_async_engine(
-                parsed.set(drivername="sqlite+aiosqlite"), pool_size=POOL_SIZE, connect_args={"timeout": BUSY_TIMEOUT_S}
+                parsed.set(drivername="sqlite+aiosqlite"),
+                pool_size=POOL_SIZE,
+                connect_args={"timeout": BUSY_TIMEOUT_S, "factory": RollingBack},
             )
             prepare_sqlite(self.engine.sync_engine)
             if parsed.database:

@@ -1,6 +1,7 @@
 """A service's own database, on SQLite and on PostgreSQL, and events that are published exactly once."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -203,6 +204,40 @@ async def test_handlers_that_read_and_then_write_queue_instead_of_failing(databa
     await asyncio.gather(*(append(n) for n in range(20)))
     async with database.session(read_only=True) as session:
         assert (await (await session.connection()).execute(text("SELECT count(*) FROM thing"))).scalar() == 21
+
+
+async def test_a_writer_cancelled_in_the_middle_of_a_statement_leaves_the_lock_to_others(
+    tmp_path: Path, migrations: Path
+) -> None:
+    database = Database.at(tmp_path / "things.sqlite3", "things")
+    await database.migrate(migrations)
+    loop, amid, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def meet() -> int:
+        loop.call_soon_threadsafe(amid.set)
+        return int(go_on.wait(10))
+
+    async def write() -> None:
+        async with database.session() as session, session.begin():
+            session.add(Thing(id="never"))
+            await session.flush()
+            connection = await (await session.connection()).get_raw_connection()
+            assert connection.driver_connection is not None
+            await connection.driver_connection.create_function("meet", 0, meet)
+            await session.exec(text("SELECT meet() UNION ALL SELECT 2"))  # type: ignore[call-overload]
+
+    writer = asyncio.create_task(write())
+    await amid.wait()
+    writer.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError) as kept:  # kept, as a log or a debugger keeps it, with all its frames
+        await writer
+    async with database.session() as session, session.begin():
+        session.add(Thing(id="next"))
+    assert kept.value is not None
+    async with database.session(read_only=True) as session:
+        assert (await session.exec(select(Thing.id))).all() == ["next"]
+    await database.close()
 
 
 async def test_an_unknown_database_is_refused_without_its_password() -> None:
