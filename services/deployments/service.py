@@ -36,6 +36,8 @@ log = get_logger(__name__)
 
 ROLE_USER = "panorama.amazonaws.com"
 """Who takes on the role of an application instance, as trust policies name it."""
+GRAPHS_AT_ONCE = 50
+"""Graphs that are read for one answer of ListDeployedAssets: a few milliseconds."""
 
 
 class DeploymentsHandlers(deployments_pb2_grpc.DeploymentsServiceServicer):
@@ -201,6 +203,20 @@ class DeploymentsHandlers(deployments_pb2_grpc.DeploymentsServiceServicer):
                 session, who.account, who.region, request.package_name, request.package_version, request.patch_version
             )
         return pb.ListPackageUsersResponse(application_instance_ids=[row.instance_id for row in rows])
+
+    async def ListDeployedAssets(
+        self, request: pb.ListDeployedAssetsRequest, context: Any
+    ) -> pb.ListDeployedAssetsResponse:
+        after = decode_token(request.next_token, "ListDeployedAssets")
+        async with self._database.session(read_only=True) as session:
+            found = await store.live_graphs(session, after["digest"] if after else "", GRAPHS_AT_ONCE + 1)
+        graphs, more = cut(found, GRAPHS_AT_ONCE)
+        assets = {asset.digest for _, text in graphs for asset in ResolvedGraph.from_json(text).assets}
+        return pb.ListDeployedAssetsResponse(
+            graph_digests=[digest for digest, _ in graphs],
+            asset_digests=sorted(assets),
+            next_token=encode_token({"digest": graphs[-1][0]}, "ListDeployedAssets") if more else None,
+        )
 
     async def _found(self, instance_id: str) -> InstanceRow:
         who = caller()

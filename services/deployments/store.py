@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Text
+from sqlalchemy import JSON, BigInteger, Text, func
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -194,3 +194,15 @@ async def package_users(
         col(InstanceRow.status).not_in([status.value for status in GONE]),
     )
     return (await session.exec(query.order_by(col(InstanceRow.created)))).all()
+
+
+async def live_graphs(session: AsyncSession, after: str, limit: int) -> Sequence[tuple[str, str]]:
+    """(digest, text) of the graphs of all instances that are not wholly removed, each once, by digest."""
+    query = (
+        select(InstanceRow.graph_digest, func.min(InstanceRow.graph))
+        .where(col(InstanceRow.status).not_in([status.value for status in GONE]))
+        .where(col(InstanceRow.graph_digest) > after)
+        .group_by(col(InstanceRow.graph_digest))
+        .order_by(col(InstanceRow.graph_digest))
+    )
+    return (await session.exec(query.limit(limit))).all()

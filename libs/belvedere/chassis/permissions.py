@@ -34,6 +34,7 @@ INTERNAL = frozenset(
     {
         "GetSigningKey", "Authorize", "PassRole", "GetBearer", "RedeemLoginToken", "GetSession",
         "GetDeviceKeys", "ResolvePackages", "SealCamera", "ListPackageUsers",
+        "ListDeployedAssets",
     }
 )  # fmt: skip
 """Methods by which services ask each other."""
