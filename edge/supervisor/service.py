@@ -24,7 +24,7 @@ from edge.supervisor.sandbox.hostbase import HostBase
 from edge.supervisor.sandbox.layout import is_bare
 from edge.supervisor.settings import Settings
 from edge.supervisor.spec import AppSpec, Limits, read_apply, read_keep
-from edge.supervisor.storage import StorageStore, sweep_folders
+from edge.supervisor.storage import StorageStore, remove, retire_folders
 from edge.supervisor.surroundings import Surroundings, socket_folders
 
 log = get_logger(__name__)
@@ -149,8 +149,10 @@ class Supervisor:
             # Until its replacement has taken it over, storage is there under the old name.
             inherited = {user.spec.replaces for user in users if user.spec.replaces and user is not besides}
             try:
-                await asyncio.to_thread(self._around.storage.sweep, kept | inherited)
-                await asyncio.to_thread(sweep_folders, self._around.paths.data / "applogs", kept)
+                # Taken away here and now: an application that comes meanwhile would lose what it has just made.
+                gone = self._around.storage.retire(kept | inherited)
+                gone += retire_folders(self._around.paths.data / "applogs", kept)
+                await asyncio.to_thread(remove, gone)
             except OSError as error:
                 log.error("what an application left can't be removed; it is tried again", error=str(error))
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 GONE_PREFIX = ".gone-"
@@ -41,17 +41,16 @@ class StorageStore:
             found = own
         return found
 
-    def sweep(self, keep: Collection[str]) -> None:
-        """Removes what belongs to no instance in `keep`."""
+    def retire(self, keep: Collection[str]) -> list[Path]:
+        """Takes away what belongs to no instance in `keep`. Quick: to be called where `keep` is found out, before an
+        instance can come whose folder would be taken for one that nobody has. What it returns is for `remove`."""
         if not self._folder.is_dir():
-            return
+            return []
         used = {folder.name for name in keep if (folder := self._found(self._folder / name)) is not None}
-        for entry in self._folder.iterdir():
-            if entry.is_symlink():
-                if entry.name not in keep:
-                    entry.unlink()
-            elif entry.name not in used:
-                remove_folder(entry)
+        links = {entry.name for entry in self._folder.iterdir() if entry.is_symlink()}
+        for name in links.difference(keep):
+            (self._folder / name).unlink()
+        return retire_folders(self._folder, used | links)
 
     def _found(self, path: Path) -> Path | None:
         """The folder behind a name. A link leads to a sibling, by its name alone."""
@@ -60,24 +59,25 @@ class StorageStore:
         return path if path.is_dir() and not path.is_symlink() else None
 
 
-def sweep_folders(folder: Path, keep: Collection[str]) -> None:
-    """Removes the folders below `folder` that are not named in `keep`."""
-    if folder.is_dir():
-        for entry in folder.iterdir():
-            if entry.name not in keep:
-                remove_folder(entry)
+def retire_folders(folder: Path, keep: Collection[str]) -> list[Path]:
+    """Takes away the folders below `folder` that are not named in `keep`, as `StorageStore.retire` does."""
+    if not folder.is_dir():
+        return []
+    gone = [entry for entry in folder.iterdir() if entry.name not in keep]
+    return [
+        entry if entry.name.startswith(GONE_PREFIX) else entry.rename(folder / f"{GONE_PREFIX}{uuid.uuid4().hex}")
+        for entry in gone
+    ]
 
 
-def remove_folder(folder: Path) -> None:
-    """Deletes it whatever its owner has made of its modes; gone from its place at once."""
-    if not folder.name.startswith(GONE_PREFIX):
-        folder = folder.rename(folder.with_name(f"{GONE_PREFIX}{uuid.uuid4().hex}"))
-
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        # The application has made folders that can't be entered or written to; they are ours all the same.
-        _open_up(folder)
-        shutil.rmtree(folder)
+def remove(retired: Iterable[Path]) -> None:
+    """Deletes them whatever their owners have made of their modes."""
+    for folder in retired:
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            # The application has made folders that can't be entered or written to; they are ours all the same.
+            _open_up(folder)
+            shutil.rmtree(folder)
 
 
 def _open_up(folder: Path) -> None:

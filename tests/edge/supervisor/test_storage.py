@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.supervisor.storage import GONE_PREFIX, StorageStore, sweep_folders
+from edge.supervisor.storage import GONE_PREFIX, StorageStore, remove, retire_folders
 
 
 @pytest.fixture
@@ -23,17 +23,17 @@ def test_a_line_of_replacements_has_one_folder_which_goes_with_the_last(store: S
     (first / "kept").write_text("x")
     assert store.ready("b", "a") == first
     assert store.ready("c", "b") == first
-    store.sweep({"c"})
+    remove(store.retire({"c"}))
     assert names(tmp_path) == {"a", "c"}
     assert (store.ready("c", "b") / "kept").read_text() == "x", "again, after a restart"
-    store.sweep(set())
+    remove(store.retire(set()))
     assert names(tmp_path) == set()
 
 
 def test_a_replacement_that_is_given_up_takes_nothing_with_it(store: StorageStore, tmp_path: Path) -> None:
     (store.ready("a") / "kept").write_text("x")
     store.ready("b", "a")
-    store.sweep({"a"})
+    remove(store.retire({"a"}))
     assert names(tmp_path) == {"a"}
     assert (store.ready("a") / "kept").exists()
 
@@ -64,7 +64,7 @@ def test_what_an_application_made_can_be_removed_and_what_its_links_lead_to_stay
     (folder / "locked" / "inner" / "file").write_text("x")
     (folder / "locked" / "inner").chmod(0)
     (folder / "locked").chmod(0o500)
-    store.sweep(set())
+    remove(store.retire(set()))
     assert names(tmp_path) == set()
     assert (outside / "precious").exists()
 
@@ -72,5 +72,19 @@ def test_what_an_application_made_can_be_removed_and_what_its_links_lead_to_stay
 def test_what_an_interrupted_removal_left_goes_with_the_next(tmp_path: Path) -> None:
     (tmp_path / f"{GONE_PREFIX}1" / "inner").mkdir(parents=True)
     (tmp_path / "kept").mkdir()
-    sweep_folders(tmp_path, {"kept"})
+    remove(retire_folders(tmp_path, {"kept"}))
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_what_comes_while_the_old_is_deleted_is_not_taken_for_it(store: StorageStore, tmp_path: Path) -> None:
+    store.ready("old")
+    store.ready("heir", "old")
+    gone = store.retire({"heir"}) + retire_folders(tmp_path / "storage", {"old", "heir"})
+    store.ready("new")
+    store.ready("newer", "new")
+    remove(gone)
+    assert names(tmp_path) == {"old", "heir", "new", "newer"}
+    gone = store.retire(set())
+    (store.ready("old") / "mine").write_text("x")
+    remove(gone)
+    assert names(tmp_path) == {"old"} and (store.ready("old") / "mine").exists()
