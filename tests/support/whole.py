@@ -41,6 +41,8 @@ CHANGE_TIMEOUT_S = 60.0
 """For whatever a test waits for: many times what it takes on an idle machine, so that load makes nothing fail."""
 STOP_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 60.0
+OVER = ("DEPLOYMENT_FAILED", "REMOVAL_SUCCEEDED")
+"""Statuses of instances that the appliance has no more."""
 ASK_TIMEOUT_S = 5.0
 
 Found = TypeVar("Found")
@@ -94,6 +96,11 @@ class Running:
 
         return wait_for(f"a line with {mark!r}", look, START_TIMEOUT_S)
 
+    @property
+    def is_up(self) -> bool:
+        """It has not ended."""
+        return self.process.poll() is None
+
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         if self.process.poll() is None:
@@ -115,6 +122,7 @@ class WholeSystem:
         self._env = {"BELVEDERE_DISPLAY_RTSP_PORT": "0", "BELVEDERE_DISPLAY_HTTP_PORT": "0", **(env or {})}
         self._stack = contextlib.ExitStack()
         self._running: dict[str, Running] = {}
+        self._started: list[str] = []
 
     def __enter__(self) -> WholeSystem:
         with contextlib.ExitStack() as stack:
@@ -136,7 +144,10 @@ class WholeSystem:
 
     def start(self, name: str, *arguments: object) -> Running:
         """`belvedere …` in the background; stopped with the system."""
-        running = Running(name, self.folder / "logs", command(*arguments), self._env)
+        again = sum(1 for each in self._started if each == name)
+        self._started.append(name)
+        label = f"{name}-{again + 1}" if again else name
+        running = Running(label, self.folder / "logs", command(*arguments), self._env)
         self._running[name] = running
         self._stack.callback(running.stop)
         return running
@@ -144,6 +155,22 @@ class WholeSystem:
     def running(self, name: str) -> Running:
         """What was started last under that name."""
         return self._running[name]
+
+    def start_cloud(self) -> None:
+        """The cloud side once more, with what it has on disk."""
+        self.start("cloud", "up", "--data", self.cloud_data).line("ready ")
+
+    def start_appliance(self) -> None:
+        """The appliance once more, with what it has on disk."""
+        self.start("appliance", "appliance", "run", "--data", self.appliance_data).line("running")
+
+    def bring_up(self) -> None:
+        """Starts what some test has stopped and not started again; asks little where nothing was."""
+        if not self.running("cloud").is_up:
+            self.start_cloud()
+        if not self.running("appliance").is_up:
+            self.start_appliance()
+        wait_for("the device is ONLINE", lambda: self.connection() == "ONLINE")
 
     def camera(self, name: str, clip: Path, password: str, port: int = 0) -> str:
         """`belvedere camera serve`; the address."""
@@ -211,8 +238,32 @@ class WholeSystem:
 
     def instances(self) -> dict[str, str]:
         """Status of every instance."""
-        answer = self.panorama.list_application_instances(MaxResults=25)
-        return {item["ApplicationInstanceId"]: item["Status"] for item in answer["ApplicationInstances"]}
+        found: dict[str, str] = {}
+        token: dict[str, str] = {}
+        while True:
+            answer = self.panorama.list_application_instances(MaxResults=25, **token)
+            found |= {item["ApplicationInstanceId"]: item["Status"] for item in answer["ApplicationInstances"]}
+            if not answer.get("NextToken"):
+                return found
+            token = {"NextToken": answer["NextToken"]}
+
+    def remove(self, *instance_ids: str) -> None:
+        """RemoveApplicationInstance of those that run or shall run; returns when all of them are gone."""
+        status = self.instances()
+        for instance_id in instance_ids:
+            if not status[instance_id].startswith("REMOVAL_"):
+                self.panorama.remove_application_instance(ApplicationInstanceId=instance_id)
+        for instance_id in instance_ids:
+            self.wait_status(instance_id, "REMOVAL_SUCCEEDED")
+
+    def remove_all_but(self, *kept: str) -> None:
+        """What another test left on the appliance, when it failed or because it is done with it, goes."""
+        there = [one for one, status in self.instances().items() if status not in OVER and one not in kept]
+        self.remove(*there)
+
+    def connection(self) -> str:
+        """DeviceConnectionStatus."""
+        return str(self.panorama.describe_device(DeviceId=self.device_id)["DeviceConnectionStatus"])
 
     def log_streams(self) -> Iterator[tuple[str, str]]:
         """(group, stream) of all logs."""
@@ -245,6 +296,15 @@ class WholeSystem:
                 return None
 
         return wait_for("the agent answers", look)
+
+    def rows(self, process: str, kind: str) -> list[dict[str, Any]]:
+        """What a process of the appliance said last of its cameras, models, …; waits for its first word after a start."""
+
+        def look() -> tuple[list[dict[str, Any]]] | None:
+            said = self.overview()[process]
+            return (said[kind],) if kind in said else None
+
+        return wait_for(f"{process} tells its {kind}", look)[0]
 
     def application(self, instance_id: str) -> dict[str, Any]:
         """The supervisor's row of an instance; empty where there is none."""
