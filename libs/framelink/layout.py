@@ -1,7 +1,8 @@
 """How a picture lies in a slot: formats, planes, alignment, and the slot's own header. Pure arithmetic on a buffer.
 
 A slot is a header of HEADER_BYTES and a payload. In the payload the planes follow each other, each aligned to ALIGN,
-without padding between rows; the BGR picture, if there is one, follows the planes. A TENSORS slot holds
+without padding between rows and with room for some more rows behind the last (BLOCK_ROWS), so that a decoder can write
+into them; the BGR picture, if there is one, follows the planes. A TENSORS slot holds
 `framelink.tensors` bytes.
 """
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 ALIGN = 64
 """A cache line, and what SIMD loads of every CPU we know like."""
+
+BLOCK_ROWS = 16
+SPARE_ROWS = 2
+"""Decoders write whole blocks of BLOCK_ROWS rows, and read up to SPARE_ROWS rows beyond the last one."""
 
 HEADER_BYTES = 128
 MAX_SIDE = 16384
@@ -96,18 +101,24 @@ def plane_shapes(width: int, height: int, format: PixelFormat) -> list[tuple[int
     raise LayoutError("%r has no planes" % (format,))
 
 
-def plane_offsets(shapes: list[tuple[int, ...]]) -> tuple[list[int], int]:
+def plane_offsets(shapes: list[tuple[int, ...]], format: PixelFormat) -> tuple[list[int], int]:
     """Where each plane begins in the payload, and where the BGR picture would begin."""
     offsets, at = [], 0
     for shape in shapes:
         offsets.append(at)
-        at = align(at + _size(shape))
+        rows = shape[0] if format == PixelFormat.BGR24 else rows_for(shape[0])
+        at = align(at + _size(shape) // shape[0] * rows)
     return offsets, at
+
+
+def rows_for(rows: int) -> int:
+    """Rows that a plane of so many has room for."""
+    return (rows + BLOCK_ROWS - 1) // BLOCK_ROWS * BLOCK_ROWS + SPARE_ROWS
 
 
 def slot_bytes_for(width: int, height: int) -> int:
     """Payload bytes for one frame of this size in any format, with its BGR picture beside it."""
-    _, after_planes = plane_offsets(plane_shapes(width, height, PixelFormat.I420))
+    _, after_planes = plane_offsets(plane_shapes(width, height, PixelFormat.I420), PixelFormat.I420)
     return align(after_planes + width * height * 3)
 
 
@@ -116,7 +127,7 @@ class Geometry:
 
     def __init__(self, width: int, height: int, format: PixelFormat) -> None:
         shapes = plane_shapes(width, height, format)
-        offsets, after_planes = plane_offsets(shapes)
+        offsets, after_planes = plane_offsets(shapes, format)
         self._of = (width, height, format)
         self._planes = [(shape, offset, _size(shape)) for shape, offset in zip(shapes, offsets)]
         self._end = after_planes

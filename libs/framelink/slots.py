@@ -1,6 +1,7 @@
 """Who may use which slot: the writer's bookkeeping, pure, so that its promises can be tested by themselves.
 
-- A slot that somebody holds, or that is being written, is never handed to the writer.
+- A slot that somebody holds, or that is being written, or that the writer keeps (a decoder that refers to the pictures it
+made), is never handed to the writer.
 - Readers together hold at most all slots but two: one for the newest frame, one to write the next. So `acquire`
 succeeds whatever the readers do, as long as the writer has
   one slot in hand at a time.
@@ -15,15 +16,21 @@ SPARE_SLOTS = 2
 
 
 class SlotTable:
-    """The state of each slot: its sequence (0 = nothing), how many hold it, and whether the writer has it in hand."""
+    """The state of each slot: its sequence (0 = nothing), how many hold it, and whether the writer has it in hand.
 
-    def __init__(self, slots: int) -> None:
-        if slots <= SPARE_SLOTS:
-            raise LayoutError("a ring of frames needs more than %d slots" % SPARE_SLOTS)
+    `kept`: so many of the slots may be kept by the writer; readers get none of them.
+    """
+
+    def __init__(self, slots: int, kept: int = 0) -> None:
+        if slots - kept <= SPARE_SLOTS:
+            raise LayoutError("a ring of frames needs more than %d slots" % (SPARE_SLOTS + kept))
         self._sequences = [0] * slots
         self._holds = [0] * slots
         self._writing = [False] * slots
-        self._givable = slots - SPARE_SLOTS
+        self._kept = [False] * slots
+        self._keepable = kept
+        """So many more slots may be kept."""
+        self._givable = slots - kept - SPARE_SLOTS
         """So many more slots may be given out."""
         self.newest: int | None = None
 
@@ -35,7 +42,7 @@ class SlotTable:
         """
         best = None
         for slot, sequence in enumerate(self._sequences):
-            if self._holds[slot] or self._writing[slot] or slot == self.newest:
+            if self._holds[slot] or self._writing[slot] or self._kept[slot] or slot == self.newest:
                 continue
             if best is None or sequence > self._sequences[best]:
                 best = slot
@@ -43,6 +50,20 @@ class SlotTable:
             self._writing[best] = True
             self._sequences[best] = 0
         return best
+
+    def acquire_kept(self) -> int | None:
+        """The same, kept until `let_go` whatever becomes of it; None also where as many are kept as may be."""
+        slot = self.acquire() if self._keepable else None
+        if slot is not None:
+            self._kept[slot] = True
+            self._keepable -= 1
+        return slot
+
+    def let_go(self, slot: int) -> None:
+        """Kept no more. One that has not been published is given back."""
+        self._kept[slot] = False
+        self._keepable += 1
+        self._writing[slot] = False
 
     def writing(self, slot: int) -> bool:
         """The writer has it in hand."""

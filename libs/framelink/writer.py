@@ -22,6 +22,7 @@ import logging
 import os
 import socket
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable
 
@@ -140,7 +141,7 @@ class FrameWriter(PeerServer):
     `slot_bytes`: see `slot_bytes_for`. `make_bgr(slot)` fills `slot.bgr(…)` from `slot.planes(…)` of a published frame
     (`slot.info`); it runs on the writer's own thread. Without it, readers convert for themselves, slowly. `on_wanted` is called
     there, too, whenever a reader has asked for a frame; it must not block.
-    Raises NoMemory, AddressTaken.
+    `kept`: slots beside `slots` for `acquire_kept`. Raises NoMemory, AddressTaken.
     """
 
     _takes_descriptors = False
@@ -152,13 +153,16 @@ class FrameWriter(PeerServer):
         *,
         slots: int = 8,
         slot_bytes: int,
+        kept: int = 0,
         max_readers: int = 32,
         make_bgr: Callable[[WritableSlot], None] | None = None,
         on_wanted: Callable[[], None] | None = None,
     ) -> None:
         self._make_bgr = make_bgr
         self._on_wanted = on_wanted
-        self._table = SlotTable(slots)
+        slots += kept
+        self._table = SlotTable(slots, kept)
+        self._let_go: deque[int] = deque()
         self._ring = Ring.create(name, slots, slot_bytes)
         self.slot_bytes = self._ring.slot_bytes
         self.ring_id = self._ring.ring_id
@@ -179,14 +183,35 @@ class FrameWriter(PeerServer):
     def acquire(self) -> WritableSlot | None:
         """A slot to write the next frame into; None (and counted) where every slot is in use. Publish or discard it."""
         with self._lock:
+            self._take_back_kept()
             index = self._table.acquire()
             if index is None:
                 self._dropped += 1
                 return None
-            self._infos[index] = None
-            # From here on nobody takes the old picture for whole, not even one who looks without holding it.
-            layout.set_sequence(self._ring.header(index), 0)
-            return WritableSlot(index, self._ring.payload(index))
+            return self._in_hand(index)
+
+    def acquire_kept(self) -> WritableSlot | None:
+        """A slot that is not written again before `let_go`, published or not: for a decoder that writes into it and refers to it
+        later. None where `kept` slots are kept, or every slot is in use; several may be in hand at a time.
+        """
+        with self._lock:
+            self._take_back_kept()
+            index = self._table.acquire_kept()
+            return None if index is None else self._in_hand(index)
+
+    def let_go(self, index: int) -> None:
+        """A kept slot is needed no more; from any thread, also one that is in the midst of another call, and after `close`."""
+        self._let_go.append(index)
+
+    def _take_back_kept(self) -> None:
+        while self._let_go:
+            self._table.let_go(self._let_go.popleft())
+
+    def _in_hand(self, index: int) -> WritableSlot:
+        self._infos[index] = None
+        # From here on nobody takes the old picture for whole, not even one who looks without holding it.
+        layout.set_sequence(self._ring.header(index), 0)
+        return WritableSlot(index, self._ring.payload(index))
 
     def discard(self, slot: WritableSlot) -> None:
         """Give a slot back without publishing it."""

@@ -24,6 +24,14 @@ def test_planes_and_bgr_fit_the_slot_and_do_not_overlap(width, height, format):
         assert np.all(view == number + 1)
 
 
+def test_behind_each_plane_there_is_room_for_what_a_decoder_writes_beyond_it():
+    payload = np.zeros(slot_bytes_for(1920, 1080), np.uint8)
+    planes = [*layout.planes_of(payload, 1920, 1080, PixelFormat.I420), layout.bgr_of(payload, 1920, 1080, 1)]
+    starts = [plane.__array_interface__["data"][0] for plane in planes]
+    gaps = [after - start - plane.size for plane, start, after in zip(planes, starts, starts[1:], strict=False)]
+    assert gaps[0] >= (8 + 2) * 1920 and min(gaps[1:]) >= (4 + 2) * 960
+
+
 def test_a_slot_that_is_too_small_is_refused():
     with pytest.raises(LayoutError, match="slot_bytes_for"):
         layout.bgr_of(np.zeros(64 * 48 * 2, np.uint8), 64, 48, PixelFormat.I420)

@@ -8,14 +8,18 @@ from framelink.errors import LayoutError
 from framelink.slots import SPARE_SLOTS, SlotTable
 
 SLOTS = 5
+KEPT = 2
 
 
 class Slots(RuleBasedStateMachine):
-    """A writer with one slot in hand, and readers that take and give back."""
+    """A writer with one slot in hand, a decoder that keeps some more, and readers that take and give back."""
+
+    kept_slots = 0
 
     def __init__(self):
         super().__init__()
-        self.table = SlotTable(SLOTS)
+        self.table = SlotTable(SLOTS + self.kept_slots, self.kept_slots)
+        self.kept = {}
         self.in_hand = None
         self.sequence = 0
         self.holds = []
@@ -27,6 +31,32 @@ class Slots(RuleBasedStateMachine):
         self.in_hand = self.table.acquire()
         assert self.in_hand is not None, "the writer always has a slot"
         assert self.in_hand not in self.holds, "a held slot is never handed to the writer"
+        assert self.in_hand not in self.kept, "a kept slot is never written"
+
+    @rule()
+    def keep(self):
+        slot = self.table.acquire_kept()
+        assert slot is None or (slot not in self.holds and slot not in self.kept and slot != self.in_hand)
+        assert slot is not None or len(self.kept) >= self.kept_slots
+        if slot is not None:
+            self.kept[slot] = False
+
+    @precondition(lambda self: not all(self.kept.values()))
+    @rule(data=st.data())
+    def publish_kept(self, data):
+        slot = data.draw(st.sampled_from([slot for slot, published in self.kept.items() if not published]))
+        self.sequence += 1
+        self.table.publish(slot, self.sequence)
+        self.pictures[slot] = self.sequence
+        self.kept[slot] = True
+
+    @precondition(lambda self: self.kept)
+    @rule(data=st.data())
+    def let_go(self, data):
+        slot = data.draw(st.sampled_from(list(self.kept)))
+        del self.kept[slot]
+        self.table.let_go(slot)
+        assert not self.table.writing(slot)
 
     @precondition(lambda self: self.in_hand is not None)
     @rule()
@@ -65,9 +95,16 @@ class Slots(RuleBasedStateMachine):
             assert self.table.holds(slot, self.pictures[slot])
 
 
+class SlotsWithADecoder(Slots):
+    kept_slots = KEPT
+
+
 TestSlots = Slots.TestCase
+TestSlotsWithADecoder = SlotsWithADecoder.TestCase
 
 
 def test_a_ring_of_frames_needs_more_than_the_two_spare_slots():
     with pytest.raises(LayoutError):
         SlotTable(SPARE_SLOTS)
+    with pytest.raises(LayoutError):
+        SlotTable(SPARE_SLOTS + KEPT, KEPT)
