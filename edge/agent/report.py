@@ -23,6 +23,7 @@ from belvedere.fleet import (
     ReportedApplication,
     ReportedCamera,
     ReportedJob,
+    ReportedLimit,
     ReportedNetworking,
     ReportedNode,
     ReportedVideo,
@@ -132,6 +133,7 @@ def _application(
         row.get("first_output_at_ms"),
         int(row.get("restarts", 0)),
         Reason.from_plain(last_error, "last_error") if last_error else None,
+        limits=_limits(row),
     )
 
 
@@ -211,6 +213,15 @@ def _reason(row: Mapping[str, Any], codes: Mapping[str, ReasonCode], node: str |
     named = given if isinstance(given, Mapping) else {"message": given}
     code = named.get("code") or codes.get(row["state"], ReasonCode.APPLIANCE_ERROR)
     return Reason(ReasonCode(code), str(named["message"]), node)
+
+
+def _limits(row: Mapping[str, Any]) -> tuple[ReportedLimit, ...]:
+    messages = row.get("limit_messages", {})
+    return tuple(
+        ReportedLimit(limit, times, str(messages.get(limit, "")))
+        for limit, times in row.get("limit_hits", {}).items()
+        if times
+    )
 
 
 def _camera(camera_id: str, row: Mapping[str, Any]) -> ReportedCamera:

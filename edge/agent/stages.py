@@ -95,7 +95,7 @@ STAGES = (
         Measure("calls", C, "calls", "", "Calls of models."),
         Measure("restarts", C, "restarts", "ApplicationRestarts", "Starts after the first."),
         Measure("log_lines_dropped", C, "log_lines_dropped", "LogLinesDropped", "Lines of output beyond the limits."),
-        Measure("limit_hits.pids", C, "pids_limit_hits", "", "Times that no more processes were let begin."),
+        Measure("limit_hits", Kind.CAUSES, "limit_hits", "LimitHits", "Times that a limit was reached, by limit."),
         Measure("latency_app_ms", T, "latency", "", "From a frame's last packet to the application.", "Milliseconds"),
     )),
     Stage("display", "outputs", "display", "instance_id", "ApplicationInstanceId", (

@@ -17,7 +17,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,8 +27,8 @@ from belvedere.fleet import Reason, ReasonCode
 from edge.supervisor import environment, hang
 from edge.supervisor.control import AppStats, ControlServer, remove_socket_folder
 from edge.supervisor.errors import ArchiveRefused, StartFailed, SupervisorError
-from edge.supervisor.hits import tell_hits
-from edge.supervisor.limits import Hits
+from edge.supervisor.hits import HitWatch, Tally
+from edge.supervisor.limits import LimitName
 from edge.supervisor.logs import CONSOLE, AppLog, FolderTail, RateLimit
 from edge.supervisor.ports import Claim
 from edge.supervisor.sandbox import Exit, Running
@@ -67,8 +67,7 @@ class Application:
         self._stats = AppStats()
         self._running: Running | None = None
         self._claims: list[Claim] = []
-        self._hits = Hits()
-        """Of the last run."""
+        self._tally = Tally()
         self._control: ControlServer | None = None
         self._hang = ""
         """What was wrong, where it was ended because it hung."""
@@ -128,7 +127,7 @@ class Application:
             "pid": self._running.pid if self._running else None,
             "log_lines_dropped": self.log.dropped,
             "sandbox": self._around.sandbox.name,
-            "limit_hits": asdict(self._running.hits if self._running else self._hits),
+            **self._tally.status(),
             "ports": [claim.row() for claim in self._claims],
         }
 
@@ -223,17 +222,18 @@ class Application:
             for claim in self._claims:
                 claim.open(running.socket)
             self._running, self._control = running, control
+            hits = HitWatch(running, spec.limits, self._on_hit)
             self._on_change()
             beside = [
                 asyncio.create_task(tail.run()),
                 asyncio.create_task(self._watch_output()),
                 asyncio.create_task(self._watch_hanging(running, control)),
-                asyncio.create_task(tell_hits(running, spec.limits, lambda text: self.log.note(CONSOLE, text))),
+                asyncio.create_task(hits.run()),
             ]
             try:
                 end = await self._until_end(running)
             finally:
-                self._hits = running.hits
+                hits.look()
                 self._running = self._control = None
                 for task in beside:
                     task.cancel()
@@ -242,6 +242,8 @@ class Application:
                         log.error("a watch over an application failed", instance_id=spec.instance_id, exc_info=ended)
                 tail.hand_on(await asyncio.to_thread(tail.read, last=True))
                 self.log.end()
+        if end.over is not None:
+            self._tally.add(end.over.limit, end.over.describe())
         if not self._stop.is_set():
             self._fail(*self._judge(end))
 
@@ -320,6 +322,11 @@ class Application:
 
     def _on_dropped(self, count: int) -> None:
         self.log.missed(CONSOLE, count)
+
+    def _on_hit(self, limit: LimitName, message: str) -> None:
+        self._tally.add(limit, message)
+        self.log.note(CONSOLE, message)
+        self._on_change()
 
     def _judge(self, end: Exit) -> tuple[ReasonCode, str]:
         """Why it ended, in a code and words."""

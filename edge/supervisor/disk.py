@@ -70,10 +70,11 @@ class DiskWatch:
         self._over_since: float | None = None
         self._began_over = True
 
-    async def look(self, pids: list[int]) -> int | None:
-        """What is used, once that is too much; None else, or where it is not yet time to look again."""
+    async def look(self, pids: list[int], *, last: bool = False) -> int | None:
+        """What is used, once that is too much; None else, or where it is not yet time to look again. `last`: it has ended,
+        by itself maybe because a write failed: who began below the limit is looked at whatever the time."""
         began = time.monotonic()
-        if not self._folders or began < self._next:
+        if not self._folders or (began < self._next and not last) or (last and self._began_over):
             return None
         used = await asyncio.to_thread(self._measure, pids)
         now = time.monotonic()

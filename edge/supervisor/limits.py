@@ -13,8 +13,9 @@ import contextlib
 import os
 import platform
 import resource
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -38,14 +39,15 @@ _COUNTED = ("Pss_Anon:", "Pss_Shmem:", "SwapPss:")
 _UPPER_BOUND = ("RssAnon:", "RssShmem:", "VmSwap:")
 
 
-LimitName = Literal["memory_mb", "pids", "disk_mb"]
+LimitName = Literal["memory_mb", "cpu", "pids", "disk_mb"]
+"""As in a package's requirements and AppSpec."""
 
 
 @dataclass(frozen=True)
 class LimitHit:
     """Why a sandbox was ended."""
 
-    limit: LimitName
+    limit: Literal["memory_mb", "pids", "disk_mb"]
     used: int
     allowed: int
 
@@ -73,22 +75,38 @@ class Hits:
     pids: int = 0
     """Processes or threads that it was not given."""
     cpu_throttled_ms: int = 0
-    """Time for which it had used up its share of the cpu."""
+    """Time for which it had used up its share of the cpu: as the kernel counts it, or where the share is whole cores, time
+    in which it used all of them."""
+    tmp_full: int = 0
+    """How often its /tmp has become full."""
 
 
+CPU_LOOK_S = 1.0
+"""Where a share of the cpu is whole cores, it is looked at so often whether all of it is used."""
+CPU_USED_UP = 0.95
+"""Of such a share: who uses more would use more still."""
+FILE_OVER_MB = 1
+"""One file may be larger by this than all files together: so that the watch over the disk sees who fills it with one."""
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _SAID = " (package requirements or BELVEDERE_SUPERVISOR_*)"
+
+
+def resource_limits(limits: Limits) -> dict[str, int]:
+    """What the kernel keeps for each process, by the name of its resource limit."""
+    return {
+        "RLIMIT_CORE": 0,
+        "RLIMIT_NOFILE": OPEN_FILES,
+        "RLIMIT_FSIZE": limits.disk_mb + FILE_OVER_MB << 20,
+        "RLIMIT_NPROC": limits.pids,
+    }
 
 
 def bound(pid: int, limits: Limits) -> None:
     """Sets the resource limits of a process, which its children inherit."""
-    disk = limits.disk_mb << 20
-    wanted = {
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_NOFILE: OPEN_FILES,
-        resource.RLIMIT_FSIZE: disk,
-    }
-    if _counts_processes_by_namespace():
-        wanted[resource.RLIMIT_NPROC] = limits.pids
+    wanted = {getattr(resource, name): value for name, value in resource_limits(limits).items()}
+    if not _counts_processes_by_namespace():
+        del wanted[resource.RLIMIT_NPROC]
     for what, value in wanted.items():
         hard = resource.prlimit(pid, what)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
@@ -145,14 +163,27 @@ def used_bytes(pids: list[int], enough: int) -> int:
 
 def in_memory_files(init: int, tmp_mb: int) -> int:
     """Bytes of the files in a sandbox's /tmp and /dev/shm: they are memory, and no process's."""
-    total = 0
-    for name, size_mb in (("tmp", tmp_mb), ("dev/shm", DEV_SHM_MB)):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-            found = os.statvfs(_PROC / str(init) / "root" / name)
-            # While the sandbox is being made, its root is still the machine's.
-            if found.f_blocks * found.f_frsize == size_mb << 20:
-                total += (found.f_blocks - found.f_bfree) * found.f_frsize
-    return total
+    return _used_in(init, "tmp", tmp_mb) + _used_in(init, "dev/shm", DEV_SHM_MB)
+
+
+def _used_in(init: int, name: str, size_mb: int) -> int:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+        found = os.statvfs(_PROC / str(init) / "root" / name)
+        # While the sandbox is being made, its root is still the machine's.
+        if found.f_blocks * found.f_frsize == size_mb << 20:
+            return (found.f_blocks - found.f_bfree) * found.f_frsize
+    return 0
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Of some processes together, with those of their children that have ended."""
+    ticks = 0
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            # After the name, which may hold anything: state is the 3rd field, utime stime cutime cstime the 14th to 17th.
+            after = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, after[11:15]))
+    return ticks / _TICKS_PER_S
 
 
 def threads(pids: list[int]) -> int:
@@ -183,6 +214,11 @@ class LimitWatch:
         self._group = group
         self._disk = DiskWatch(folders, limits.disk_mb)
         self._every_s = every_s
+        self._tmp_full = False
+        self._cores = len(cores(limits, 0) or ()) if group is None else 0
+        """Of a share that is kept by affinity; 0: it is not."""
+        self._cpu_used_s = 0.0
+        self._cpu_looked_s = time.monotonic()
 
     async def run(self) -> LimitHit:
         """Returns once it is to be ended for what it uses. Never otherwise."""
@@ -192,17 +228,19 @@ class LimitWatch:
                 return hit
             await asyncio.sleep(self._every_s)
 
-    def look_back(self) -> LimitHit | None:
-        """A last look, after its end and before its group is gone."""
-        return self.look() if self._group is not None else None
+    async def look_back(self) -> LimitHit | None:
+        """A last look, after its end and before its group and its files are gone."""
+        return (self.look() if self._group is not None else None) or await self._look_at_disk(last=True)
 
     def look(self) -> LimitHit | None:
         """One look at memory, processes and cpu."""
         limits = self._limits
         if self._group is not None:
             counters = self._group.counters()
-            self.hits = Hits(
-                max(self.hits.pids, counters.forks_refused), max(self.hits.cpu_throttled_ms, counters.throttled_ms)
+            self.hits = replace(
+                self.hits,
+                pids=max(self.hits.pids, counters.forks_refused),
+                cpu_throttled_ms=max(self.hits.cpu_throttled_ms, counters.throttled_ms),
             )
             # The kernel has ended one of its processes: what is left would go on maimed.
             return LimitHit("memory_mb", limits.memory_mb, limits.memory_mb) if counters.oom_kills else None
@@ -214,9 +252,25 @@ class LimitWatch:
         if count > limits.pids:
             return LimitHit("pids", count, limits.pids)
         if count >= limits.pids - 1:  # one is the sandbox's own
-            self.hits = Hits(self.hits.pids + 1, self.hits.cpu_throttled_ms)
+            self.hits = replace(self.hits, pids=self.hits.pids + 1)
+        if self._cores:
+            self._look_at_cpu([self._init, *inside])
         return None
 
-    async def _look_at_disk(self) -> LimitHit | None:
-        used = await self._disk.look(tree(self._init))
+    def _look_at_cpu(self, pids: list[int]) -> None:
+        now = time.monotonic()
+        if now - self._cpu_looked_s < CPU_LOOK_S:
+            return
+        used_s = cpu_seconds(pids)
+        passed_s = now - self._cpu_looked_s
+        if used_s - self._cpu_used_s >= CPU_USED_UP * self._cores * passed_s:
+            self.hits = replace(self.hits, cpu_throttled_ms=self.hits.cpu_throttled_ms + round(1000 * passed_s))
+        self._cpu_used_s, self._cpu_looked_s = used_s, now
+
+    async def _look_at_disk(self, last: bool = False) -> LimitHit | None:
+        tmp_full = _used_in(self._init, "tmp", self._limits.disk_mb) >= self._limits.disk_mb << 20
+        if tmp_full and not self._tmp_full:
+            self.hits = replace(self.hits, tmp_full=self.hits.tmp_full + 1)
+        self._tmp_full = tmp_full
+        used = await self._disk.look(tree(self._init), last=last)
         return None if used is None else LimitHit("disk_mb", used, self._limits.disk_mb)

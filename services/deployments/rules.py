@@ -133,8 +133,11 @@ def _deploying(state: State, application: ReportedApplication | None) -> State:
     ):
         status = Status.DEPLOYMENT_IN_PROGRESS
     text = reason_text(application)
-    if not text and status is Status.DEPLOYMENT_SUCCEEDED:
-        text = shortened(f"{DEPLOYED} {restarts_text(application)}".strip())
+    if text:
+        text = shortened("; ".join(part for part in (text, limits_text(application, besides=text)) if part))
+    elif status is Status.DEPLOYMENT_SUCCEEDED:
+        text = " ".join(part for part in (DEPLOYED, limits_text(application), restarts_text(application)) if part)
+        text = shortened(text)
     if not text and status is Status.DEPLOYMENT_ERROR:
         text = state.description
     return replace(state, status=status, description=text, health=application.health, device_state=application.state)
@@ -163,8 +166,24 @@ def restarts_text(application: ReportedApplication) -> str:
     """How often it was started again, and why the last time; nothing where it never was."""
     if not application.restarts or application.last_error is None:
         return ""
-    times = "once" if application.restarts == 1 else f"{application.restarts} times"
-    return RESTARTED.format(times=times, reason=application.last_error.message)
+    return RESTARTED.format(times=times_text(application.restarts), reason=application.last_error.message)
+
+
+def limits_text(application: ReportedApplication, besides: str = "") -> str:
+    """How often it has reached which limit. In words where those are said neither in `besides` nor with its last restart,
+    and without those that `besides` says; nothing where it reached none."""
+    told = f"{besides} {application.last_error.message if application.last_error is not None else ''}"
+    reached = [
+        f"{limit.limit} {times_text(limit.times)}" + (f" ({limit.message})" if limit.message not in told else "")
+        for limit in application.limits
+        if not besides or limit.message not in besides
+    ]
+    return f"Limits reached: {', '.join(reached)}." if reached else ""
+
+
+def times_text(count: int) -> str:
+    """As people say it."""
+    return "once" if count == 1 else f"{count} times"
 
 
 def reverted(target: Target, instance_id: str) -> Target:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.supervisor.limits import DEV_SHM_MB, OOM_SCORE_ADJ, OPEN_FILES
+from edge.supervisor.limits import DEV_SHM_MB, OOM_SCORE_ADJ, resource_limits
 from edge.supervisor.sandbox import seccomp
 from edge.supervisor.sandbox.base import SandboxSpec
 from edge.supervisor.sandbox.layout import MASKED_PROC, READ_ONLY_PROC, Mount
@@ -49,8 +49,7 @@ class Kernel:
 def configuration(spec: SandboxSpec, mounts: Sequence[Mount], init: Path, kernel: Kernel, group: str) -> dict[str, Any]:
     """config.json. `group`: the path of its control group below where they are mounted."""
     limits = spec.limits
-    disk = limits.disk_mb << 20
-    rlimits = {"RLIMIT_CORE": 0, "RLIMIT_NOFILE": OPEN_FILES, "RLIMIT_FSIZE": disk, "RLIMIT_NPROC": limits.pids}
+    rlimits = resource_limits(limits)
     linux: dict[str, Any] = {
         "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount", "cgroup", "user")],
         "uidMappings": [{"containerID": 0, "hostID": kernel.uid, "size": 1}],

@@ -132,7 +132,7 @@ class ProcessRunning(Running, abc.ABC):
     async def before_end(self) -> None:
         """The application's output has ended; nothing of it is taken away yet."""
         if self._watch is not None and self._over is None:
-            self._over = self._watch.look_back()
+            self._over = await self._watch.look_back()
 
     def refusal(self, code: int) -> str | None:
         """Why the entry could not be executed, where that is what `code` says."""

@@ -118,6 +118,18 @@ class ReportedNode(_Part):
 
 
 @dataclass(frozen=True)
+class ReportedLimit(_Part):
+    """A limit that an application has reached."""
+
+    limit: str
+    """As in a package's requirements: "memory_mb", "cpu", "pids", "disk_mb"."""
+    times: int
+    """Since the appliance's supervisor started. One that leaves it running counts once a minute at most."""
+    message: str
+    """For people: what it came to the last time, and what to do."""
+
+
+@dataclass(frozen=True)
 class ReportedApplication(_Part):
     """One application instance. An instance that is wholly removed is no longer listed."""
 
@@ -133,6 +145,8 @@ class ReportedApplication(_Part):
     """Why it was last started again; stays when it runs."""
     gave_up: bool = False
     """It was to replace another, and has not delivered in the time it had: it is stopped, and the other runs on."""
+    limits: tuple[ReportedLimit, ...] = ()
+    """Those that it has reached; absent in reports of older appliances."""
 
 
 @dataclass(frozen=True)

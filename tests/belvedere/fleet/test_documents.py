@@ -22,6 +22,7 @@ from belvedere.fleet import (
     ReportedCamera,
     ReportedInterface,
     ReportedJob,
+    ReportedLimit,
     ReportedNetworking,
     ReportedNode,
     ReportedVideo,
@@ -63,6 +64,7 @@ REPORT = Reported(
             (ReportedNode("north", NodeStatus.ERROR, Reason(ReasonCode.CAMERA_UNAUTHORIZED, "401")),),
             first_output_at_ms=1_790_000_000_001,
             restarts=2,
+            limits=(ReportedLimit("cpu", 3, "raise cpu"),),
         ),
     ),
     cameras=(ReportedCamera(NORTH.camera_id, NodeStatus.RUNNING, None, 768, 576, 10.0, "h264"),),
@@ -79,6 +81,12 @@ def test_a_target_comes_back_from_its_json() -> None:
 
 def test_a_report_comes_back_from_its_json() -> None:
     assert Reported.from_json(REPORT.to_json()) == REPORT
+
+
+def test_a_report_of_an_older_appliance_names_no_limits() -> None:
+    document = json.loads(REPORT.to_json())
+    del document["applications"][0]["limits"]
+    assert Reported.from_json(json.dumps(document)).applications[0].limits == ()
 
 
 def test_equal_documents_have_equal_bytes() -> None:

@@ -13,6 +13,7 @@ from belvedere.fleet import (
     Reason,
     ReasonCode,
     ReportedApplication,
+    ReportedLimit,
     ReportedNetworking,
     Target,
 )
@@ -161,6 +162,14 @@ def test_what_went_wrong_last_stays_when_the_application_runs_again() -> None:
     (app,) = reported(statuses(app={**RUNNING, "restarts": 2, "last_error": why}))
     assert (app.state, app.health, app.reason) == (DeviceReportedStatus.RUNNING, Health.RUNNING, None)
     assert (app.restarts, app.last_error) == (2, Reason(ReasonCode.APP_HUNG, why["message"], "code_node"))
+
+
+def test_limits_that_were_reached_are_reported_with_their_words_and_a_status_without_them_is_one_too() -> None:
+    hits = {"memory_mb": 0, "cpu": 0, "pids": 2, "disk_mb": 0}
+    (app,) = reported(statuses(app={**RUNNING, "limit_hits": hits, "limit_messages": {"pids": "start fewer"}}))
+    assert (app.health, app.reason, app.limits) == (Health.RUNNING, None, (ReportedLimit("pids", 2, "start fewer"),))
+    (app,) = reported(statuses())
+    assert app.limits == ()
 
 
 def test_a_replacement_that_was_given_up_says_so_and_why() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.supervisor import limits as limits_module
 from edge.supervisor.limits import tree
 from edge.supervisor.sandbox import Bind, Sandbox
 from edge.supervisor.spec import Limits
@@ -39,7 +40,7 @@ class LimitsContract(SandboxCase):
         limits = Limits(disk_mb=16, pids=77)
         seen, number = await self.answer(sandbox, self.spec(tmp_path, code, search_path, limits=limits))
         assert seen["CORE"] == [0, 0]
-        assert seen["FSIZE"] == [16 << 20] * 2
+        assert seen["FSIZE"] == [17 << 20] * 2
         assert seen["NPROC"] == [77, 77]
         assert number in (27, 28)  # EFBIG, ENOSPC
 
@@ -139,6 +140,41 @@ class LimitsContract(SandboxCase):
         assert end.over is not None and end.over.limit == "disk_mb" and 16 < end.over.used <= 256
         assert "of its 16 MB on the disk" in end.over.describe()
 
+    async def test_who_fills_the_disk_with_one_file_is_told_too(
+        self, sandbox: Sandbox, tmp_path: Path, search_path: str
+    ) -> None:
+        code = """
+            import os
+            with open("/opt/aws/panorama/storage/large", "wb") as out:
+                while True:
+                    out.write(os.urandom(1 << 20))
+        """
+        storage = tmp_path / "storage"
+        storage.mkdir()
+        binds = (Bind(storage, "/opt/aws/panorama/storage", writable=True),)
+        spec = self.spec(tmp_path, code, search_path, limits=Limits(disk_mb=16), binds=binds)
+        end, output = await self.run(sandbox, spec)
+        # By itself, since the write failed, or before it had failed.
+        assert end.over is not None and end.over.limit == "disk_mb", output.text("stderr")
+
+    async def test_a_full_tmp_is_counted_and_leaves_it_running(
+        self, sandbox: Sandbox, tmp_path: Path, search_path: str
+    ) -> None:
+        code = """
+            import time
+            for number in range(4):
+                try:
+                    with open(f"/tmp/{number}", "wb") as out:
+                        out.write(bytes(6 << 20))
+                except OSError:
+                    print("ready")
+            time.sleep(60)
+        """
+        spec = self.spec(tmp_path, code, search_path, limits=Limits(disk_mb=16))
+        running, _ = await self.ready(sandbox, spec)
+        await asyncio.to_thread(wait_for, "the full /tmp is counted", lambda: running.hits.tmp_full == 1)
+        await running.stop(0)
+
     async def test_who_finds_too_much_on_the_disk_may_delete_it(
         self, sandbox: Sandbox, tmp_path: Path, search_path: str
     ) -> None:
@@ -178,6 +214,23 @@ class LimitsContract(SandboxCase):
             assert quota == "25000" and float(used_s) < 0.6
         else:
             assert cores == "1"
+
+    async def test_a_share_of_the_cpu_that_is_used_up_is_counted(
+        self, sandbox: Sandbox, tmp_path: Path, search_path: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # On a busy machine nobody may get a whole core.
+        monkeypatch.setattr(limits_module, "CPU_USED_UP", 0.2)
+        code = """
+            import time
+            print("ready")
+            end = time.monotonic() + 60
+            while time.monotonic() < end:
+                pass
+        """
+        spec = self.spec(tmp_path, code, search_path, limits=Limits(cpu=0.25))
+        running, _ = await self.ready(sandbox, spec)
+        await asyncio.to_thread(wait_for, "it is counted", lambda: running.hits.cpu_throttled_ms > 0)
+        await running.stop(0)
 
 
 def cpu_quota(pid: int) -> str:

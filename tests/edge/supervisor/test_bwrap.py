@@ -15,6 +15,7 @@ import pytest
 
 from edge.supervisor import cgroups, hits
 from edge.supervisor.errors import SandboxUnavailable
+from edge.supervisor.limits import LimitName
 from edge.supervisor.sandbox import Sandbox, SandboxSpec
 from edge.supervisor.sandbox.bwrap import Bubblewrap
 from edge.supervisor.sandbox.hostbase import HostBase
@@ -170,7 +171,9 @@ class TestLimitsKeptByControlGroups(TestLimitsWatched):
         return Bubblewrap(HostBase(tmp_path / "base"), memory_check_s=0.05, groups=groups)
 
 
-async def test_a_limit_that_lets_it_go_on_is_told_in_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_limit_that_lets_it_go_on_is_told_as_it_is_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hits, "LOOK_S", 0.1)
     case, base = SandboxCase(), HostBase(tmp_path / "base")
     found = cgroups.find("tests")
@@ -187,11 +190,13 @@ async def test_a_limit_that_lets_it_go_on_is_told_in_its_log(tmp_path: Path, mon
                 print("ready")
                 time.sleep(0.02)
     """
-    limits, notes = Limits(pids=10), asyncio.Queue[str]()
+    limits, told = Limits(pids=10), asyncio.Queue[tuple[LimitName, str]]()
     running, _ = await case.ready(sandbox, case.spec(tmp_path, code, base.search_path, limits=limits))
-    telling = asyncio.create_task(hits.tell_hits(running, limits, notes.put_nowait))
+    watch = hits.HitWatch(running, limits, lambda limit, message: told.put_nowait((limit, message)))
+    telling = asyncio.create_task(watch.run())
     async with asyncio.timeout(END_S):
-        assert (await notes.get()).startswith("it is not given more than 10 processes and threads")
+        limit, message = await told.get()
+    assert limit == "pids" and message.startswith("it is not given more than 10 processes and threads")
     telling.cancel()
     await running.stop(0)
 

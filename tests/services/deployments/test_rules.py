@@ -14,6 +14,7 @@ from belvedere.fleet import (
     ReasonCode,
     Reported,
     ReportedApplication,
+    ReportedLimit,
     ReportedNode,
 )
 from belvedere.graph import Problem, parse_application, resolve
@@ -86,6 +87,42 @@ def test_a_report_moves_an_instance_on(state: State, reported: Reported, status:
 def test_health_is_the_devices_word() -> None:
     after = rules.next_state(ID, running(S.DEPLOYMENT_SUCCEEDED), report(D.RUNNING, health=Health.ERROR))
     assert (after.health, after.device_state) == (Health.ERROR, D.RUNNING)
+
+
+PIDS = ReportedLimit("pids", 2, "it is not given more than 64 processes")
+MEMORY = ReportedLimit("memory_mb", 1, "used 300 MB of its 256 MB")
+
+
+@pytest.mark.parametrize(
+    ("application", "says"),
+    [
+        (
+            ReportedApplication(ID, D.RUNNING, Health.RUNNING, limits=(PIDS,)),
+            f"{rules.DEPLOYED} Limits reached: pids 2 times ({PIDS.message}).",
+        ),
+        (
+            ReportedApplication(
+                ID, D.RUNNING, Health.RUNNING, restarts=1, limits=(MEMORY,),
+                last_error=Reason(ReasonCode.APP_OUT_OF_MEMORY, MEMORY.message),
+            ),
+            f"{rules.DEPLOYED} Limits reached: memory_mb once. Restarted once; the last time: {MEMORY.message}",
+        ),
+        (
+            ReportedApplication(ID, D.LAUNCH_ERROR, Health.ERROR, EXITED, limits=(PIDS,)),
+            f"{EXITED.message}; Limits reached: pids 2 times ({PIDS.message}).",
+        ),
+        (
+            ReportedApplication(
+                ID, D.LAUNCH_ERROR, Health.ERROR, Reason(ReasonCode.APP_OUT_OF_MEMORY, MEMORY.message), limits=(MEMORY,)
+            ),
+            MEMORY.message,
+        ),
+    ],
+    ids=["leaves it running", "ended it, it runs again", "beside another reason", "the reason says it"],
+)  # fmt: skip
+def test_limits_that_were_reached_are_described_once(application: ReportedApplication, says: str) -> None:
+    reported = Reported("device-1", 5, 1_790_000_000_000, "0.1.0", applications=(application,))
+    assert rules.next_state(ID, running(S.DEPLOYMENT_SUCCEEDED), reported).description == says
 
 
 def test_nodes_reasons_stand_in_for_the_applications() -> None:
