@@ -32,7 +32,7 @@ from belvedere.chassis.logs import get_logger
 from belvedere.chassis.outbox import Relay
 from belvedere.chassis.paths import CloudPaths, remove_run_dir
 from belvedere.chassis.runtime import CloudSettings, Ports, Runtime
-from belvedere.chassis.service import Service
+from belvedere.chassis.service import AtHand, Service
 from belvedere.chassis.stop import Tasks, within
 from services import ports
 
@@ -115,13 +115,14 @@ class Cloud:
         ports = self._ports()
         hub, bus = await self._start_bus(ports)
         methods: Methods = {}
+        at_hand: dict[str, AtHand] = {}
         runtime = Runtime(
             data=self.paths.data,
             bus=bus,
             blobs=BlobStore.at(self.paths.blobs),
             hub=hub,
             ports=ports,
-            open_channel=lambda: LocalChannel(methods, rpc.open_channel(f"unix:{self.paths.grpc_socket}")),
+            open_channel=lambda: LocalChannel(methods, rpc.open_channel(f"unix:{self.paths.grpc_socket}"), at_hand),
             cloud=self.settings,
             stop=self.stop,
         )
@@ -129,6 +130,8 @@ class Cloud:
         self._on_stop("databases", CLOSE_TIMEOUT_S, runtime.close)
         services = [_create(name, runtime) for name in self._names]
         methods.update(collect(services))
+        for service in services:
+            at_hand.update(service.at_hand)
         await _migrate(services, runtime)
 
         own = self._group("cloud")

@@ -34,8 +34,12 @@ COLUMNS = ("at", "account", "principal", "action", "resource", "allowed", "sourc
 STATEMENT_ROWS = 1000
 """Rows of one INSERT on SQLite, which takes 32,766 values at most."""
 
+REQUEST_ID_MAX = 64
+
 Decided = tuple[datetime, str, str, str, str, bool, str, str]
 """COLUMNS of one decision."""
+What = tuple[str, str, str, str, bool, str]
+"""The same without the first and the last, which are another one's each time."""
 
 log = get_logger(__name__)
 
@@ -82,24 +86,21 @@ class Trail:
                     await self._room.wait()
             except TimeoutError as error:
                 raise Unavailable("The audit trail cannot be written at the moment. Try again.") from error
-        self._rows.append(
-            (
-                at,
-                account[:12],
-                principal[:512],
-                action[:128],
-                # A NUL, which gRPC's texts may hold, would keep PostgreSQL from taking this row and every later one.
-                resource[:2048].replace("\0", "\ufffd"),
-                allowed,
-                source_address[:64],
-                request_id[:64],
-            )
-        )
+        what = decided(account, principal, action, resource, allowed, source_address)
+        self._rows.append((at, *what, request_id[:REQUEST_ID_MAX]))
         if self._closed:
             # The task has ended; calls that were under way when the stop began still leave their line.
             await self.flush()
         else:
             self._filled.set()
+
+    def add(self, at: datetime, what: What, request_id: str) -> bool:
+        """Adds a decision without waiting; False, and nothing is added, where there is no room or the stop has begun."""
+        if len(self._rows) >= ROWS_MAX or self._closed:
+            return False
+        self._rows.append((at, *what, request_id[:REQUEST_ID_MAX]))
+        self._filled.set()
+        return True
 
     def used(self, access_key_id: str, use: Use) -> None:
         """Notes that a key was used; written with the next batch."""
@@ -147,6 +148,19 @@ class Trail:
                 raise
             if len(self._rows) < ROWS_MAX:
                 self._room.set()
+
+
+def decided(account: str, principal: str, action: str, resource: str, allowed: bool, source_address: str) -> What:
+    """As the columns take it."""
+    return (
+        account[:12],
+        principal[:512],
+        action[:128],
+        # A NUL, which gRPC's texts may hold, would keep PostgreSQL from taking this row and every later one.
+        resource[:2048].replace("\0", "\ufffd"),
+        allowed,
+        source_address[:64],
+    )
 
 
 def _write(connection: Connection, rows: list[Decided], uses: Mapping[str, Use]) -> None:

@@ -62,6 +62,11 @@ class Directory:
         self._version += 1
         self._known.clear()
 
+    def known(self, who: Principal) -> Holder | None:
+        """`holder`, where it has been read and holds; None: not so, or there is none."""
+        known = self._known.get((who.kind, who.account, who.name))
+        return known[1] if known is not None and self._now() - known[0] < AGE_MAX_S else None
+
     async def holder(self, who: Principal) -> Holder | None:
         """The user, or the role of the session; None where there is none."""
         key = (who.kind, who.account, who.name)

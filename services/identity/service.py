@@ -22,6 +22,7 @@ from belvedere.chassis.service import Service
 from belvedere.v1 import identity_pb2 as pb
 from belvedere.v1 import identity_pb2_grpc
 from services.identity import rules, store
+from services.identity.at_hand import DecisionsAtHand
 from services.identity.audit import Trail, Use
 from services.identity.authority import Authority
 from services.identity.directory import DECISIONS_MAX, Directory
@@ -126,13 +127,17 @@ class IdentityHandlers(UserHandlers, RoleHandlers):
             await asyncio.sleep(PURGE_EVERY_S)
 
     async def GetSigningKey(self, request: pb.GetSigningKeyRequest, context: Any) -> pb.GetSigningKeyResponse:
+        expires = None
         if request.session_token:
-            secret, principal = await self._session_key(request.access_key_id, request.session_token)
+            secret, principal, expires = await self._session_key(request.access_key_id, request.session_token)
         else:
             secret, principal = await self._user_key(request.access_key_id)
             self._trail.used(request.access_key_id, Use(self._clock(), request.service[:64], request.region[:32]))
         key = rules.signing_key(secret, request.date, request.region, request.service)
-        return pb.GetSigningKeyResponse(signing_key=key, principal=principal)
+        response = pb.GetSigningKeyResponse(signing_key=key, principal=principal)
+        if expires is not None:
+            response.expires.FromDatetime(expires)
+        return response
 
     async def Authorize(self, request: pb.AuthorizeRequest, context: Any) -> pb.AuthorizeResponse:
         who = rules.parse_principal(request.principal.arn)
@@ -340,7 +345,8 @@ class IdentityHandlers(UserHandlers, RoleHandlers):
             raise NotFound("ACCESS_KEY", access_key_id, "The security token included in the request is invalid.")
         return self._vault.unseal(row.sealed_secret).reveal(), _user_principal(user)
 
-    async def _session_key(self, access_key_id: str, token: str) -> tuple[str, pb.Principal]:
+    async def _session_key(self, access_key_id: str, token: str) -> tuple[str, pb.Principal, datetime]:
+        """(secret, whose, until when)."""
         found = self._vault.session(token)
         if found.access_key_id != access_key_id:
             raise Denied("The security token included in the request is invalid.")
@@ -351,7 +357,7 @@ class IdentityHandlers(UserHandlers, RoleHandlers):
             ended = await session.get(EndedInstanceRow, found.instance) if found.instance else None
         if role is None or role.role_id != found.role_id or ended is not None:
             raise Denied("The security token included in the request is invalid.")
-        return found.secret.reveal(), _session_principal(found)
+        return found.secret.reveal(), _session_principal(found), found.expires
 
 
 def _user_principal(user: UserRow) -> pb.Principal:
@@ -387,11 +393,13 @@ def create(runtime: Runtime) -> Service:
         runtime.paths.admin_file,
         runtime.clock,
     )
+    at_hand = DecisionsAtHand(handlers.directory, handlers.trail, runtime.clock)
     desk = CredentialsDesk(runtime.bus, handlers.assume_for_instance)
     changes = Changes(runtime.bus, handlers.directory.forget)
     ended = EndedInstances(runtime.database("identity"), runtime.bus, settings.application_session_s, runtime.clock)
     return Service(
         name="identity",
+        at_hand={"/belvedere.v1.IdentityService/Authorize": at_hand.authorize},
         servicers=[(identity_pb2_grpc.add_IdentityServiceServicer_to_server, handlers, "belvedere.v1.IdentityService")],
         tasks=[desk.give_credentials, changes.run, ended.follow, handlers.trail.run, handlers.purge],
         ready=[handlers.prepare],

@@ -17,7 +17,7 @@ from belvedere.bus.connection import Bus
 from belvedere.bus.errors import BusError
 from belvedere.bus.kv import KeyValue
 from belvedere.chassis import outbox
-from belvedere.chassis.context import caller
+from belvedere.chassis.context import Caller, caller
 from belvedere.chassis.database import Database
 from belvedere.chassis.errors import Conflict, Invalid, NotFound, QuotaExceeded, Unavailable
 from belvedere.chassis.ids import new_id
@@ -39,6 +39,7 @@ from services.registry.settings import ENV, Settings
 from services.registry.store import DeletedDeviceRow, DeviceRow
 
 DEVICE = "DEVICE"
+REGISTRY = "/belvedere.v1.RegistryService"
 ANSWERS_REMEMBERED = 512
 """Of DescribeDevice and of ListDevices, each: what consoles and waiting clients ask again and again."""
 
@@ -65,8 +66,8 @@ class RegistryHandlers(registry_pb2_grpc.RegistryServiceServicer):
         self._viewer_key = viewer_key
         self._settings = settings
         self._clock = clock
-        self._described: Memo[pb.DescribeDeviceResponse] = Memo(database, ANSWERS_REMEMBERED)
-        self._listed: Memo[pb.ListDevicesResponse] = Memo(database, ANSWERS_REMEMBERED)
+        self._described: Memo[bytes] = Memo(database, ANSWERS_REMEMBERED)
+        self._listed: Memo[bytes] = Memo(database, ANSWERS_REMEMBERED)
 
     async def ProvisionDevice(self, request: pb.ProvisionDeviceRequest, context: Any) -> pb.ProvisionDeviceResponse:
         who, now, token = caller(), self._clock(), new_token()
@@ -110,21 +111,21 @@ class RegistryHandlers(registry_pb2_grpc.RegistryServiceServicer):
 
     async def DescribeDevice(self, request: pb.DescribeDeviceRequest, context: Any) -> pb.DescribeDeviceResponse:
         who, now = caller(), self._clock()
-        key = (who.account, who.region, request.device_id)
+        key = (who.account, who.region, request.SerializeToString(deterministic=True))
         if (known := self._described.get(key, now)) is not None:
-            return known
+            return pb.DescribeDeviceResponse.FromString(known)
         seen = self._described.mark()
         async with self._database.session(read_only=True) as session:
             row = await _device(session, request.device_id)
         answer = wire.describe(row, now)
-        self._described.put(key, answer, seen, until=rules.holds_until([row.state], now))
+        self._described.put(key, answer.SerializeToString(), seen, until=rules.holds_until([row.state], now))
         return answer
 
     async def ListDevices(self, request: pb.ListDevicesRequest, context: Any) -> pb.ListDevicesResponse:
         who, now = caller(), self._clock()
         key = (who.account, who.region, request.SerializeToString(deterministic=True))
         if (known := self._listed.get(key, now)) is not None:
-            return known
+            return pb.ListDevicesResponse.FromString(known)
         seen = self._listed.mark()
         size = page_size(request.max_results)
         filters = [request.name_filter, request.device_aggregated_status_filter, request.sort_by, request.sort_order]
@@ -150,8 +151,17 @@ class RegistryHandlers(registry_pb2_grpc.RegistryServiceServicer):
         answer = pb.ListDevicesResponse(devices=[wire.item(row, now) for row in page], next_token=token)
         if not wanted.status and sort_by is not SortBy.STATUS:
             # Where the status decides who is listed, a lease that ends elsewhere would change the page.
-            self._listed.put(key, answer, seen, until=rules.holds_until([row.state for row in page], now))
+            until = rules.holds_until([row.state for row in page], now)
+            self._listed.put(key, answer.SerializeToString(), seen, until=until)
         return answer
+
+    def described_at_hand(self, who: Caller, packet: bytes) -> bytes | None:
+        """DescribeDevice, where it was asked before and nothing has changed since. Requests without maps have one form."""
+        return self._described.get((who.account, who.region, packet), self._clock())
+
+    def listed_at_hand(self, who: Caller, packet: bytes) -> bytes | None:
+        """ListDevices, likewise."""
+        return self._listed.get((who.account, who.region, packet), self._clock())
 
     async def UpdateDeviceMetadata(
         self, request: pb.UpdateDeviceMetadataRequest, context: Any
@@ -286,7 +296,11 @@ def create(runtime: Runtime) -> Service:
     port = DevicePort(enrolment, runtime.blobs, cloud.host, ports.devices, hub.tls.server_context)
     return Service(
         name="registry",
-        servicers=[(registry_pb2_grpc.add_RegistryServiceServicer_to_server, handlers, "belvedere.v1.RegistryService")],
+        servicers=[(registry_pb2_grpc.add_RegistryServiceServicer_to_server, handlers, REGISTRY[1:])],
+        at_hand={
+            f"{REGISTRY}/DescribeDevice": handlers.described_at_hand,
+            f"{REGISTRY}/ListDevices": handlers.listed_at_hand,
+        },
         tasks=[presence.listen, presence.watch_silence, presence.watch_reports, jobs.follow, port.run],
         ready=[presence.prepare, port.listening],
         close=[issuer.close],

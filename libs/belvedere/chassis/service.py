@@ -15,14 +15,21 @@ returns when its part is done); if it raises, the process logs it and ends in or
 calls itself ready goes in `ready`. `close` runs at the end, after the tasks.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from belvedere.chassis.context import Caller
+
 Task = Callable[[], Awaitable[Any]]
 Servicer = tuple[Callable[[Any, Any], None], Any, str]
 """(add_XServicer_to_server, the servicer, full name: "belvedere.v1.XService" for health and reflection)"""
+
+
+AtHand = Callable[[Caller, bytes], bytes | None]
+"""(who calls, the request as it travels) -> the answer as it travels, where it is there without waiting for anything; None: it
+is not, nothing was done, and the method itself is to be called."""
 
 
 @dataclass(frozen=True)
@@ -41,3 +48,5 @@ class Service:
     """Awaited after the tasks were started, before the process says it is ready: "the port listens", "keys exist"."""
     close: Sequence[Task] = field(default=())
     """Awaited after the tasks have ended."""
+    at_hand: Mapping[str, AtHand] = field(default_factory=dict)
+    """By method path: what peers in this process may ask before they call (`chassis.local.at_hand`)."""
