@@ -102,6 +102,7 @@ class _Ready:
     """A call whose inputs fit."""
 
     call: Call
+    since: float
     inputs: dict[str, Array]
 
 
@@ -125,6 +126,8 @@ class Model:
         self._delay_s = 0.0
         self._queue: FairQueue[_Waiting] = FairQueue(settings.queue_per_client)
         self._demand = Demand()
+        self._gathering = threading.Lock()
+        self._gathered: Sequence[_Ready] = ()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._looked_at = 0
@@ -165,11 +168,13 @@ class Model:
         self._delay_s = min(self._settings.batch_delay_ms / 1e3, infer_s / 2)
         if outcome.gives_nan:
             self._say_nan("measured with random numbers")
+        # One more than compute at once: it gets the next inputs ready meanwhile, and begins at once when a place is free.
         # All of them known before the first starts: the last one to end closes the session.
         self._threads = [
             threading.Thread(target=self._work, args=(session,), name=f"model-{number}", daemon=True)
-            for number in range(outcome.tuning.parallel)
+            for number in range(outcome.tuning.parallel + 1)
         ]
+        self._queue.free(outcome.tuning.parallel)
         self.state = "ready"
         for thread in tuple(self._threads):
             thread.start()
@@ -202,32 +207,32 @@ class Model:
 
     def row(self) -> dict[str, Any]:
         """Its row in `inference.status`."""
-        oldest = self._queue.oldest(lambda waiting: waiting.since)
+        gathered = tuple(self._gathered)
+        ages = [one.since for one in gathered[:1]]
+        if (oldest := self._queue.oldest(lambda waiting: waiting.since)) is not None:
+            ages.append(oldest)
         outcome = self._outcome
         return {
             "model_id": self.wanted.model_id,
             "state": self.state,
             "reason": None if self.reason is None else {"code": str(self.reason.code), "message": str(self.reason)},
             **self._figures.row(),
-            "queued": len(self._queue),
-            "queue_age_ms": None if oldest is None else round((time.monotonic() - oldest) * 1e3, 1),
+            "queued": len(self._queue) + len(gathered),
+            "queue_age_ms": round((time.monotonic() - min(ages)) * 1e3, 1) if ages else None,
             "backend": self._backend or None,
             "batch": outcome.tuning.batch if outcome else None,
             "gives_nan": self._gives_nan,
         }
 
     def _work(self, session: Session) -> None:
-        assert self._outcome is not None
-        most = self._outcome.tuning.batch
         try:
             while True:
-                waiting = self._queue.get_some(most, self._delay_s, self._demand.lately)
-                try:
-                    self._answer(session, waiting)
-                finally:
-                    self._demand.ended(len(waiting))
+                with self._gathering:
+                    ready = self._gather()
+                self._answer(session, ready)
+                self._demand.ended(len(ready))
                 # Not held until the next one comes: a call holds its client's memory.
-                del waiting
+                del ready
         except QueueClosed:
             with self._lock:
                 self._threads.remove(threading.current_thread())
@@ -236,21 +241,49 @@ class Model:
                 session.close()
                 self._session = None
 
-    def _answer(self, session: Session, batch: Sequence[_Waiting]) -> None:
-        now = time.monotonic()
-        self._figures.waited([(now - waiting.since) * 1e3 for waiting in batch])
-        # What computes has hung, if it does: from the first picture to the last answer.
-        with self._watch.over(self.wanted.model_id, self._limit_s, [waiting.call for waiting in batch]):
-            ready = [one for one in (self._fitted(waiting.call) for waiting in batch) if one is not None]
-            if len(ready) == 1:
-                self._compute_one(session, ready[0])
-            elif ready:
-                self._compute(session, ready)
+    def _gather(self) -> Sequence[_Ready]:
+        """What is computed next, its inputs made fit while others are computed; with a place to compute it at."""
+        assert self._outcome is not None
+        most = self._outcome.tuning.batch
+        ready: list[_Ready] = []
+        self._gathered = ready
+        until = 0.0
+        while waiting := self._queue.gather(len(ready), most, until, self._demand.lately):
+            for one in waiting:
+                fitted = self._fitted(one)
+                if fitted is None:
+                    self._demand.ended()
+                else:
+                    ready.append(fitted)
+            if ready:
+                until = ready[0].since + self._delay_s
+        self._gathered = ()
+        return ready
 
-    def _fitted(self, call: Call) -> _Ready | None:
+    def _answer(self, session: Session, gathered: Sequence[_Ready]) -> None:
+        now = time.monotonic()
+        self._figures.waited([(now - one.since) * 1e3 for one in gathered])
+        try:
+            with self._watch.over(self.wanted.model_id, self._limit_s, [one.call for one in gathered]):
+                ready = [one for one in gathered if not self._late(one.call)]
+                answers = self._computed(session, ready) if ready else []
+        finally:
+            self._queue.free()
+        for one, outputs in zip(ready, answers, strict=True):
+            if outputs is not None:
+                self._reply(one.call, outputs)
+
+    def _late(self, call: Call) -> bool:
+        """Its time is over; then it was refused."""
+        if time.monotonic_ns() <= call.deadline_ns:
+            return False
+        self._refuse(call, "OVERLOADED", "the call waited longer than its time limit")
+        return True
+
+    def _fitted(self, waiting: _Waiting) -> _Ready | None:
         """Its inputs as the model takes them. None where it was refused instead."""
-        if time.monotonic_ns() > call.deadline_ns:
-            self._refuse(call, "OVERLOADED", "the call waited longer than its time limit")
+        call = waiting.call
+        if self._late(call):
             return None
         try:
             given = dict(call.inputs)
@@ -258,7 +291,7 @@ class Model:
                 began = time.perf_counter()
                 given.update(self._from_pictures(call.pictures))
                 self._figures.prepared((time.perf_counter() - began) * 1e3)
-            return _Ready(call, fit(given, self._names))
+            return _Ready(call, waiting.since, fit(given, self._names))
         except FrameGone as error:
             self._refuse(call, "FRAME_GONE", str(error))
         except InvalidInput as error:
@@ -277,8 +310,12 @@ class Model:
                     tensors[info.name] = pictures.tensor(pixels, info, image)
         return tensors
 
-    def _compute(self, session: Session, ready: Sequence[_Ready]) -> None:
-        """All at once; one by one where that fails, so that only those fail that cannot be computed."""
+    def _computed(self, session: Session, ready: Sequence[_Ready]) -> Sequence[Mapping[str, Array] | None]:
+        """The outputs of each; all at once, and one by one where that fails, so that only those fail that cannot be
+        computed: they are refused, and have none.
+        """
+        if len(ready) == 1:
+            return [self._compute_one(session, ready[0])]
         stacked = {name: np.concatenate([one.inputs[name] for one in ready]) for name in ready[0].inputs}
         began = time.perf_counter()
         try:
@@ -290,30 +327,27 @@ class Model:
                 calls=len(ready),
                 error=f"{type(error).__name__}: {error}"[:300],
             )
-            for one in ready:
-                self._compute_one(session, one)
-            return
+            return [self._compute_one(session, one) for one in ready]
         self._figures.computed(len(ready), (time.perf_counter() - began) * 1e3)
-        for number, one in enumerate(ready):
-            own = {}
-            for name, array in outputs.items():
-                rows = len(array) // len(ready)
-                own[name] = array[number * rows : (number + 1) * rows]
-            self._reply(one.call, own)
+        rows = {name: len(array) // len(ready) for name, array in outputs.items()}
+        return [
+            {name: array[number * rows[name] : (number + 1) * rows[name]] for name, array in outputs.items()}
+            for number in range(len(ready))
+        ]
 
-    def _compute_one(self, session: Session, one: _Ready) -> None:
+    def _compute_one(self, session: Session, one: _Ready) -> Mapping[str, Array] | None:
         began = time.perf_counter()
         try:
             outputs = session.infer(one.inputs)
         except InvalidInput as error:
             self._refuse(one.call, "INVALID_INPUT", str(error))
-            return
+            return None
         except Exception as error:
             log.exception("call failed", model_id=self.wanted.model_id, client=one.call.client)
             self._refuse(one.call, "FAILED", f"the model failed on these inputs: {type(error).__name__}: {error}"[:500])
-            return
+            return None
         self._figures.computed(1, (time.perf_counter() - began) * 1e3)
-        self._reply(one.call, outputs)
+        return outputs
 
     def _reply(self, call: Call, outputs: Mapping[str, Array]) -> None:
         if not self._gives_nan:

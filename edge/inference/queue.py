@@ -24,7 +24,8 @@ class QueueClosed(Exception):
 
 class FairQueue(Generic[T]):
     """First in, first out within a client; between clients in turns, so that one who asks ten times a second waits no
-    longer because another asks a thousand times.
+    longer because another asks a thousand times. One thread gathers what is computed next while others compute, each at
+    a place.
 
     `refused` counts what was turned away.
     """
@@ -35,6 +36,7 @@ class FairQueue(Generic[T]):
         self._arrived = threading.Condition()
         self._closed = False
         self._length = 0
+        self._places = 0
         self.refused = 0
 
     def put(self, client: str, item: T) -> None:
@@ -50,29 +52,35 @@ class FairQueue(Generic[T]):
             self._length += 1
             self._arrived.notify()
 
-    def get(self) -> T:
-        """Wait for the next. Raises QueueClosed when there is none and will be none."""
-        return self.get_some(1, 0.0, lambda: 1)[0]
+    def gather(self, held: int, most: int, until: float, expected: Callable[[], int]) -> list[T]:
+        """For the one who puts together what is computed next and has `held` items so far: those that are here, in
+        their turn, `most` with those held; or none, which means: begin, a place is yours until you `free` it.
 
-    def get_some(self, most: int, delay_s: float, expected: Callable[[], int]) -> list[T]:
-        """Wait for the next, and take those with it that are here, `most` at most. While there are fewer than `expected`
-        says, wait up to `delay_s` for more. Raises QueueClosed when there is none and will be none.
+        While all places are taken it waits for more items. With a place free it begins as soon as there are as many as
+        `expected` says, and at `until` (time.monotonic) at the latest. One thread at a time. Raises QueueClosed when
+        there is none and will be none.
         """
         with self._arrived:
-            while not self._waiting:
-                if self._closed:
+            while True:
+                if self._waiting and held < most:
+                    return [self._next() for _ in range(min(most - held, self._length))]
+                if self._closed and not held:
                     raise QueueClosed
-                # Ended by `put` or by `close`, one of which always comes: the queue lives as long as its model.
-                self._arrived.wait()
-            enough = min(most, expected())
-            if self._length < enough and delay_s > 0:
-                until = time.monotonic() + delay_s
-                while self._length < enough and not self._closed:
-                    left = until - time.monotonic()
-                    if left <= 0 or not self._arrived.wait(left):
-                        break
-            # Another thread may have taken some of it while this one waited for more.
-            return [self._next() for _ in range(min(most, self._length))] or self._again(most, delay_s, expected)
+                wait_s = None
+                if held and self._places > 0:
+                    wait_s = until - time.monotonic()
+                    if self._closed or wait_s <= 0 or held >= min(most, expected()):
+                        self._places -= 1
+                        return []
+                # Ended by `put`, `free` or `close`, one of which always comes: the queue lives as long as its model, and
+                # a computation that does not end takes the process with it.
+                self._arrived.wait(wait_s)
+
+    def free(self, places: int = 1) -> None:
+        """So many places to compute at are free: new ones at first, then those that `gather` gave."""
+        with self._arrived:
+            self._places += places
+            self._arrived.notify()
 
     def take_if(self, unwanted: Callable[[T], bool]) -> list[T]:
         """Take out all that are `unwanted`."""
@@ -105,11 +113,6 @@ class FairQueue(Generic[T]):
     def __len__(self) -> int:
         with self._arrived:
             return self._length
-
-    def _again(self, most: int, delay_s: float, expected: Callable[[], int]) -> list[T]:
-        if self._closed:
-            raise QueueClosed
-        return self.get_some(most, delay_s, expected)
 
     def _next(self) -> T:
         client, waiting = next(iter(self._waiting.items()))

@@ -1,4 +1,5 @@
-"""What we are measured against, each in an environment of its own below .cache/bench/, made by pip when first needed.
+"""What we are measured against, each in an environment of its own below .cache/bench/, made by pip when first needed; the
+large one only where the environment says so (BENCH_ROBOFLOW=1), and used without asking where it is there already.
 
 A peer that cannot be had here is left out, with the reason (`PeerAbsent`).
 """
@@ -6,6 +7,8 @@ A peer that cannot be had here is left out, with the reason (`PeerAbsent`).
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,7 +22,9 @@ MOTO = ("moto[server]==5.2.2", "boto3==1.40.0", "botocore==1.40.0")
 """The last botocore that has Panorama's model is what moto answers by."""
 ICEORYX2 = ("iceoryx2==0.10.0",)
 ROBOFLOW = ("inference-cpu==1.8.3", "openvino==2026.4.1")
-"""With OpenVINO, so that it runs the very model that we run. Some 10 GB, and minutes to install."""
+"""With OpenVINO, so that it runs the very model that we run. 7.3 GB, and minutes to install."""
+CONSENT = {"roboflow": ("BENCH_ROBOFLOW", 15)}
+"""Environments that are made only where this variable is 1: their size, downloads included, in GB."""
 
 
 class PeerAbsent(Exception):
@@ -33,8 +38,17 @@ def python_of(name: str, requirements: Sequence[str]) -> Path:
     wanted = hashlib.sha256("\n".join(requirements).encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted and python.exists():
         return python
-    print(f"making the environment of {name}: {' '.join(requirements)}", flush=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    if name in CONSENT:
+        variable, gigabytes = CONSENT[name]
+        if os.environ.get(variable) != "1":
+            raise PeerAbsent(
+                f"{name}: its environment is not there; {variable}=1 makes it ({gigabytes} GB for a while)"
+            )
+        free = shutil.disk_usage(FOLDER).free / 1e9
+        if free < gigabytes:
+            raise PeerAbsent(f"{name}: its environment needs {gigabytes} GB, {free:.0f} are free")
+    print(f"making the environment of {name}: {' '.join(requirements)}", flush=True)
     _run(name, [sys.executable, "-m", "venv", "--clear", str(folder)])
     _run(name, [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements])
     stamp.write_text(wanted)

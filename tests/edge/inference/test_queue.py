@@ -12,7 +12,7 @@ def test_clients_take_turns_whatever_each_has_waiting() -> None:
     queue.put("modest", "modest 0")
     queue.put("third", "third 0")
     queue.put("modest", "modest 1")
-    assert [queue.get() for _ in range(8)] == [
+    assert [queue.gather(0, 1, 0.0, lambda: 1)[0] for _ in range(8)] == [
         "greedy 0", "modest 0", "third 0", "greedy 1", "modest 1", "greedy 2", "greedy 3", "greedy 4",
     ]  # fmt: skip
 
@@ -32,7 +32,7 @@ def test_unwanted_items_are_taken_out_and_the_rest_keeps_its_order() -> None:
     for number in range(6):
         queue.put("a" if number < 4 else "b", number)
     assert sorted(queue.take_if(lambda number: number % 2 == 1)) == [1, 3, 5]
-    assert [queue.get() for _ in range(3)] == [0, 4, 2]
+    assert [queue.gather(0, 1, 0.0, lambda: 1)[0] for _ in range(3)] == [0, 4, 2]
 
 
 def test_closing_gives_back_what_waits_and_ends_who_waits() -> None:
@@ -41,7 +41,7 @@ def test_closing_gives_back_what_waits_and_ends_who_waits() -> None:
 
     def take() -> None:
         with pytest.raises(QueueClosed):
-            queue.get()
+            queue.gather(0, 1, 0.0, lambda: 1)[0]
         ended.set()
 
     thread = threading.Thread(target=take)
