@@ -27,10 +27,24 @@ def last_botocore() -> Clients:
     return environment("botocore-1.43.37", ["boto3==1.43.37", "botocore==1.43.37"])
 
 
+WARM = [
+    *(["aws", *command] for command in (["logs", "describe-log-groups"], ["s3", "ls"], ["panorama", "list-devices"])),
+    ["panorama-cli", "--help"],
+]
+"""So that the programs have imported what they need."""
+
+
 @pytest.fixture(scope="session")
-def tools() -> Clients:
+def installed_tools() -> Clients:
     """The Panorama command line of AWS's and today's AWS CLI. setuptools: the former imports pkg_resources."""
     return environment("panoramacli-1.1.6", ["panoramacli==1.1.6", "setuptools<81", "awscli>=1.46"])
+
+
+@pytest.fixture(scope="session")
+def tools(installed_tools: Clients, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
+    """The same, forked instead of started: their start takes longer than what they do."""
+    with installed_tools.forked(WARM, tmp_path_factory.mktemp("tools")) as quick:
+        yield quick
 
 
 @pytest.fixture

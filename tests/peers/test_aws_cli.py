@@ -36,6 +36,13 @@ def test_who_is_calling_is_told_as_scripts_read_it(aws: Aws) -> None:
     assert aws("sts", "get-caller-identity")["Arn"].startswith(f"arn:aws:iam::{ACCOUNT}:")
 
 
+def test_the_command_line_is_the_one_that_users_start(door: Door, installed_tools: Clients, tmp_path: Path) -> None:
+    asked = ["aws", "sts", "get-caller-identity", "--query", "Account", "--output", "text"]
+    assert installed_tools.run(door, asked, cwd=tmp_path).stdout.strip() == ACCOUNT
+    refused = installed_tools.run(door, ["aws", "s3", "ls", "s3://no-such-bucket-here"], cwd=tmp_path, check=False)
+    assert refused.returncode != 0 and "(NoSuchBucket)" in refused.stderr
+
+
 def test_files_are_copied_listed_and_removed(aws: Aws, tmp_path: Path, mark: str) -> None:
     bucket = f"b-{mark}"
     aws("s3", "mb", f"s3://{bucket}")

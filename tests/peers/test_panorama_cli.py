@@ -107,6 +107,13 @@ def add_descriptor(project: Project) -> Path:
     return path
 
 
+def test_the_command_line_is_the_one_that_users_start(door: Door, installed_tools: Clients, tmp_path: Path) -> None:
+    project = Project(door, installed_tools, tmp_path)
+    project.cli("init-project", "--name", "shop", cwd=tmp_path)
+    project.cli("create-package", "--name", project.name("model"), "--type", "Model")
+    assert door.client("panorama").describe_package(PackageId=f"packageName/{project.name('model')}")["PackageId"]
+
+
 def test_packages_of_every_type_are_made_and_known_to_the_cloud(project: Project) -> None:
     for kind in ("Container", "Model", "Camera", "Datasink"):
         project.cli("create-package", "--name", project.name(kind.lower()), "--type", kind)

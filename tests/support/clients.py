@@ -2,6 +2,8 @@
 
     old = environment("botocore-1.43.37", ["boto3==1.43.37", "botocore==1.43.37"])     # installed by pip the first time
     old.run(door, ["python", "script.py"], cwd=tmp_path)                                # its programs first on PATH
+    with old.forked([["aws", "s3", "ls"]], folder) as quick:        # the same, without starting Python for each program
+        quick.run(door, ["aws", "s3", "ls"], cwd=tmp_path)
 
 Skips the test, with pip's reason, where pip cannot install them.
 """
@@ -10,23 +12,30 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from belvedere import awsmodel
 from tests.support.cloud import REGION
+from tests.support.fork_server import SHIM
 from tests.support.front_door import Door
 
 CACHE = Path(__file__).parents[2] / ".cache" / "clients"
 INSTALL_TIMEOUT_S = 150.0
 RUN_TIMEOUT_S = 90.0
+FORK_SERVER = Path(__file__).with_name("fork_server.py")
+NOBODY = "http://127.0.0.1:9"
+"""Where nobody listens."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,52 @@ class Clients:
     """One environment."""
 
     folder: Path
+    quick: Path | None = None
+    """A folder with programs that run in forks (tests/support/fork_server.py)."""
+
+    @contextmanager
+    def forked(self, warm: Sequence[Sequence[str]], folder: Path) -> Iterator[Clients]:
+        """The same programs, forked from one process; `warm`: command lines that have each of them import what it
+        needs, none of which reaches anything. `folder`: an empty one, of a path that is short enough for a socket."""
+        names = sorted({command[0] for command in warm})
+        variables = self._variables() | {"AWS_ENDPOINT_URL": NOBODY, "AWS_DATA_PATH": str(awsmodel.model_folder())}
+        path = folder / "socket"
+        python = self.folder / "bin" / "python"
+        server = subprocess.Popen(
+            [python, FORK_SERVER, path, json.dumps(list(map(list, warm)))],
+            cwd=folder, env=variables | {"HOME": str(folder)}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            text=True, start_new_session=True,
+        )  # fmt: skip
+        try:
+            assert server.stdout is not None
+            said = server.stdout.readline()
+            assert said == "ready\n", f"the fork server ended with {server.wait()}"
+            programs = folder / "bin"
+            programs.mkdir()
+            for name in names:
+                (programs / name).write_text(SHIM.format(python=python, path=str(path)))
+                (programs / name).chmod(0o755)
+            yield replace(self, quick=programs)
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait()
+            server.stdout.close()
+
+    def _variables(self) -> dict[str, str]:
+        """Of every program, whoever's it is."""
+        folders = [*([self.quick] if self.quick else []), self.folder / "bin", "/usr/bin", "/bin"]
+        return {
+            "PATH": ":".join(map(str, folders)),
+            "LANG": "C.UTF-8",
+            "AWS_ACCESS_KEY_ID": "nobody",
+            "AWS_SECRET_ACCESS_KEY": "nobody",
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_PAGER": "",
+            "AWS_MAX_ATTEMPTS": "1",
+            # Their warnings of an old Python are not about us.
+            "PYTHONWARNINGS": "ignore",
+        }
 
     def run(
         self,
@@ -47,18 +102,11 @@ class Clients:
     ) -> subprocess.CompletedProcess[str]:
         """Runs a program as the administrator. `model`: with our model of the Panorama API; `check`: it must succeed."""
         variables = {
-            "PATH": f"{self.folder / 'bin'}:/usr/bin:/bin",
+            **self._variables(),
             "HOME": str(cwd),
-            "LANG": "C.UTF-8",
             "AWS_ENDPOINT_URL": door.url,
             "AWS_ACCESS_KEY_ID": door.access_key_id,
             "AWS_SECRET_ACCESS_KEY": door.secret_access_key,
-            "AWS_DEFAULT_REGION": REGION,
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_PAGER": "",
-            "AWS_MAX_ATTEMPTS": "1",
-            # Their warnings of an old Python are not about us.
-            "PYTHONWARNINGS": "ignore",
             **({"AWS_DATA_PATH": str(awsmodel.model_folder())} if model else {}),
             **(environment or {}),
         }
