@@ -1,12 +1,15 @@
 """Whatever a user can get wrong: a status and a message that say what and where, in the API and on the page; nothing
 else stops working; putting it right recovers without a restart of anything.
 
-One system serves all tests of this module, in their order. An innocent application runs from the first to the last.
+One system serves all tests of this module. An innocent application runs from the first to the last; what a test that
+failed has left behind on the appliance goes before the next.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -85,24 +88,38 @@ class Site(WholeSystem):
             self.clip = make_clip(self.folder / "clip.mp4", fps=10)
             self.camera_url = self.camera("front", self.clip, PASSWORD)
             self.account.register_camera("front", self.camera_url, CAMERA_USER, PASSWORD)
-            self.innocent = self.deploy(self.app("innocent", INNOCENT))
-            self.wait_running(self.innocent)
-            self.innocent_pid = self.application(self.innocent)["pid"]
+            self.innocent = ""
+            self.ready()
         except BaseException:
             super().__exit__()
             raise
         return self
 
+    def ready(self) -> None:
+        """The innocent application runs; nothing that is not well is beside it."""
+        self.bring_up()
+        well = [one for one, status in self.instances().items() if status == "DEPLOYMENT_SUCCEEDED"]
+        self.remove_all_but(self.innocent, *(one for one in well if self.describe(one)["HealthStatus"] == "RUNNING"))
+        if self.innocent not in well:
+            self.remove_all_but()
+            self.innocent = self.deploy(self.app("innocent", INNOCENT))
+        self.wait_running(self.innocent)
+        wait_for("the innocent one's process", lambda: self.application(self.innocent).get("state") == "running")
+        found = self.application(self.innocent)
+        self.innocent_now = (found["state"], found["restarts"], found["pid"])
+
     def app(self, name: str, source: str, *, camera: str = "front", model: Path | None = None) -> AppFolder:
         """A new application folder."""
-        return application_folder(self.folder / "apps" / name, name, source, cameras=[camera], model=model)
+        return application_folder(
+            Path(tempfile.mkdtemp(prefix=name, dir=self.folder)) / name, name, source, cameras=[camera], model=model
+        )
 
     def innocent_goes_on(self) -> None:
         """More of its frames come, and nobody has touched it or its camera."""
 
         def row() -> dict[str, Any]:
             found = self.application(self.innocent)
-            assert (found["state"], found["restarts"], found["pid"]) == ("running", 0, self.innocent_pid)
+            assert (found["state"], found["restarts"], found["pid"]) == self.innocent_now
             return found
 
         before = row()["frames_taken"]
@@ -129,16 +146,22 @@ class Site(WholeSystem):
 
     def reason_code(self, process: str, kind: str, key: str, value: str) -> str:
         """The typed reason of a row of the overview."""
-        rows = [row for row in self.overview()[process][kind] if str(row[key]).startswith(value)]
+        rows = [row for row in self.rows(process, kind) if str(row[key]).startswith(value)]
         assert len(rows) == 1, rows
         return str(rows[0]["reason"]["code"])
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def any_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     settings = {"BELVEDERE_INGEST_RETRY_MAX_S": "1", "BELVEDERE_SUPERVISOR_MEMORY_MB": str(MEMORY_MB)}
     with Site(tmp_path_factory.mktemp("site"), settings) as running:
         yield running
+
+
+@pytest.fixture
+def site(any_site: Site) -> Site:
+    any_site.ready()
+    return any_site
 
 
 def test_a_wrong_camera_password_is_named_and_the_right_one_is_enough(site: Site) -> None:
@@ -188,7 +211,7 @@ def test_a_file_that_is_no_model_is_not_registered_and_one_that_does_not_load_is
     instance_id = site.deploy(app)
     site.wait_status(instance_id, "DEPLOYMENT_ERROR", "ERROR", "Frobnicate")
     assert site.nodes(instance_id)["net"] == "ERROR"
-    assert [row["reason"]["code"] for row in site.overview()["inference"]["models"]] == ["MODEL_UNSUPPORTED"]
+    assert [row["reason"]["code"] for row in site.rows("inference", "models")] == ["MODEL_UNSUPPORTED"]
     site.page_says_the_same(instance_id)
     site.innocent_goes_on()
 
@@ -314,7 +337,7 @@ def test_a_bundle_that_is_no_good_is_refused_in_one_line(
 ) -> None:
     bundle = site.folder / f"bundle{make.__name__}.zip"
     make(site, bundle)
-    assert says in _refusal("appliance", "run", "--data", site.folder / "second", "--bundle", bundle)
+    assert says in _refusal("appliance", "run", "--data", site.folder / "refused", "--bundle", bundle)
 
 
 def test_an_application_waits_for_a_device_that_is_not_enrolled(site: Site) -> None:
@@ -327,6 +350,8 @@ def test_an_application_waits_for_a_device_that_is_not_enrolled(site: Site) -> N
     site.innocent_goes_on()
 
     # The folder in which every bad bundle was tried takes the good one.
+    if (site.folder / "refused").exists():
+        shutil.copytree(site.folder / "refused", site.folder / "second", symlinks=True)
     site.start("second", "appliance", "run", "--data", site.folder / "second", "--bundle", bundle)
     site.wait_running(instance_id)
 
@@ -349,6 +374,7 @@ def test_what_cannot_start_says_why_in_one_line(site: Site, tmp_path: Path) -> N
 
 
 def test_no_secret_has_left_a_trace(site: Site) -> None:
+    wait_for("the innocent one's log", lambda: MARK in _log(site, site.innocent))
     told = json.loads((site.appliance_data / "storage" / site.innocent / "secrets.json").read_text())
     own = {f"the innocent application's {name}": text for name, text in told.items()}
     secrets = secrets_of(site, camera_passwords=[PASSWORD, WRONG_PASSWORD]) | own
@@ -373,9 +399,9 @@ def test_no_secret_has_left_a_trace(site: Site) -> None:
 
 def test_the_innocent_application_was_never_disturbed(site: Site) -> None:
     site.innocent_goes_on()
-    (camera,) = [row for row in site.overview()["ingest"]["cameras"] if row["camera_id"].startswith("front-")]
+    (camera,) = [row for row in site.rows("ingest", "cameras") if row["camera_id"].startswith("front-")]
     assert camera["reconnects"] == 0
-    assert {row["restarts"] for row in site.overview()["supervisor"]["applications"]} == {0}
+    assert {row["restarts"] for row in site.rows("supervisor", "applications")} == {0}
 
 
 def _replaced_by_a_good_one(site: Site, app: AppFolder, instance_id: str) -> None:
