@@ -17,6 +17,7 @@ from av.codec.context import Flags as CodecFlags
 
 from belvedere.chassis.logs import get_logger
 from belvedere.rtsp import ReceivedUnit, StreamDescription, join_annexb
+from edge.ingest import direct
 from edge.ingest.hardware import NONE, NoHardware, open_decoder
 
 log = get_logger(__name__)
@@ -30,11 +31,14 @@ class Undecodable(Exception):
 
 
 class Decoder:
-    """The decoder of one connection. `device`: `Settings.decode_device`."""
+    """The decoder of one connection. `device`: `Settings.decode_device`. `claim`: where the processor may decode to."""
 
-    def __init__(self, description: StreamDescription, threads: int, device: str = NONE) -> None:
+    def __init__(
+        self, description: StreamDescription, threads: int, device: str = NONE, claim: direct.Claim | None = None
+    ) -> None:
         self._description = description
         self._threads = threads
+        self._claim = claim
         self._works = False
         self.device = SOFTWARE
         """What decodes: FFmpeg's device type, or `software`."""
@@ -94,6 +98,8 @@ class Decoder:
         assert isinstance(context, av.VideoCodecContext)
         context.thread_type = "SLICE"
         context.thread_count = self._threads
+        if self._claim is not None:
+            direct.attach(context, self._claim, self)
         return self._prepared(context)
 
     def _prepared(self, context: av.VideoCodecContext) -> av.VideoCodecContext:

@@ -20,6 +20,7 @@ import av
 from belvedere.chassis.logs import get_logger
 from belvedere.rtsp import ReceivedUnit, StreamDescription
 from edge.ingest.decoder import Decoder, Undecodable
+from edge.ingest.direct import Room
 from edge.ingest.gop import UNITS_MAX, Gop
 from edge.ingest.settings import Settings
 from edge.ingest.status import CameraStatus
@@ -33,6 +34,9 @@ class FrameSink(Protocol):
 
     def put(self, frame: av.VideoFrame, *, capture_ns: int, pts_us: int) -> tuple[int, int, bool]:
         """Hand on one frame. Gives the size as handed on, and whether it was (False: dropped, no slot was free)."""
+
+    def claim(self, width: int, height: int) -> Room | None:
+        """Memory for a picture that is about to be decoded: see `direct.Claim`."""
 
     def ready(self) -> bool:
         """Readers can attach: there is a ring."""
@@ -77,7 +81,7 @@ class Feed:
         timestamps: TimestampValidator,
         settings: Settings,
     ) -> None:
-        self._decoder = Decoder(description, settings.decode_threads, settings.decode_device)
+        self._decoder = Decoder(description, settings.decode_threads, settings.decode_device, sink.claim)
         self._gop = Gop(settings.gop_buffer_mb << 20)
         self._sink = sink
         self._demand = demand

@@ -6,11 +6,13 @@ one ends and connect to the new one.
 
 from __future__ import annotations
 
+import functools
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from belvedere.chassis.logs import get_logger
+from edge.ingest import direct
 from edge.ingest.errors import CameraStalled
 from edge.ingest.pictures import Pictures, from_planes
 from edge.ingest.status import RingCounts
@@ -20,6 +22,13 @@ if TYPE_CHECKING:
     import av
 
 log = get_logger(__name__)
+
+DECODERS_SLOTS = 3
+"""The picture that is being decoded and two that it refers to: the usual camera refers to one. What a stream wants beyond them is
+decoded elsewhere and copied.
+"""
+SLOTS_MAX = 64
+"""Of a ring, those of the decoder included."""
 
 
 class CameraRing:
@@ -34,6 +43,10 @@ class CameraRing:
         self._late_pictures = Pictures()
         self._writer: FrameWriter | None = None
         self._size = (0, 0)
+        self._rooms: dict[int, direct.Room] = {}
+        """By slot."""
+        self._claimed: dict[int, WritableSlot] = {}
+        """By the address of their pictures: those that a decoder writes into, or has written into."""
         self._lock = threading.Lock()
         self._asked = threading.Event()
         self._newest: tuple[int, av.VideoFrame] | None = None
@@ -43,14 +56,17 @@ class CameraRing:
         picture = self._pictures.i420(frame)
         width, height = picture.width, picture.height
         writer = self._writer_for(width, height)
-        slot = writer.acquire()
+        slot = self._claimed.pop(frame.planes[0].buffer_ptr, None) if picture is frame else None
         if slot is None:
-            return width, height, False
-        self._pictures.copy_planes(picture, slot.planes(width, height, PixelFormat.I420))
+            slot = writer.acquire()
+            if slot is None:
+                return width, height, False
+            self._pictures.copy_planes(picture, slot.planes(width, height, PixelFormat.I420))
         has_bgr = writer.bgr_wanted()
         # From the decoded frame itself where it has the same size: what was converted once need not be so twice.
         source = frame if (frame.width, frame.height) == (width, height) else picture
         if has_bgr:
+            slot.planes(width, height, PixelFormat.I420)
             self._pictures.copy_bgr(source, slot.bgr(width, height))
         with self._lock:
             sequence = writer.publish(
@@ -64,6 +80,33 @@ class CameraRing:
             )
             self._newest = (sequence, source)
         return width, height, True
+
+    def claim(self, width: int, height: int) -> direct.Room | None:
+        """A slot for the picture that is about to be decoded, where the pictures of this size fit one; on the thread of `put`."""
+        writer = self._writer
+        if writer is None or width != self._size[0] or height < self._size[1]:
+            return None
+        slot = writer.acquire_kept()
+        if slot is None:
+            return None
+        room = self._rooms.get(slot.index) or self._room(writer, slot)
+        if (room.planes[1] - room.planes[0]) // width < height + direct.SPARE_ROWS:
+            room.let_go()
+            return None
+        self._claimed[room.planes[0]] = slot
+        return room
+
+    def _room(self, writer: FrameWriter, slot: WritableSlot) -> direct.Room:
+        width, height = self._size
+        addresses = [plane.ctypes.data for plane in slot.planes(width, height, PixelFormat.I420)]
+        # Up to the BGR picture: the rows behind the last plane are the decoder's, too.
+        end = slot.bgr(width, height).ctypes.data
+        first, second, third = addresses
+        half = (width + 1) // 2
+        let_go = functools.partial(writer.let_go, slot.index)
+        room = direct.Room((first, second, third), (width, half, half), end - first, let_go, slot.payload)
+        self._rooms[slot.index] = room
+        return room
 
     def ready(self) -> bool:
         """Readers can attach."""
@@ -110,6 +153,8 @@ class CameraRing:
     def close(self) -> None:
         """Tell the readers that there are no more frames, and let the memory go."""
         writer, self._writer, self._newest = self._writer, None, None
+        self._rooms.clear()
+        self._claimed.clear()
         if writer is not None:
             writer.close()
 
@@ -124,6 +169,7 @@ class CameraRing:
                 self._path,
                 self._name,
                 slots=self._slots,
+                kept=min(DECODERS_SLOTS, SLOTS_MAX - self._slots) if direct.available() else 0,
                 slot_bytes=slot_bytes_for(width, height),
                 make_bgr=self._make_bgr,
                 on_wanted=self._asked.set,

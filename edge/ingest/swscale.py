@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorRange
+
+from edge.ingest.libav import loaded
 
 _YUV420P, _BGR24 = 0, 3
 _BILINEAR = 2
@@ -29,15 +30,9 @@ _Pointers, _Strides = ctypes.c_void_p * 4, ctypes.c_int * 4
 
 @functools.cache
 def _library() -> Any | None:
-    """The one that is loaded already. Others may be there besides: OpenCV brings one of its own."""
-    lines = Path("/proc/self/maps").read_text().splitlines()
-    loaded = {line.split(maxsplit=5)[5] for line in lines if "libswscale" in line}
-    # A wheel's libraries lie beside its package, in av.libs; PyAV of a distribution uses the system's.
-    beside = str(Path(av.__file__).parent.parent / "av.libs")
-    paths = [path for path in loaded if path.startswith(beside)] or list(loaded)
-    if len(paths) != 1:
+    library = loaded("libswscale")
+    if library is None:
         return None
-    library = ctypes.CDLL(paths[0])
     library.sws_getContext.restype = ctypes.c_void_p
     library.sws_getContext.argtypes = [ctypes.c_int] * 7 + [ctypes.c_void_p] * 3
     library.sws_getCoefficients.restype = ctypes.c_void_p

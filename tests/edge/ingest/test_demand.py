@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 import pytest
@@ -110,7 +111,9 @@ async def test_a_cameras_address_may_say_how_it_sends(scheme: str, tmp_path: Pat
 
 @pytest.mark.parametrize("scheme", ["Basic", "MD5", "SHA-256"])
 @pytest.mark.parametrize("place", ["beside", "inside"])
-async def test_any_password_opens_the_camera(scheme: str, place: str, tmp_path: Path, clip: Path) -> None:
+async def test_any_password_opens_the_camera(
+    scheme: Literal["Basic", "MD5", "SHA-256"], place: str, tmp_path: Path, clip: Path
+) -> None:
     user, password = "näme", 'c4n:ary/@ %41"\\größe€#?&'
     if scheme != "Basic":
         user = "nä:me"  # basic cannot carry a colon in the name

@@ -60,6 +60,9 @@ class Frames:
         self.pts_us.append(pts_us)
         return frame.width, frame.height, True
 
+    def claim(self, width: int, height: int) -> None:
+        return None
+
     def ready(self) -> bool:
         return bool(self.sizes)
 

@@ -1,0 +1,240 @@
+"""Decoding straight into memory of ours: the copy of every picture from the decoder's memory into the slot is not made.
+
+libavcodec asks for the memory of each picture (AVCodecContext.get_buffer2), and PyAV does not pass that on. So the function is
+put into PyAV's context by hand. Nothing about the layout of FFmpeg's structures is believed that was not looked up in this
+process: where the context lies in PyAV's object is known by the class pointer that every context begins with, where the function
+stands in it by FFmpeg's own default that stands there first, where a frame keeps its buffer by a frame of known memory. What does
+not turn out as it should means: no attaching, and pictures are copied as before.
+
+Measured, 1080p H.264, CPU a picture: decoding 3.07 ms, with a copy of the planes 3.45, decoding into the slot 3.18.
+
+Knows ctypes and FFmpeg; must not know rings nor cameras.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+import os
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import av
+
+from belvedere.chassis.logs import get_logger
+from edge.ingest.libav import loaded
+
+log = get_logger(__name__)
+
+_YUV420P = 0
+_POINTER = ctypes.sizeof(ctypes.c_void_p)
+_CONTEXT_BYTES = 1024
+"""How far into a context the function is looked for."""
+_FRAME_BYTES = 512
+SPARE_ROWS = 2
+"""FFmpeg reads that far beyond the last row of a plane."""
+
+
+class Room(NamedTuple):
+    """Memory for one I420 picture."""
+
+    planes: tuple[int, int, int]
+    """Addresses; aligned to 64."""
+    strides: tuple[int, int, int]
+    """Bytes from row to row."""
+    size: int
+    """Bytes from the first plane's beginning to the last one's end."""
+    let_go: Callable[[], None]
+    """Called, from any thread and whatever it is in the midst of, when neither the decoder nor a frame refers to it any more."""
+    memory: object
+    """What keeps the memory there; held until then."""
+
+
+Claim = Callable[[int, int], Room | None]
+"""(coded width, coded height): room for a picture of that many columns and rows, and SPARE_ROWS more to be read; None: FFmpeg takes
+memory of its own.
+"""
+
+
+class _Frame(ctypes.Structure):
+    """AVFrame's first members, the same since 2012."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p * 8),
+        ("linesize", ctypes.c_int * 8),
+        ("extended_data", ctypes.c_void_p),
+        ("width", ctypes.c_int),
+        ("height", ctypes.c_int),
+        ("nb_samples", ctypes.c_int),
+        ("format", ctypes.c_int),
+    )
+
+
+@dataclass
+class _Attached:
+    """One context that asks here."""
+
+    claim: Claim
+    aligned: dict[tuple[int, int, int], bool] = field(default_factory=dict)
+    """(width, height, stride of the first plane): whether that stride is one that FFmpeg would take."""
+
+
+class _Hook:
+    """The one function that all contexts call."""
+
+    def __init__(self, codec: Any, util: Any) -> None:
+        self._codec, self._util = codec, util
+        codec.avcodec_get_class.restype = ctypes.c_void_p
+        codec.avcodec_alloc_context3.restype = ctypes.c_void_p
+        codec.avcodec_alloc_context3.argtypes = [ctypes.c_void_p]
+        codec.avcodec_free_context.argtypes = [ctypes.c_void_p]
+        codec.avcodec_default_get_buffer2.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
+        codec.avcodec_align_dimensions2.argtypes = [ctypes.c_void_p] * 4
+        codec.avcodec_align_dimensions2.restype = None
+        util.av_frame_alloc.restype = ctypes.c_void_p
+        util.av_frame_free.argtypes = [ctypes.c_void_p]
+        util.av_frame_get_buffer.argtypes = [ctypes.c_void_p, ctypes.c_int]
+        util.av_frame_get_plane_buffer.argtypes = [ctypes.c_void_p, ctypes.c_int]
+        util.av_frame_get_plane_buffer.restype = ctypes.c_void_p
+        util.av_buffer_create.restype = ctypes.c_void_p
+        util.av_buffer_create.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_void_p] * 2, ctypes.c_int]
+        self._class = codec.avcodec_get_class()
+        self._default = ctypes.cast(codec.avcodec_default_get_buffer2, ctypes.c_void_p).value
+        self.function_at = self._find_function()
+        self.buffer_at = self._find_buffer()
+        self.attached: dict[int, _Attached] = {}
+        self._rooms: dict[int, Room] = {}
+        self._tokens = itertools.count(1)
+        get = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)(self._get_buffer)
+        free = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(self._free)
+        # For good: a decoder may outlive all of this at the end of the process.
+        for kept in (self, get, free):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+        self._get_pointer = ctypes.cast(get, ctypes.c_void_p).value
+        self._free_pointer = ctypes.cast(free, ctypes.c_void_p).value
+
+    def works(self) -> bool:
+        """Everything was found."""
+        return bool(self.function_at and self.buffer_at and self._get_pointer and self._free_pointer)
+
+    def attach(self, context: av.VideoCodecContext, claim: Claim) -> int | None:
+        """The address of FFmpeg's context, which asks `claim` from now on."""
+        pointers = _words(id(context), type(context).__basicsize__)
+        found = [word for word in pointers if word > 1 << 16 and _words(word, _POINTER) == [self._class]]
+        if len(found) != 1 or _words(found[0] + self.function_at, _POINTER) != [self._default]:
+            return None
+        self.attached[found[0]] = _Attached(claim)
+        ctypes.c_void_p.from_address(found[0] + self.function_at).value = self._get_pointer
+        return found[0]
+
+    def _find_function(self) -> int:
+        context = ctypes.c_void_p(self._codec.avcodec_alloc_context3(None))
+        if not context.value:
+            return 0
+        places = [at for at, word in enumerate(_words(context.value, _CONTEXT_BYTES)) if word == self._default]
+        self._codec.avcodec_free_context(ctypes.byref(context))
+        return places[0] * _POINTER if len(places) == 1 else 0
+
+    def _find_buffer(self) -> int:
+        pointer = ctypes.c_void_p(self._util.av_frame_alloc())
+        if not pointer.value:
+            return 0
+        frame = _Frame.from_address(pointer.value)
+        frame.width, frame.height, frame.format = 128, 64, _YUV420P
+        places = []
+        if not self._util.av_frame_get_buffer(pointer, 0) and frame.data[0] and frame.linesize[0] >= 128:
+            buffer = self._util.av_frame_get_plane_buffer(pointer, 0)
+            places = [at for at, word in enumerate(_words(pointer.value, _FRAME_BYTES)) if word == buffer]
+        self._util.av_frame_free(ctypes.byref(pointer))
+        return places[0] * _POINTER if places else 0
+
+    def _get_buffer(self, context: int, frame_at: int, flags: int) -> int:
+        try:
+            attached = self.attached.get(context)
+            if attached is not None and self._fill(context, attached, frame_at):
+                return 0
+        except Exception as error:  # noqa: BLE001 - it would end in FFmpeg, that knows no exceptions
+            log.error("no room for a picture", error=repr(error))
+        return int(self._codec.avcodec_default_get_buffer2(context, frame_at, flags))
+
+    def _fill(self, context: int, attached: _Attached, frame_at: int) -> bool:
+        frame = _Frame.from_address(frame_at)
+        if frame.format != _YUV420P:
+            return False
+        width, height = frame.width, frame.height
+        room = attached.claim(width, height)
+        if room is None:
+            return False
+        shape = (width, height, room.strides[0])
+        good = attached.aligned.get(shape)
+        if good is None:
+            good = attached.aligned[shape] = self._takes(context, width, height, room.strides)
+        token = next(self._tokens)
+        buffer = None
+        if good:
+            buffer = self._util.av_buffer_create(room.planes[0], room.size, self._free_pointer, token, 0)
+        if not buffer:
+            room.let_go()
+            return False
+        self._rooms[token] = room
+        for plane in range(3):
+            frame.data[plane], frame.linesize[plane] = room.planes[plane], room.strides[plane]
+        frame.extended_data = frame_at + _Frame.data.offset
+        ctypes.c_void_p.from_address(frame_at + self.buffer_at).value = buffer
+        return True
+
+    def _takes(self, context: int, width: int, height: int, strides: tuple[int, int, int]) -> bool:
+        columns, rows, steps = ctypes.c_int(width), ctypes.c_int(height), (ctypes.c_int * 8)()
+        self._codec.avcodec_align_dimensions2(context, ctypes.byref(columns), ctypes.byref(rows), steps)
+        return columns.value <= strides[0] and all(
+            stride % max(1, step) == 0 for stride, step in zip(strides, steps, strict=False)
+        )
+
+    def _free(self, token: int, _: int) -> None:
+        room = self._rooms.pop(token, None)
+        if room is not None:
+            room.let_go()
+
+
+def _words(address: int, size: int) -> list[int]:
+    """Pointers in this process's memory; empty where there is none. The kernel reads it: a wrong address is no crash."""
+    memory = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.pread(memory, size, address)
+    except (OSError, OverflowError):
+        return []
+    finally:
+        os.close(memory)
+    whole = len(data) // _POINTER * _POINTER
+    return [int.from_bytes(data[at : at + _POINTER], "little") for at in range(0, whole, _POINTER)]
+
+
+@functools.cache
+def _hook() -> _Hook | None:
+    codec, util = loaded("libavcodec"), loaded("libavutil")
+    if codec is None or util is None:
+        return None
+    try:
+        hook = _Hook(codec, util)
+    except (AttributeError, OSError) as error:  # another FFmpeg, or /proc is hidden
+        log.warning("pictures are copied: this FFmpeg cannot be told where to decode to", error=str(error))
+        return None
+    return hook if hook.works() else None
+
+
+def available() -> bool:
+    """Decoders of this process can be attached."""
+    return _hook() is not None
+
+
+def attach(context: av.VideoCodecContext, claim: Claim, owner: object) -> bool:
+    """`context`, fresh and for the processor, decodes into what `claim` gives, as long as `owner` lives. False: it was not to be."""
+    hook = _hook()
+    address = hook.attach(context, claim) if hook is not None else None
+    if hook is None or address is None:
+        return False
+    weakref.finalize(owner, hook.attached.pop, address, None).atexit = False
+    return True
