@@ -162,7 +162,8 @@ class Models:
             key = " ".join(
                 (wanted.model_id, backend.name, backend.version, prepared.device, self._settings_key(), _cores())
             )
-            session, outcome = trial.run(prepared, self._settings, self._trials, key)
+            small = wanted.path.stat().st_size <= self._settings.load_twice_mb * 1_000_000
+            session, outcome = trial.run(prepared, self._settings, self._trials, key, may_load_twice=small)
         except ModelError as error:
             log.warning("model cannot be loaded", model_id=wanted.model_id, code=str(error.code), reason=str(error))
             model.failed(error)
@@ -189,7 +190,7 @@ class Models:
 
     def _settings_key(self) -> str:
         one = self._settings
-        return f"{one.threads}/{one.parallel_calls}/{one.batch_max}/{one.latency_max_ms}"
+        return f"{trial.VERSION}/{one.threads}/{one.parallel_calls}/{one.batch_max}/{one.latency_max_ms}/{one.load_twice_mb}"
 
 
 class _BackendFault(ModelError):

@@ -35,6 +35,11 @@ class Settings:
     busy_load: float = 1.5
     """Above this load of each core what was measured is used, and not remembered for the next time."""
 
+    load_twice_mb: int = 128
+    """Files up to this size, in MB of 10⁶ bytes, may be held twice where that is quicker: with all cores for a call that
+    is alone, and with some each for those that are computed side by side.
+    """
+
     queue_per_client: int = 8
     """Calls that one client may have waiting at one model; further ones are refused with OVERLOADED."""
 

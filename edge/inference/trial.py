@@ -1,8 +1,12 @@
 """How a model is computed best on this machine: measured when it is loaded, remembered for the next time.
 
-What is tried: several calls in one computation, where the model's file leaves that open; as many computations side by side
-as there are cores, each with one thread. Less latency wins unless the other saves enough to matter. A model whose
-answers in a batch are not those that it gives alone is not batched. Bounded in time.
+What is tried: some computations side by side, with fewer threads each; several calls in one computation, where the model's
+file leaves that open; both. Less latency wins unless the other saves enough to matter. A model whose answers in a batch are
+not those that it gives alone is not batched. Bounded in time.
+
+Others at work on this machine only add to what is measured: all ways are measured in turn, in short slices, again and
+again, and of each the best slice counts. Where the machine is busy throughout, no slice is free of others, and what a way
+takes of the CPU decides instead.
 
 Must not know calls or clients.
 """
@@ -11,16 +15,18 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from belvedere.chassis.logs import get_logger
+from edge.inference import twice
 from edge.inference.backends.base import Prepared, Session, Tuning
 from edge.inference.errors import ModelError
 from edge.inference.settings import Settings
@@ -29,14 +35,25 @@ from edge.inference.tensors import Array, TensorInfo
 log = get_logger(__name__)
 
 # What must be saved of each call's time for a larger batch, and for computing side by side: they cost latency.
-BATCH_GAIN = 1.10
-PARALLEL_GAIN = 1.20
-# Of each way: this many computations at least, for this long.
-REPEATS_MIN = 3
-SLICE_S = 0.15
+GAIN = 1.10
+# Side by side, where a lone call cannot have all cores since the model is too large to be loaded twice: an application that
+# asks for one answer after the other waits twice as long.
+PARALLEL_GAIN = 1.25
+# More than these would leave cores idle where there are few cameras, and make a lone call slow.
+PARALLEL_MAX = 4
+# One slice of one way: this many computations at least, for this long.
+REPEATS_MIN = 2
+SLICE_S = 0.06
+# Slices of each way, where there is time. The first look at a way is longer than one.
+PASSES = 8
+LOOK_S = 0.12
+# After the first look: a way that is this much worse than the best is left out, and larger batches than it are not tried.
+HOPELESS = 1.4
 # Batched answers may differ by rounding: other sizes are computed by other routines.
 TOLERANCE = 1e-2
 REMEMBERED_MAX = 64
+VERSION = 2
+"""Of this way to choose: what an earlier one remembered does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,104 +68,179 @@ class Outcome:
     """Its answers to harmless numbers were not numbers."""
 
 
-def run(prepared: Prepared, settings: Settings, memory: TrialMemory, key: str) -> tuple[Session, Outcome]:
+def run(
+    prepared: Prepared, settings: Settings, memory: TrialMemory, key: str, *, may_load_twice: bool
+) -> tuple[Session, Outcome]:
     """The session to use, and why it is this one. Raises ModelError where no session can be made."""
     fixed = Tuning(settings.threads, max(1, settings.parallel_calls))
     remembered = memory.get(key)
     if remembered is not None:
-        return prepared.session(remembered.tuning), remembered
+        return twice.session(prepared, remembered.tuning), remembered
     session = prepared.session(fixed)
     if settings.trial_s <= 0:
         return session, Outcome(fixed, None, "measuring is turned off")
     if not all(info.is_fixed for info in session.inputs):
         return session, Outcome(fixed, None, "not measured: the sizes of its inputs are open")
     try:
-        trial = _Trial(prepared, session, settings)
+        trial = _Trial(prepared, session, settings, may_load_twice)
         outcome, best = trial.choose(fixed)
     except ModelError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a library raises at numbers that mean nothing
         log.info("model not measured", key=key, error=f"{type(error).__name__}: {error}"[:300])
         return session, Outcome(fixed, None, "not measured: it does not compute random numbers")
-    busy = os.getloadavg()[0] > settings.busy_load * len(os.sched_getaffinity(0))
-    if busy:
+    if busy(settings):
         return best, replace(outcome, why=f"{outcome.why}; not remembered: the machine was busy")
     memory.put(key, outcome)
     return best, outcome
 
 
+@dataclass(slots=True)
+class _Way:
+    """One way to compute, and the best that was seen of it."""
+
+    tuning: Tuning
+    session: Session
+    inputs: Mapping[str, Array]
+    call_ms: float = float("inf")
+    """From call to call, while it does nothing else."""
+    cpu_times_ms: list[float] = field(default_factory=list)
+
+    @property
+    def cpu_ms(self) -> float:
+        """What a call takes of the CPU, all cores of it: as if none were idle. The middle one of the slices: others do not
+        only add to it.
+        """
+        return statistics.median(self.cpu_times_ms)
+
+    @property
+    def latency_ms(self) -> float:
+        """One computation."""
+        return self.call_ms * self.tuning.batch * self.tuning.parallel
+
+    def measure(self, seconds: float, give_up_s: float) -> None:
+        """One slice."""
+        counts, spans = [0] * self.tuning.parallel, [0.0] * self.tuning.parallel
+
+        def work(number: int) -> None:
+            began = time.perf_counter()
+            while counts[number] < REPEATS_MIN or spans[number] < seconds:
+                self.session.infer(self.inputs)
+                counts[number] += 1
+                spans[number] = time.perf_counter() - began
+                if spans[number] > give_up_s:
+                    break
+
+        cpu = time.process_time()
+        if self.tuning.parallel == 1:
+            work(0)
+        else:
+            threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(len(counts))]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        cpu = time.process_time() - cpu
+        calls = sum(counts) * self.tuning.batch
+        rate = sum(count / span for count, span in zip(counts, spans, strict=True) if count)
+        self.call_ms = min(self.call_ms, 1e3 / (rate * self.tuning.batch))
+        self.cpu_times_ms.append(cpu * 1e3 / calls / _cores())
+
+    def __str__(self) -> str:
+        batch, parallel = self.tuning.batch, self.tuning.parallel
+        name = "1 call" if batch == 1 else f"{batch} at once"
+        return f"{name}{f', {parallel} side by side' if parallel > 1 else ''} {self.latency_ms:.1f} ms"
+
+
 class _Trial:
-    def __init__(self, prepared: Prepared, session: Session, settings: Settings) -> None:
+    def __init__(self, prepared: Prepared, session: Session, settings: Settings, may_load_twice: bool) -> None:
         self._prepared = prepared
+        self._twice = may_load_twice
         self._session = session
         self._settings = settings
         self._until = time.monotonic() + settings.trial_s
         self._rng = np.random.default_rng(0)
         self._inputs = [self._random(session) for _ in range(2)]
+        self._told: list[str] = []
+        self._on_cpu = not prepared.device.startswith(("CUDA", "NVIDIA"))
+        self._by_cpu = self._on_cpu and busy(settings)
 
     def choose(self, fixed: Tuning) -> tuple[Outcome, Session]:
         answer = self._session.infer(self._inputs[0])
         nan = any(array.dtype.kind == "f" and bool(np.isnan(array).any()) for array in answer.values())
-        single_ms = self._measure(self._session, self._inputs[0])
-        ways = {1: (self._session, single_ms)}
-        told = []
-        for size in self._sizes():
-            if time.monotonic() > self._until and size > 2:
-                told.append(f"no time for {size} at once")
-                break
-            try:
-                session = self._prepared.session(Tuning(fixed.threads, fixed.parallel, size))
-                if not self._agrees(session):
-                    told.append(f"{size} at once give other answers than one by one")
-                    break
-                took_ms = self._measure(session, self._stacked(size))
-            except Exception as error:  # noqa: BLE001 - whatever a library raises
-                told.append(f"{size} at once fail ({type(error).__name__})")
-                break
-            ways[size] = (session, took_ms)
-            if took_ms > max(self._settings.latency_max_ms, single_ms):
-                break
-        if len(ways) > 1:
-            # Once more: a moment in which others were at work must not decide.
-            ways = {
-                size: (session, min(took_ms, self._measure(session, self._stacked(size))))
-                for size, (session, took_ms) in ways.items()
-            }
-        told[:0] = [f"{size} {'call' if size == 1 else 'at once'} {ms:.1f} ms" for size, (_, ms) in ways.items()]
-        single_ms = ways[1][1]
-        best, best_session, best_ms = fixed, self._session, single_ms
-        for size, (session, took_ms) in ways.items():
-            quick = took_ms <= max(self._settings.latency_max_ms, single_ms)
-            if quick and best_ms / best.batch > took_ms / size * BATCH_GAIN:
-                best, best_session, best_ms = session_tuning(fixed, size), session, took_ms
+        single = self._way(fixed, self._session)
+        best_batch = 1
+        ways = [single, *self._side_by_side(single, 1)]
+        for way in self._batches(single):
+            ways.append(way)
+            if self._cost(way) * GAIN < self._cost(single):
+                best_batch = way.tuning.batch
+        if best_batch > 1 and len(ways) > 1 and ways[1].tuning.parallel > 1:
+            ways += self._side_by_side(single, best_batch)
         if not self._prepared.batchable and self._settings.batch_max > 1:
-            told.append("no batches: its file fixes the number of pictures")
-        if not fixed.threads and not self._settings.parallel_calls and self._on_cpu():
-            best, best_session, best_ms = self._side_by_side(best, best_session, best_ms, told)
-        return Outcome(best, round(best_ms, 2), "; ".join(told), nan), best_session
+            self._told.append("no batches: its file fixes the number of pictures")
+        contenders = [way for way in ways if self._cost(way) < HOPELESS * min(map(self._cost, ways))]
+        for way in contenders * (PASSES if len(ways) > 1 else 0):
+            if time.monotonic() > self._until:
+                break
+            way.measure(SLICE_S, self._settings.trial_s)
+        latency_max = max(self._settings.latency_max_ms, single.latency_ms)
+        best = single
+        for way in sorted(ways, key=lambda way: way.latency_ms):
+            gain = GAIN if self._twice or way.tuning.parallel == 1 else PARALLEL_GAIN
+            if way.latency_ms <= latency_max and self._cost(way) * gain < self._cost(best):
+                best = way
+        measured = [str(way) for way in ways]
+        if self._by_cpu and len(ways) > 1:
+            shares = ", ".join(f"{way.cpu_ms:.1f}" for way in ways)
+            self._told.append(f"chosen by CPU time, since the machine was busy: {shares} ms a call of all cores")
+        tuning, session = best.tuning, best.session
+        lone = next((way for way in ways if way.tuning == Tuning(fixed.threads, 1, tuning.batch)), None)
+        if self._twice and tuning.parallel > fixed.parallel and lone is not None:
+            tuning, session = replace(tuning, alone=True), twice.TwoSessions(lone.session, session)
+        return Outcome(tuning, round(best.latency_ms, 2), "; ".join(measured + self._told), nan), session
 
-    def _side_by_side(
-        self, best: Tuning, session: Session, best_ms: float, told: list[str]
-    ) -> tuple[Tuning, Session, float]:
-        cores = len(os.sched_getaffinity(0))
-        if cores < 2 or time.monotonic() > self._until:
-            return best, session, best_ms
-        other = Tuning(1, cores, best.batch)
-        candidate = self._prepared.session(other)
-        inputs = self._stacked(best.batch)
-        took_ms = self._measure_together(candidate, inputs, cores)
-        told.append(f"{cores} side by side {took_ms:.1f} ms each")
-        if best_ms * cores > took_ms * PARALLEL_GAIN and took_ms <= max(self._settings.latency_max_ms, best_ms):
-            return other, candidate, took_ms
-        return best, session, best_ms
+    def _cost(self, way: _Way) -> float:
+        return way.cpu_ms if self._by_cpu else way.call_ms
 
-    def _on_cpu(self) -> bool:
-        return not self._prepared.device.startswith(("CUDA", "NVIDIA"))
+    def _way(self, tuning: Tuning, session: Session) -> _Way:
+        """Looked at for the first time."""
+        way = _Way(tuning, session, self._stacked(tuning.batch))
+        session.infer(way.inputs)
+        way.measure(LOOK_S, self._settings.trial_s)
+        return way
 
-    def _sizes(self) -> list[int]:
-        if not self._prepared.batchable:
-            return []
-        return [size for size in (2, 4, 8, 16, 32) if size <= self._settings.batch_max]
+    def _side_by_side(self, single: _Way, batch: int) -> Iterator[_Way]:
+        """With as many threads each as leave none over."""
+        if self._settings.threads or self._settings.parallel_calls or not self._on_cpu:
+            return
+        parallel = 2
+        while parallel <= min(PARALLEL_MAX, _cores()) and time.monotonic() < self._until:
+            tuning = Tuning(_cores() // parallel, parallel, batch)
+            yield self._way(tuning, self._prepared.session(tuning))
+            parallel *= 2
+
+    def _batches(self, single: _Way) -> Iterator[_Way]:
+        """Larger ones as long as they pay."""
+        size, smaller = 2, single
+        while self._prepared.batchable and size <= self._settings.batch_max:
+            if time.monotonic() > self._until:
+                self._told.append(f"no time for {size} at once")
+                return
+            tuning = replace(single.tuning, batch=size)
+            try:
+                session = self._prepared.session(tuning)
+                if size == 2 and not self._agrees(session):
+                    self._told.append(f"{size} at once give other answers than one by one")
+                    return
+                way = self._way(tuning, session)
+            except Exception as error:  # noqa: BLE001 - whatever a library raises
+                self._told.append(f"{size} at once fail ({type(error).__name__})")
+                return
+            yield way
+            if way.latency_ms > self._settings.latency_max_ms or self._cost(way) > HOPELESS * self._cost(smaller):
+                return
+            size, smaller = size * 2, way
 
     def _random(self, session: Session) -> dict[str, Array]:
         return {info.name: _random(info, self._rng) for info in session.inputs}
@@ -164,45 +256,6 @@ class _Trial:
         together = session.infer(self._stacked(2))
         alone = [self._session.infer(inputs) for inputs in self._inputs]
         return all(_same(together[name], np.concatenate([one[name] for one in alone])) for name in together)
-
-    def _measure(self, session: Session, inputs: Mapping[str, Array]) -> float:
-        """The least of several computations, in ms: what others do on this machine meanwhile only adds to it."""
-        session.infer(inputs)
-        times: list[float] = []
-        until = time.monotonic() + SLICE_S
-        while len(times) < REPEATS_MIN or time.monotonic() < until:
-            began = time.perf_counter()
-            session.infer(inputs)
-            times.append((time.perf_counter() - began) * 1e3)
-            if sum(times) > self._settings.trial_s * 1e3:
-                break
-        return min(times)
-
-    def _measure_together(self, session: Session, inputs: Mapping[str, Array], count: int) -> float:
-        """How long one takes while as many run as there are threads, in ms; of several slices of time the best."""
-        session.infer(inputs)
-        best = float("inf")
-        for _ in range(REPEATS_MIN):
-            done = [0] * count
-            began = time.monotonic()
-
-            def work(number: int, began: float = began, done: list[int] = done) -> None:
-                while time.monotonic() - began < SLICE_S or not done[number]:
-                    session.infer(inputs)
-                    done[number] += 1
-
-            threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(count)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            best = min(best, (time.monotonic() - began) * 1e3 * count / sum(done))
-        return best
-
-
-def session_tuning(fixed: Tuning, batch: int) -> Tuning:
-    """The same with another size of batch."""
-    return Tuning(fixed.threads, fixed.parallel, batch)
 
 
 def _random(info: TensorInfo, rng: np.random.Generator) -> Array:
@@ -222,6 +275,15 @@ def _same(first: Array, second: Array) -> bool:
         return bool(np.array_equal(first, second))
     scale = float(np.nanmax(np.abs(second), initial=1.0))
     return bool(np.allclose(first, second, rtol=TOLERANCE, atol=TOLERANCE * scale, equal_nan=True))
+
+
+def busy(settings: Settings) -> bool:
+    """Others are at work on this machine."""
+    return os.getloadavg()[0] > settings.busy_load * _cores()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 class TrialMemory:

@@ -34,8 +34,10 @@ from tests.bench.result import Line, Report
 
 WIDTH, HEIGHT, FPS, BIT_RATE = 1280, 720, 15, 2_000_000
 CLIP_SECONDS = 20
-WARM_S, SECONDS = 8.0, 10.0
+WARM_S, SECONDS = 5.0, 8.0
 HELD = 0.95
+AIM = 1.5
+BEGIN = 4
 MOST = 24
 """Cameras tried at most."""
 START_TIMEOUT_S = 60.0
@@ -54,7 +56,11 @@ def b12(folder: Path) -> Report:
     found: dict[str, float] = {}
     try:
         python = peers.python_of("roboflow", peers.ROBOFLOW)
-        held = _most(folder, "roboflow", lambda where, count: _roboflow(where, count, clip, detector, python, notes))
+        # Where the aim would just be reached: few tries of a minute each.
+        begin = max(1, int(ours / AIM))
+        held = _most(
+            folder, "roboflow", lambda where, count: _roboflow(where, count, clip, detector, python, notes), begin
+        )
         found["roboflow"] = held
     except peers.PeerAbsent as absent:
         notes.append(f"left out: {absent}")
@@ -62,12 +68,12 @@ def b12(folder: Path) -> Report:
         f"cameras {HEIGHT}p{FPS} held, detector at {PER_SECOND} a second each, {len(os.sched_getaffinity(0))} cores"
     )
     ratios = {name: ours / max(1.0, value) for name, value in found.items()}
-    return Report([Line("B12", measure, "cameras", ours, found, None, ratios, reach="≥ 1.5× roboflow")], notes)
+    return Report([Line("B12", measure, "cameras", ours, found, None, ratios, reach=f"≥ {AIM:g}× roboflow")], notes)
 
 
-def _most(folder: Path, party: str, attempt: Try) -> float:
+def _most(folder: Path, party: str, attempt: Try, begin: int = BEGIN) -> float:
     held, missed = 0, MOST + 1
-    count = 4
+    count = begin
     while missed - held > 1:
         where = folder / f"{party}-{count}"
         where.mkdir()

@@ -4,18 +4,23 @@ The service is the real worker process, called over its socket by four callers, 
 each, the next when the answer has come. The bare session computes one call after the other in a process of its own, with
 inputs that are there already. All cores belong to all of them. MobileNetV2's layers with random weights (3×224×224), and
 the person detector of the examples.
+
+What ONNX Runtime can gain here by batches, threads and computations side by side is swept bare, in a process that does
+nothing else: the best of these ways is the limit of the line with four cameras.
 """
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+import statistics
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +30,7 @@ from belvedere import footage
 from edge.inference.settings import Settings
 from edge.inference.worker import WorkerConfig
 from framelink import CallClient
-from tests.bench import peers
+from tests.bench import machine, peers
 from tests.bench.result import Line, Report, compared
 from tests.support.models import mobilenet_onnx
 
@@ -34,6 +39,8 @@ ROUND_S = 2.5
 CALLERS = 4
 READY_TIMEOUT_S = 120.0
 CALL_TIMEOUT_S = 30.0
+SWEEP_ROUNDS = 5
+SWEEP_ROUND_S = 0.8
 SIDE = 224
 CACHE = peers.REPOSITORY / ".cache"
 
@@ -78,19 +85,23 @@ def b4(folder: Path) -> Report:
             parties["ours detector"] = stack.enter_context(
                 service(folder / "s-detector", notes, Settings(backend="openvino"), detector, given, picture)
             )
+        swept = stack.enter_context(_sweep(spawn, mobilenet, image))
         rounds: dict[str, list[float]] = {name: [] for name in parties}
         for turn in range(ROUNDS + 1):
             for name, measure in parties.items():
                 value = measure()
                 if turn:  # the first is warm-up
                     rounds[name].append(value)
+        ways = swept()
     lines = [_line(f"MobileNetV2, {name}", rounds, name, "≥ 0.95× bare") for name in ("openvino", "onnxruntime")]
     if "bare detector" in rounds:
         lines.append(_line("person detector, openvino", rounds, "detector", "≥ 0.95× bare"))
     chosen = {"ours": rounds["ours onnxruntime"], "its own batch 1": rounds["ours onnxruntime, batch 1"]}
-    lines.append(
-        compared("B4", f"MobileNetV2, onnxruntime, {CALLERS} cameras", "calls/s", chosen, reach="≥ 1.4× batch 1")
-    )
+    line = compared("B4", f"MobileNetV2, onnxruntime, {CALLERS} cameras", "calls/s", chosen, reach="≥ 1.4× batch 1")
+    best = max(ways, key=lambda name: ways[name])
+    lines.append(replace(line, limit=ways[best]))
+    notes.append("bare ONNX Runtime, calls/s: " + ", ".join(f"{name} {value:.0f}" for name, value in ways.items()))
+    notes.append(f"the best of these is {ways[best] / ways[BATCH_1]:.2f}× its batch 1 ({best})")
     return Report(lines, notes)
 
 
@@ -220,3 +231,92 @@ def _onnxruntime(model: str, inputs: dict[str, Any]) -> Callable[[], Any]:
 
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     return lambda: session.run(None, inputs)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How ONNX Runtime computes."""
+
+    threads: int
+    batch: int
+    together: int = 1
+    """Computations side by side."""
+    spinning: bool = False
+    """Its threads wait busily for each other, as they do by default."""
+
+
+BATCH_1 = "1 call, all threads"
+"""What a session of its own has, with threads that sleep, as in the service."""
+
+
+def _ways() -> dict[str, _Way]:
+    cores = len(machine.cores())
+    ways = {BATCH_1: _Way(cores, 1)} | {f"{size} at once, all threads": _Way(cores, size) for size in (2, 4, 8)}
+    ways |= {"1 call, all threads, spinning": _Way(cores, 1, spinning=True)}
+    ways |= {"4 at once, all threads, spinning": _Way(cores, 4, spinning=True)}
+    ways |= {f"{cores} × {size}, a thread each": _Way(1, size, cores) for size in (1, 2, 4)}
+    return ways
+
+
+@contextmanager
+def _sweep(spawn: Any, model: Path, inputs: dict[str, Any]) -> Iterator[Callable[[], dict[str, float]]]:
+    """Calls a second of each way, medians of rounds in turn."""
+    near, far = spawn.Pipe()
+    process = spawn.Process(target=_sweep_child, args=(far, str(model), inputs, _ways()), daemon=True)
+    process.start()
+    far.close()
+
+    def measure() -> dict[str, float]:
+        near.send("sweep")
+        if not near.poll(READY_TIMEOUT_S):
+            raise RuntimeError("the sweep of ONNX Runtime did not end")
+        return dict(near.recv())
+
+    try:
+        yield measure
+    finally:
+        near.close()
+        process.join(CALL_TIMEOUT_S)
+
+
+def _sweep_child(pipe: Any, model: str, inputs: dict[str, Any], ways: dict[str, _Way]) -> None:
+    try:
+        pipe.recv()
+    except EOFError:
+        return
+    sessions = {(way.threads, way.spinning): _session(model, way) for way in ways.values()}
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(SWEEP_ROUNDS + 1):
+        for name, way in ways.items():
+            given = {key: np.concatenate([array] * way.batch) for key, array in inputs.items()}
+            rate = _together(sessions[way.threads, way.spinning], given, way)
+            if turn:
+                rates[name].append(rate)
+    pipe.send({name: statistics.median(values) for name, values in rates.items()})
+
+
+def _session(model: str, way: _Way) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = way.threads, 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(way.spinning)))
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _together(session: Any, inputs: dict[str, Any], way: _Way) -> float:
+    rates = [0.0] * way.together
+
+    def work(number: int) -> None:
+        count, began = 0, time.monotonic()
+        while time.monotonic() - began < SWEEP_ROUND_S:
+            session.run(None, inputs)
+            count += way.batch
+        rates[number] = count / (time.monotonic() - began)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(way.together)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(rates)

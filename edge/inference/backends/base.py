@@ -24,10 +24,15 @@ class Tuning:
     """Computations side by side."""
     batch: int = 1
     """Calls in one computation, at most."""
+    alone: bool = False
+    """Loaded a second time for a computation that has none beside it: with all cores (`edge.inference.twice`; backends do
+    not see it).
+    """
 
     def __str__(self) -> str:
         threads = f"{self.threads} threads" if self.threads else "all cores"
-        return f"batch {self.batch}, {self.parallel} in parallel, {threads}"
+        lone = "; a lone one all cores" if self.alone else ""
+        return f"batch {self.batch}, {self.parallel} in parallel, {threads}{lone}"
 
 
 class Session(Protocol):

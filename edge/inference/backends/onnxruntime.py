@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,7 @@ class OnnxRuntimeModel:
         tensors.check_sizes(self.inputs, "inputs")
         tensors.check_sizes([_info(node) for node in first.get_outputs()], "outputs")
         self._first: Any = first
+        self._opened: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         # Sizes that the descriptor fixes let the graph be simplified; that of the batch must stay open.
         for node, info in zip(first.get_inputs(), self.inputs, strict=True):
             for axis, (name, size) in enumerate(zip(node.shape, info.shape, strict=False)):
@@ -114,9 +116,12 @@ class OnnxRuntimeModel:
 
     def session(self, tuning: Tuning) -> OnnxRuntimeSession:
         """See `base.Prepared.session`."""
-        session, self._first = self._first, None
-        if session is None or tuning.threads:
+        # One for each number of threads: it takes any size of batch, and as many computations at once as there are.
+        session = self._opened.get(tuning.threads) or self._first
+        if session is None or (tuning.threads and session is self._first):
             session = self._open(tuning)
+        self._opened[tuning.threads] = session
+        self._first = None
         return OnnxRuntimeSession(session, self.inputs)
 
     def _open(self, tuning: Tuning) -> Any:
