@@ -10,7 +10,7 @@ from typing import IO
 
 from belvedere.blobs import BlobStore
 from belvedere.chassis.logs import get_logger
-from belvedere.chunks import AssetRoot, Kind
+from belvedere.chunks import AssetRoot, DocumentInvalid, Kind
 from belvedere.chunks.making import ArchiveLimits, Maker
 from belvedere.chunks.parcel import take_parcel
 from belvedere.chunks.store import ChunkStore
@@ -35,7 +35,7 @@ class Chunker:
         ArchiveInvalid for an archive that no appliance may get."""
         async with self._slots:
             known = await asyncio.to_thread(self._chunks.root_of, original, kind)
-            if known is not None and await self._blobs.exists(known):
+            if known is not None and await self._is_kept(known, original, kind):
                 return known
             with await self._blobs.reader(original) as file:
                 root, new, size = await asyncio.to_thread(self._take if parcel else self._make, file, kind)
@@ -45,6 +45,26 @@ class Chunker:
             "asset cut", original=original, root=blob.digest, bytes=root.size_bytes, new_chunks=new, new_bytes=size
         )
         return blob.digest
+
+    async def _is_kept(self, root: str, original: str, kind: Kind) -> bool:
+        """Whether all of a root is here, and stays while it is being named."""
+        if not await self._blobs.renew(root):
+            return False
+        if not await asyncio.to_thread(self._chunks.is_fresh, original, kind):
+            if not await self.renew(root):
+                return False
+            await asyncio.to_thread(self._chunks.keep_root_of, original, kind, root)
+        return True
+
+    async def renew(self, root: str) -> bool:
+        """Whether a root and all chunks below it are here; no collector takes them away for the next hours then."""
+        if not await self._blobs.renew(root):
+            return False
+        try:
+            document = AssetRoot.from_json(await self._blobs.read(root))
+            return await asyncio.to_thread(self._chunks.renew, document)
+        except DocumentInvalid:
+            return False
 
     def _take(self, file: IO[bytes], kind: Kind) -> tuple[AssetRoot, int, int]:
         return take_parcel(file, self._chunks, self._limits), 0, 0

@@ -20,10 +20,11 @@ from belvedere.chassis.ids import new_id, random_id
 from belvedere.chassis.page import cut, decode_token, encode_token, page_size
 from belvedere.chassis.tags import add_tags, check_tags
 from belvedere.v1 import packages_pb2 as pb
-from services.packages import events, importing, rules, store, wire
+from services.packages import events, importing, objects, rules, store, wire
 from services.packages.cameras import CameraHandlers, package_tags
+from services.packages.objects import ObjectRow
 from services.packages.registering import Registration
-from services.packages.store import FAILED, PENDING, REGISTERED, ImportJobRow, ObjectRow, PackageRow, VersionRow
+from services.packages.store import FAILED, PENDING, REGISTERED, ImportJobRow, PackageRow, VersionRow
 
 JOB = "PACKAGE_IMPORT_JOB"
 SUCCEEDED = "SUCCEEDED"
@@ -141,7 +142,7 @@ class ImportHandlers(CameraHandlers):
         wanted = request.output_config.package_version_output_config
         location = request.input_config.package_version_input_config.s3_location
         async with self.database.session(read_only=True) as session:
-            archive = await store.find_object(
+            archive = await objects.find_object(
                 session, job.account, job.region, location.bucket_name, location.object_key
             )
         if archive is None:
@@ -161,6 +162,7 @@ class ImportHandlers(CameraHandlers):
         self, job: ImportJobRow, digest: str, name: str, version: str
     ) -> tuple[str, dict[str, ObjectRow]]:
         """Stores the archive's files as blobs: the patch version, and what is to stand at which key."""
+        await self.reader.blobs.renew(digest)  # readable to the end, whoever deletes the object meanwhile
         with await self.reader.blobs.reader(digest) as file:
             archive = await asyncio.to_thread(
                 importing.PackageArchive, file, job.account, name, version, self.reader.limit_bytes

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from belvedere.blobs import BlobStore
+from belvedere.chassis import logs
 from belvedere.chassis.database import Database
 from belvedere.chassis.errors import Invalid
 from belvedere.chunks import ArchiveInvalid, Kind, parcel
 from belvedere.graph import DocumentInvalid, ModelDescriptor, PackageDocument, parse_descriptor, parse_package
-from services.packages import rules, store
+from services.packages import objects, rules
 from services.packages.chunking import Chunker
 from services.packages.models.convert import ModelRefused
 from services.packages.models.importer import ModelImporter, Taken
-from services.packages.store import ObjectRow, TakenModelRow
+from services.packages.objects import ObjectRow
+from services.packages.store import TakenModelRow
+
+log = logs.get_logger(__name__)
 
 PARCEL = "parcel"
 """Of an asset that is being read: it came as a parcel."""
@@ -68,10 +72,26 @@ class Reader:
         found = await _Reading(self._database, self.blobs, self.limit_bytes, staged or {}).read(
             account, region, package, version, patch
         )
+        found = await self._renew_originals(found)
         for prepare in (self._take_models, self._cut):
             if not found.problems:
                 found = await prepare(found)
         return found
+
+    async def _renew_originals(self, found: Registration) -> Registration:
+        """What is stored stays readable until the end, whoever deletes the objects meanwhile."""
+        gone = [
+            f"{asset['name']}: its bytes are not stored any more: store it again"
+            for asset in found.assets
+            if asset["digest"] and not await self.blobs.renew(asset["digest"])
+        ]
+        return replace(found, problems=(*found.problems, *gone))
+
+    async def renew(self, assets: Iterable[Mapping[str, Any]]) -> None:
+        """Of registered assets whose names are about to go: whoever has just read them has time to name them, too."""
+        for asset in assets:
+            if asset["descriptor"] and not await self._chunker.renew(asset["digest"]):
+                log.warning("an asset is not whole in the store", asset=asset["name"], digest=asset["digest"])
 
     async def _cut(self, found: Registration) -> Registration:
         """From here on, an asset's digest is its root's (`belvedere.chunks`): what appliances fetch."""
@@ -110,7 +130,7 @@ class Reader:
         key = hashlib.sha256(self._models.key(digest, descriptor).encode()).hexdigest()
         async with self._database.session(read_only=True) as session:
             row = await session.get(TakenModelRow, key)
-        if row is not None and await self.blobs.exists(row.digest):
+        if row is not None and await self.blobs.renew(row.digest):
             return Taken(row.digest, row.size_bytes, row.descriptor, row.note)
         taken = await self._models.take(digest, size_bytes, descriptor)
         async with self._database.session() as session, session.begin():
@@ -222,7 +242,7 @@ class _Reading:
         if key in self._staged:
             return self._staged[key]
         async with self._database.session(read_only=True) as session:
-            return await store.find_object(session, account, region, rules.bucket_name(account, region), key)
+            return await objects.find_object(session, account, region, rules.bucket_name(account, region), key)
 
 
 def without_credentials(text: str, camera: rules.CameraAddress | None) -> str:

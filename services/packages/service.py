@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from belvedere.chassis import outbox
 from belvedere.chassis.context import caller
+from belvedere.chassis.database import Database
 from belvedere.chassis.errors import Conflict
 from belvedere.chassis.ids import new_id
 from belvedere.chassis.page import cut, decode_token, encode_token, page_size
 from belvedere.chassis.runtime import Runtime
 from belvedere.chassis.service import Service
+from belvedere.chassis.settings import SettingError
 from belvedere.chassis.tags import add_tags, check_tags, remove_tags
 from belvedere.v1 import packages_pb2 as pb
 from belvedere.v1 import packages_pb2_grpc, storage_pb2_grpc
-from services.packages import events, rules, store, wire
+from services.packages import events, objects, rules, store, wire
+from services.packages.collecting import GRACE_MIN, Collector
+from services.packages.figures import Figures
 from services.packages.imports import ImportHandlers
 from services.packages.models.environments import Environments, root
 from services.packages.models.importer import ModelImporter
+from services.packages.naming import Look
 from services.packages.settings import ENV, Settings
 from services.packages.storage import StorageHandlers
 from services.packages.store import PackageRow
@@ -81,10 +87,19 @@ class PackagesHandlers(ImportHandlers, packages_pb2_grpc.PackagesServiceServicer
             )
         if versions:
             await self.check_unused(package)
+            await self._renew(package)
         async with self.database.session() as session, session.begin():
             bucket = rules.bucket_name(package.account, package.region)
-            await store.delete_package(session, package, bucket, rules.package_prefix(who.account, package.name) + "/")
+            prefix = rules.package_prefix(who.account, package.name) + "/"
+            await objects.delete_below(session, package.account, package.region, bucket, prefix)
+            await store.delete_package(session, package)
         return pb.DeletePackageResponse()
+
+    async def _renew(self, package: PackageRow) -> None:
+        async with self.database.session(read_only=True) as session:
+            assets = await store.assets_of(session, package.package_id)
+        for of_version in assets:
+            await self.reader.renew(of_version)
 
     async def TagPackage(self, request: pb.TagPackageRequest, context: Any) -> pb.TagPackageResponse:
         async with self.database.session() as session, session.begin():
@@ -111,12 +126,26 @@ def create(runtime: Runtime) -> Service:
     packages = PackagesHandlers(database, runtime.blobs, vault, settings, runtime.clock, runtime.channel, models)
     storage = StorageHandlers(database, runtime.blobs, runtime.clock)
     sweeper = UploadSweeper(database, runtime.blobs, runtime.clock, settings.upload_lifetime_s)
+    tasks = [packages.registrations.run, packages.run_imports, sweeper.run]
+    if settings.garbage_every_s > 0:
+        tasks.append(_collector(runtime, settings, database).run)
     return Service(
         name="packages",
         servicers=[
             (packages_pb2_grpc.add_PackagesServiceServicer_to_server, packages, "belvedere.v1.PackagesService"),
             (storage_pb2_grpc.add_StorageServiceServicer_to_server, storage, "belvedere.v1.StorageService"),
         ],
-        tasks=[packages.registrations.run, packages.run_imports, sweeper.run],
+        tasks=tasks,
         migrations=Path(__file__).parent / "migrations",
     )
+
+
+def _collector(runtime: Runtime, settings: Settings, database: Database) -> Collector:
+    grace = timedelta(seconds=settings.garbage_grace_s)
+    if grace < GRACE_MIN:
+        raise SettingError(
+            f"{ENV}GARBAGE_GRACE_S", f"takes at least {GRACE_MIN.total_seconds():g} (a registration takes its time)"
+        )
+    look = Look(database, runtime.blobs, runtime.channel)
+    figures = Figures(runtime.channel, runtime.cloud.account, runtime.cloud.region)
+    return Collector(database, runtime.blobs, look, figures, runtime.clock, settings.garbage_every_s, grace)

@@ -20,3 +20,8 @@ class Settings:
     """How long the conversion of one model may take, in seconds."""
     upload_lifetime_s: float = 7 * 86400
     """After how many seconds without a new part an upload in parts that nobody completed is forgotten."""
+    garbage_every_s: float = 6 * 3600
+    """How often bytes that nothing names any more are looked for and removed, in seconds; 0: never."""
+    garbage_grace_s: float = 86400
+    """How long such bytes stay after they were last written or asked for, in seconds: at least 12 hours, within which
+    an upload or a registration that is going on names what it found."""

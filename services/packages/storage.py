@@ -19,8 +19,8 @@ from belvedere.chassis.database import Database
 from belvedere.chassis.errors import Conflict, Invalid, NotFound
 from belvedere.v1 import storage_pb2 as pb
 from belvedere.v1 import storage_pb2_grpc as rpc
-from services.packages import rules, store
-from services.packages.store import BucketRow, ObjectRow
+from services.packages import objects, rules
+from services.packages.objects import BucketRow, ObjectRow
 from services.packages.sweeping import delete_parts
 from services.packages.wire import timestamp
 
@@ -57,7 +57,7 @@ class StorageHandlers(rpc.StorageServiceServicer):
         if name == rules.bucket_name(who.account, who.region):
             return pb.GetBucketResponse(bucket=pb.Bucket(name=name))
         async with self._database.session(read_only=True) as session:
-            row = await store.find_bucket(session, who.account, who.region, name)
+            row = await objects.find_bucket(session, who.account, who.region, name)
         if row is None:
             raise NotFound(BUCKET, name)
         return pb.GetBucketResponse(bucket=_bucket(row))
@@ -67,12 +67,12 @@ class StorageHandlers(rpc.StorageServiceServicer):
         if name == rules.bucket_name(who.account, who.region):
             raise Invalid(f"{name} holds this account's packages and stays.", fields=[("Bucket", "holds packages")])
         async with self._database.session() as session, session.begin():
-            row = await store.find_bucket(session, who.account, who.region, name)
+            row = await objects.find_bucket(session, who.account, who.region, name)
             if row is None:
                 raise NotFound(BUCKET, name)
-            if await store.has_objects(session, who.account, who.region, name, rules.RESERVED_KEYS):
+            if await objects.has_objects(session, who.account, who.region, name, rules.RESERVED_KEYS):
                 raise Conflict(BUCKET, name, f"The bucket {name} is not empty: delete what is in it first.")
-            taken = await store.take_objects(session, who.account, who.region, name, rules.RESERVED_KEYS)
+            taken = await objects.take_objects(session, who.account, who.region, name, rules.RESERVED_KEYS)
             await session.delete(row)
         await delete_parts(self._blobs, taken)
         return pb.DeleteBucketResponse()
@@ -81,21 +81,21 @@ class StorageHandlers(rpc.StorageServiceServicer):
         who = caller()
         own = pb.Bucket(name=rules.bucket_name(who.account, who.region))
         async with self._database.session(read_only=True) as session:
-            made = [_bucket(row) for row in await store.list_buckets(session, who.account, who.region)]
+            made = [_bucket(row) for row in await objects.list_buckets(session, who.account, who.region)]
         return pb.ListBucketsResponse(buckets=sorted([own, *made], key=lambda bucket: bucket.name))
 
     async def PutObject(self, request: pb.PutObjectRequest, context: Any) -> pb.PutObjectResponse:
         who, given = caller(), request.object
         if not 1 <= len(given.key.encode()) <= KEY_LIMIT_BYTES:
             raise Invalid(f"A key has 1 to {KEY_LIMIT_BYTES} bytes.", fields=[("Key", f"1 to {KEY_LIMIT_BYTES} bytes")])
-        if not await self._blobs.exists(given.digest):
+        if not await self._blobs.renew(given.digest):
             raise Invalid(
                 f"No blob {given.digest} is stored: store the bytes first.", fields=[("Digest", "not stored")]
             )
         async with self._database.session() as session, session.begin():
             await self._check_bucket(session, who, given.bucket)
             if request.if_absent or request.if_etag:
-                present = await store.find_object(session, who.account, who.region, given.bucket, given.key)
+                present = await objects.find_object(session, who.account, who.region, given.bucket, given.key)
                 if present is None and request.if_etag:
                     raise NotFound(OBJECT, given.key)
                 if present is not None and (request.if_absent or present.etag != request.if_etag):
@@ -122,7 +122,7 @@ class StorageHandlers(rpc.StorageServiceServicer):
         who = caller()
         async with self._database.session(read_only=True) as session:
             await self._check_bucket(session, who, request.bucket)
-            row = await store.find_object(session, who.account, who.region, request.bucket, request.key)
+            row = await objects.find_object(session, who.account, who.region, request.bucket, request.key)
         if row is None:
             raise NotFound(OBJECT, request.key)
         return pb.GetObjectResponse(object=_stored(row))
@@ -141,14 +141,14 @@ class StorageHandlers(rpc.StorageServiceServicer):
         who = caller()
         async with self._database.session() as session, session.begin():
             await self._check_bucket(session, who, bucket)
-            await store.delete_objects(session, who.account, who.region, bucket, keys)
+            await objects.delete_objects(session, who.account, who.region, bucket, keys)
 
     async def ListObjects(self, request: pb.ListObjectsRequest, context: Any) -> pb.ListObjectsResponse:
         who = caller()
         size = min(request.max_keys, PAGE_LIMIT) if request.max_keys > 0 else PAGE_LIMIT
         async with self._database.session(read_only=True) as session:
             await self._check_bucket(session, who, request.bucket)
-            found = await store.list_objects(
+            found = await objects.list_objects(
                 session, who.account, who.region, request.bucket, request.prefix, request.start_after, size + 1
             )
         return pb.ListObjectsResponse(objects=[_stored(row) for row in found[:size]], truncated=len(found) > size)
@@ -157,7 +157,7 @@ class StorageHandlers(rpc.StorageServiceServicer):
         """In the same transaction as what is done in it, so that nothing is left in a bucket that is deleted."""
         if bucket == rules.bucket_name(who.account, who.region):
             return
-        if await store.find_bucket(session, who.account, who.region, bucket) is None:
+        if await objects.find_bucket(session, who.account, who.region, bucket) is None:
             raise NotFound(BUCKET, bucket)
 
 

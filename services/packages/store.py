@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import JSON, BigInteger, ColumnElement, Text, UniqueConstraint, func, literal_column
+from sqlalchemy import JSON, BigInteger, Text, UniqueConstraint, func, tuple_
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel, col, delete, or_, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -17,7 +17,6 @@ REGISTERED = "REGISTER_COMPLETED"
 FAILED = "FAILED"
 PENDING = "PENDING"
 REGISTERING = "REGISTER_PENDING"
-KEYS_AT_ONCE = 500
 
 
 class Row(SQLModel, registry=registry()):
@@ -144,32 +143,6 @@ class ImportJobRow(Row, table=True):
     updated: datetime = Field(sa_type=UtcDateTime)
 
 
-class BucketRow(Row, table=True):
-    """A bucket that somebody made. That of packages has no row: it is there from the start."""
-
-    __tablename__ = "bucket"
-    name: str = Field(primary_key=True, max_length=255)
-    account: str = Field(max_length=12, index=True)
-    region: str = Field(max_length=64)
-    created: datetime = Field(sa_type=UtcDateTime)
-
-
-class ObjectRow(Row, table=True):
-    """What stands at a key of a bucket."""
-
-    __tablename__ = "object"
-    account: str = Field(primary_key=True, max_length=12)
-    region: str = Field(primary_key=True, max_length=64)
-    bucket: str = Field(primary_key=True, max_length=255)
-    key: str = Field(primary_key=True, max_length=1024)
-    digest: str = Field(max_length=80)
-    size_bytes: int = Field(sa_type=BigInteger)
-    etag: str = Field(max_length=128)
-    content_type: str = Field(default="", max_length=255)
-    user_metadata: dict[str, str] = Field(default_factory=dict, sa_type=JSON)
-    modified: datetime = Field(sa_type=UtcDateTime)
-
-
 J = TypeVar("J", TemplateJobRow, ImportJobRow)
 
 
@@ -192,18 +165,10 @@ async def list_packages(
     return (await session.exec(query.order_by(col(PackageRow.name)).limit(limit))).all()
 
 
-async def delete_package(session: AsyncSession, package: PackageRow, bucket: str, prefix: str) -> None:
-    """Deletes a package with everything that belongs to it; `prefix` is that of its objects' keys in `bucket`."""
+async def delete_package(session: AsyncSession, package: PackageRow) -> None:
+    """Deletes a package with its versions, nodes and cameras."""
     for table in (CameraRow, NodeRow, VersionRow):
         await session.exec(delete(table).where(col(table.package_id) == package.package_id))
-    await session.exec(
-        delete(ObjectRow).where(
-            col(ObjectRow.account) == package.account,
-            col(ObjectRow.region) == package.region,
-            col(ObjectRow.bucket) == bucket,
-            _has_prefix(prefix),
-        )
-    )
     await session.exec(delete(PackageRow).where(col(PackageRow.package_id) == package.package_id))
 
 
@@ -212,6 +177,12 @@ async def count_versions(session: AsyncSession, package_id: str) -> int:
     query = select(func.count()).select_from(VersionRow)
     query = query.where(VersionRow.package_id == package_id, VersionRow.status == REGISTERED)
     return (await session.exec(query)).one()
+
+
+async def assets_of(session: AsyncSession, package_id: str) -> Sequence[Sequence[dict[str, Any]]]:
+    """Of all registered patches of a package."""
+    query = select(VersionRow.assets).where(VersionRow.package_id == package_id, VersionRow.status == REGISTERED)
+    return (await session.exec(query)).all()
 
 
 async def find_version(session: AsyncSession, package_id: str, version: str, patch: str) -> VersionRow | None:
@@ -321,86 +292,21 @@ async def pending_versions(session: AsyncSession, before: datetime) -> Sequence[
     return (await session.exec(query.order_by(col(VersionRow.registered)))).all()
 
 
-async def find_object(session: AsyncSession, account: str, region: str, bucket: str, key: str) -> ObjectRow | None:
-    """What stands at a key."""
-    return await session.get(ObjectRow, (account, region, bucket, key))
+async def all_versions(session: AsyncSession, after: VersionRow | None, limit: int) -> Sequence[VersionRow]:
+    """Of all accounts, by key."""
+    key = (col(VersionRow.package_id), col(VersionRow.version), col(VersionRow.patch))
+    query = select(VersionRow)
+    if after is not None:
+        query = query.where(tuple_(*key) > (after.package_id, after.version, after.patch))
+    return (await session.exec(query.order_by(*key).limit(limit))).all()
 
 
-async def find_bucket(session: AsyncSession, account: str, region: str, name: str) -> BucketRow | None:
-    """A bucket that this account made in this region."""
-    row = await session.get(BucketRow, name)
-    return row if row is not None and (row.account, row.region) == (account, region) else None
+async def taken_models(session: AsyncSession, after: str, limit: int) -> Sequence[tuple[str, str]]:
+    """Key and digest, by key."""
+    query = select(TakenModelRow.key, TakenModelRow.digest).where(col(TakenModelRow.key) > after)
+    return (await session.exec(query.order_by(col(TakenModelRow.key)).limit(limit))).all()
 
 
-async def list_buckets(session: AsyncSession, account: str, region: str) -> Sequence[BucketRow]:
-    """Buckets by name."""
-    query = select(BucketRow).where(BucketRow.account == account, BucketRow.region == region)
-    return (await session.exec(query.order_by(col(BucketRow.name)))).all()
-
-
-async def has_objects(session: AsyncSession, account: str, region: str, bucket: str, but: str) -> bool:
-    """Whether there are others than those below the prefix `but`."""
-    query = select(ObjectRow.key).where(*_of_bucket(account, region, bucket), ~_has_prefix(but)).limit(1)
-    return (await session.exec(query)).first() is not None
-
-
-async def take_objects(
-    session: AsyncSession, account: str, region: str, bucket: str, prefix: str
-) -> Sequence[tuple[str, str]]:
-    """Removes the objects below a prefix; (key, digest) of each."""
-    where = (*_of_bucket(account, region, bucket), _has_prefix(prefix))
-    taken = (await session.exec(select(ObjectRow.key, ObjectRow.digest).where(*where))).all()
-    await session.exec(delete(ObjectRow).where(*where))
-    return taken
-
-
-async def abandoned_uploads(
-    session: AsyncSession, front: str, id_length: int, before: datetime
-) -> Sequence[tuple[str, str, str, str]]:
-    """(account, region, bucket, upload id) of uploads below `front` of which nothing was written since `before`."""
-    # Written out, not bound: PostgreSQL must see that what is selected is what is grouped by.
-    upload_id = func.substr(ObjectRow.key, literal_column(str(len(front) + 1)), literal_column(str(id_length)))
-    place = (col(ObjectRow.account), col(ObjectRow.region), col(ObjectRow.bucket), upload_id)
-    query = select(*place).where(_has_prefix(front)).group_by(*place).having(func.max(ObjectRow.modified) < before)
-    return (await session.exec(query)).all()
-
-
-async def changed_since(
-    session: AsyncSession, account: str, region: str, bucket: str, prefix: str, moment: datetime
-) -> bool:
-    """Whether an object below a prefix was written at `moment` or later."""
-    where = (*_of_bucket(account, region, bucket), _has_prefix(prefix), col(ObjectRow.modified) >= moment)
-    return (await session.exec(select(ObjectRow.key).where(*where).limit(1))).first() is not None
-
-
-async def delete_objects(session: AsyncSession, account: str, region: str, bucket: str, keys: Sequence[str]) -> None:
-    """Removes keys; those that are not there do not matter."""
-    of_bucket = _of_bucket(account, region, bucket)
-    # SQLite takes so many values in one statement at most.
-    for start in range(0, len(keys), KEYS_AT_ONCE):
-        await session.exec(
-            delete(ObjectRow).where(*of_bucket, col(ObjectRow.key).in_(keys[start : start + KEYS_AT_ONCE]))
-        )
-
-
-async def list_objects(
-    session: AsyncSession, account: str, region: str, bucket: str, prefix: str, start_after: str, limit: int
-) -> Sequence[ObjectRow]:
-    """Objects by key."""
-    query = select(ObjectRow).where(
-        ObjectRow.account == account, ObjectRow.region == region, ObjectRow.bucket == bucket
-    )
-    if prefix:
-        query = query.where(_has_prefix(prefix))
-    if start_after:
-        query = query.where(col(ObjectRow.key) > start_after)
-    return (await session.exec(query.order_by(col(ObjectRow.key)).limit(limit))).all()
-
-
-def _of_bucket(account: str, region: str, bucket: str) -> tuple[ColumnElement[bool], ...]:
-    return col(ObjectRow.account) == account, col(ObjectRow.region) == region, col(ObjectRow.bucket) == bucket
-
-
-def _has_prefix(prefix: str) -> ColumnElement[bool]:
-    # Not LIKE: on SQLite that takes upper and lower case for the same.
-    return func.substr(ObjectRow.key, 1, len(prefix)) == prefix
+async def forget_models(session: AsyncSession, keys: Sequence[str]) -> None:
+    """What they became is no longer known."""
+    await session.exec(delete(TakenModelRow).where(col(TakenModelRow.key).in_(keys)))

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from belvedere.blobs import BlobError, BlobStore
 from belvedere.chassis import logs
 from belvedere.chassis.database import Database
-from services.packages import rules, store
+from services.packages import objects, rules
 
 SWEEP_EVERY_S = 3600.0
 
@@ -43,15 +43,15 @@ class UploadSweeper:
         """Forgets the uploads that were not written to for the lifetime; how many."""
         before = self._clock() - self._lifetime
         async with self._database.session(read_only=True) as session:
-            found = await store.abandoned_uploads(session, rules.UPLOADS, rules.UPLOAD_ID_LENGTH, before)
+            found = await objects.abandoned_uploads(session, rules.UPLOADS, rules.UPLOAD_ID_LENGTH, before)
         forgotten = 0
         for account, region, bucket, upload_id in found:
             where = (account, region, bucket, f"{rules.UPLOADS}{upload_id}")
             async with self._database.session() as session, session.begin():
                 # Asked again under the write lock: a part may have come since.
-                if await store.changed_since(session, *where, before):
+                if await objects.changed_since(session, *where, before):
                     continue
-                taken = await store.take_objects(session, *where)
+                taken = await objects.take_objects(session, *where)
             await delete_parts(self._blobs, taken)
             forgotten += 1
             log.info("abandoned upload forgotten", account=account, bucket=bucket, upload_id=upload_id)

@@ -162,8 +162,9 @@ class VersionHandlers(Handlers):
         )  # fmt: skip
         async with self.database.session(read_only=True) as session:
             package = await self.package(session, who, request.package_id)
-            await self.version(session, package, version, patch)
+            going = await self.version(session, package, version, patch)
         await self.check_unused(package, version, patch)
+        await self.reader.renew(going.assets)
         async with self.database.session() as session, session.begin():
             row = await self.version(session, package, version, patch)
             if next_latest and next_latest != patch:

@@ -7,7 +7,18 @@
 Knows digests and bytes; names, owners and buckets are packages' business.
 """
 
+from belvedere.blobs.ages import Amount
 from belvedere.blobs.errors import BadDigest, BlobError, BlobNotFound, DigestMismatch, StoreFailed
 from belvedere.blobs.store import Blob, BlobStore, digest_of
 
-__all__ = ["BadDigest", "Blob", "BlobError", "BlobNotFound", "BlobStore", "DigestMismatch", "StoreFailed", "digest_of"]
+__all__ = [
+    "Amount",
+    "BadDigest",
+    "Blob",
+    "BlobError",
+    "BlobNotFound",
+    "BlobStore",
+    "DigestMismatch",
+    "StoreFailed",
+    "digest_of",
+]

@@ -2,11 +2,13 @@
 
 A blob is written under a passing name while its digest is computed, then renamed: a reader sees all of it or nothing, and
 two writers of the same bytes do not disturb each other. Memory stays bounded whatever the size. Nothing is ever
-overwritten with other bytes.
+overwritten with other bytes. Who is about to name a blob in a database asks `renew` for it, not `exists`
+(`belvedere.blobs.ages`: what nothing names is taken away when it is old).
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import re
@@ -21,6 +23,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore
 
+from belvedere.blobs.ages import Ages, Amount, is_young
 from belvedere.blobs.errors import BadDigest, BlobError, BlobNotFound, DigestMismatch, StoreFailed
 
 if TYPE_CHECKING:
@@ -57,21 +60,27 @@ def digest_of(data: bytes) -> str:
 class BlobStore:
     """Blobs in an object store of obstore's."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, folder: Path | None = None) -> None:
+        """`folder`: where the store's objects are files, if they are."""
         self._store = store
+        self.ages = Ages(store, folder)
+        """What the collector of garbage goes by; `belvedere.chunks` too."""
 
     @classmethod
     def at(cls, folder: Path) -> BlobStore:
         """Blobs in a folder, made if it is not there. What writers left that were killed long ago is removed."""
         folder.mkdir(parents=True, exist_ok=True)
-        store = LocalStore(str(folder.absolute()))
+        blobs = cls(LocalStore(str(folder.absolute())), folder.absolute())
+        blobs.clear_incoming()
+        return blobs
+
+    def clear_incoming(self) -> Amount:
+        """Removes what writers left that were killed long ago. It blocks."""
         oldest = datetime.now(UTC) - INCOMING_MAX_AGE
-        left = [
-            meta["path"] for page in obstore.list(store, INCOMING) for meta in page if meta["last_modified"] < oldest
-        ]
-        if left:
-            obstore.delete(store, left)
-        return cls(store)
+        freed = Amount()
+        for page in self.ages.listed(INCOMING):
+            freed += self.ages.discard([item for item in page if item.modified < oldest], oldest)
+        return freed
 
     @property
     def objects(self) -> ObjectStore:
@@ -109,7 +118,7 @@ class BlobStore:
         try:
             if expected is not None and digest != expected:
                 raise DigestMismatch(f"the bytes are {digest}, expected was {expected}: nothing was stored")
-            if await self.exists(digest):
+            if await self.renew(digest):
                 return Blob(digest, size)
             await obstore.rename_async(self._store, passing, _key(digest), overwrite=True)
             return Blob(digest, size)
@@ -176,6 +185,17 @@ class BlobStore:
         except BlobNotFound:
             return False
         return True
+
+    async def renew(self, digest: str) -> bool:
+        """Whether it is there; no collector takes it away for the next hours then. For who is about to name it."""
+        key = _key(digest)
+        try:
+            modified = (await obstore.head_async(self._store, key))["last_modified"]
+        except FileNotFoundError:
+            return False
+        except (BaseError, OSError) as error:
+            raise _failed(f"cannot look at {digest}", error) from error
+        return is_young(modified) or await asyncio.to_thread(self.ages.renew, key)
 
     async def reader(self, digest: str) -> io.BufferedReader:
         """The blob as a file that can be read and sought in, for archives. It blocks: read it in a thread. BlobNotFound."""

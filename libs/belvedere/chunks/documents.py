@@ -127,6 +127,17 @@ def decode_index(lines: Iterable[bytes]) -> Iterator[Entry]:
         yield entry
 
 
+def named_in_index(lines: Iterable[bytes]) -> Iterator[str]:
+    """Digests of the chunks that a tree's files are of: for who only counts what is named. Raises DocumentInvalid."""
+    for line in lines:
+        try:
+            row = json.loads(line.decode("utf-8", "surrogateescape"))
+            if row[0] == "f":
+                yield from (chunk.digest for chunk in _chunks(row[4]))
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise DocumentInvalid(f"a line of an asset's index can't be read: {error}") from error
+
+
 def _entry(row: list[Any]) -> Entry:
     kind, path = row[0], str(row[1])
     if kind == "d":

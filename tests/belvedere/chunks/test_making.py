@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import random
 import re
 import tarfile
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -195,13 +196,17 @@ def test_a_large_archive_is_never_in_memory(store: ChunkStore, tmp_path: Path) -
     assert (peak_kb() - before) << 10 < 48 << 20
 
 
-def test_chunks_that_nothing_names_are_swept(store: ChunkStore) -> None:
-    kept, _ = make(store, tar_gz({"lib.so": RANDOM, "a": b"kept"}))
-    gone, _ = make(store, tar_gz({"lib.so": RANDOM, "a": b"gone"}))
-    assert store.sweep([kept]) == 0  # too young: may be of a registration under way
-    assert store.sweep([kept], now=datetime.now(UTC) + timedelta(days=2)) == 2
-    assert content(store, entries(store, kept)["lib.so"]) == RANDOM
-    assert not store.has(gone.chunks[0].digest)
+def test_everything_that_an_asset_needs_is_named_by_its_root_and_renewed_together(
+    store: ChunkStore, tmp_path: Path
+) -> None:
+    root, _ = make(store, tar_gz({"lib.so": RANDOM, "a": b"code"}))
+    files = {path.name: path for path in (tmp_path / "blobs" / "chunks").rglob("*") if path.is_file()}
+    assert set(store.named_by(root)) == set(files)
+    for path in files.values():
+        os.utime(path, (0, 0))
+    assert store.renew(root) and min(path.stat().st_mtime for path in files.values()) > time.time() - 60
+    files[root.chunks[0].digest].unlink()
+    assert not store.renew(root)
 
 
 @pytest.mark.parametrize(
