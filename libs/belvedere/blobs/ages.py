@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,8 +71,12 @@ class Ages:
                 return True
             if self._folder is None:
                 # Written anew: no object store can do less.
-                parts = obstore.get(self._store, key).stream(min_chunk_size=PART_BYTES)
-                obstore.put(self._store, key, (bytes(part) for part in parts), chunk_size=PART_BYTES)
+                # Over a file: obstore can't read while it writes, and a blob may be large.
+                with tempfile.TemporaryFile() as passing:
+                    for part in obstore.get(self._store, key).stream(min_chunk_size=PART_BYTES):
+                        passing.write(part)
+                    passing.seek(0)
+                    obstore.put(self._store, key, passing, chunk_size=PART_BYTES)
                 return True
             with self._locked(fcntl.LOCK_SH):
                 os.utime(self._folder / key)
