@@ -2,13 +2,14 @@
 
 # ruff: noqa: SIM117 (this file runs on Python 3.7, too, which has no parentheses around several contexts)
 
+import contextlib
 import mmap
 import os
 
 import numpy as np
 import pytest
 
-from framelink import FrameReader, NotSealed, RingGone, memory
+from framelink import FrameReader, NotSealed, RingGone, memory, writer
 from framelink.ring import Ring
 from tests.support.interpreter import Interpreter
 from tests.support.shared_memory import NumberCamera, eventually
@@ -147,6 +148,31 @@ def test_who_is_asked_for_a_slot_and_gives_it_back_stays(tmp_path):
             assert camera.writer.stats().evicted == 0
             camera.publish()
             assert not generous.pressed
+
+
+def test_many_who_keep_their_slots_are_asked_side_by_side_so_that_nobody_waits_for_each_of_them(tmp_path, monkeypatch):
+    # Nobody is thrown out: who would ask the second only after the first has answered or is gone would ask only one.
+    monkeypatch.setattr(writer, "PRESS_GRACE_S", 600.0)
+    with NumberCamera(tmp_path / "s", slots=8) as camera, contextlib.ExitStack() as stack:
+        keepers = [stack.enter_context(FrameReader(camera.writer.path, name)) for name in "abcdef"]
+        held = []
+        for keeper in keepers:
+            camera.publish()
+            held.append(keeper.get(5, bgr=False))
+        camera.publish()  # nobody holds this one, and none of the slots that may be given out is left for it
+        innocent = stack.enter_context(FrameReader(camera.writer.path, "innocent"))
+        innocent.request(bgr=False)
+
+        def asked():
+            assert [keeper.take() for keeper in keepers] == [None] * len(keepers)
+            return [keeper.pressed for keeper in keepers] == [{frame.info.sequence} for frame in held]
+
+        eventually(asked, "the asking of all of them")
+        assert camera.writer.stats().evicted == 0
+        assert innocent.take() is None
+        held[3].release()
+        assert innocent.get(5, bgr=False).info.sequence == 7
+        assert not any(reader.waiting for reader in camera.writer.stats().readers)
 
 
 def test_a_killed_reader_frees_its_slots(tmp_path):
