@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
 
 import grpc
 
 from belvedere.chassis.context import Caller, acting_as, service_principal
 from belvedere.chassis.errors import Denied, NotFound
+from belvedere.chassis.local import at_hand
 from belvedere.chassis.secret import Secret
 from belvedere.v1 import identity_pb2
 from belvedere.v1.identity_pb2_grpc import IdentityServiceStub
@@ -28,12 +30,27 @@ ASKED_MAX = 1024
 """Characters of resource and user agent of a question that is kept."""
 
 
-@dataclass(frozen=True)
-class Key:
+class Key(NamedTuple):
     """A signing key and whose it is."""
 
     secret: Secret[bytes]
     principal: identity_pb2.Principal
+    account: str
+    """The principal's, and its ARN, as texts of their own: a message makes a new one each time."""
+    arn: str
+    expires: datetime | None
+    """Of temporary credentials."""
+
+
+class Asker(NamedTuple):
+    """What policies may look at of who asks."""
+
+    principal: str
+    """ARN."""
+    user_id: str
+    region: str
+    source_address: str
+    agent: str
 
 
 class Access:
@@ -47,13 +64,16 @@ class Access:
         cache_entries: int,
         cache_s: float,
         monotonic: Callable[[], float],
+        clock: Callable[[], datetime],
     ) -> None:
         self._identity = IdentityServiceStub(channel)
         self._authorize = channel.unary_unary(AUTHORIZE, bytes, bytes)
+        self._decided = at_hand(channel, AUTHORIZE)
+        self._clock = clock
         self._account = account
         self._entries, self._lifetime_s, self._now = cache_entries, cache_s, monotonic
         self._keys: OrderedDict[tuple[Scope, str], tuple[float, Key]] = OrderedDict()
-        self._questions: OrderedDict[tuple[str | bool, ...], bytes] = OrderedDict()
+        self._questions: OrderedDict[tuple[Asker, str, str, bool], bytes] = OrderedDict()
         self._changes = 0
 
     def __len__(self) -> int:
@@ -68,25 +88,35 @@ class Access:
     async def key(self, signature: Signature, request_id: str) -> Key:
         """The key that should have signed. Raises AuthError: UNKNOWN_KEY, EXPIRED_TOKEN.
 
-        A key is remembered until `forget`, which identity's events bring about, and for `cache_s` at most.
+        A key is remembered until `forget`, which identity's events bring about, for `cache_s` at most, and never past the end of
+        its session.
         """
-        # The token's hash, so that no token lies about in memory longer than its request.
-        token = signature.session_token
-        place = (signature.scope, hashlib.sha256(token.encode()).hexdigest() if token else "")
-        known = self._keys.get(place)
-        if known is not None and known[0] > self._now():
-            self._keys.move_to_end(place)
-            return known[1]
+        known = self.known(signature)
+        if known is not None:
+            return known
         changes = self._changes
         key = await self._ask(signature, request_id)
         if changes != self._changes:
             # Answered before a change that was heard of since: good for this request, which came first.
             return key
+        place = _place(signature)
         self._keys[place] = (self._now() + self._lifetime_s, key)
         self._keys.move_to_end(place)
         while len(self._keys) > self._entries:
             self._keys.popitem(last=False)
         return key
+
+    def known(self, signature: Signature) -> Key | None:
+        """`key`, where it is remembered."""
+        place = _place(signature)
+        known = self._keys.get(place)
+        if known is None or known[0] <= self._now():
+            return None
+        expires = known[1].expires
+        if expires is not None and self._clock() >= expires:
+            return None
+        self._keys.move_to_end(place)
+        return known[1]
 
     async def _ask(self, signature: Signature, request_id: str) -> Key:
         scope = signature.scope
@@ -109,14 +139,18 @@ class Access:
             kind = AuthKind.EXPIRED_TOKEN if expired else AuthKind.UNKNOWN_KEY
             text = "The security token included in the request is expired" if expired else UNKNOWN_KEY_TEXT
             raise AuthError(kind, text) from error
-        return Key(Secret(answer.signing_key), answer.principal)
+        principal = answer.principal
+        expires = answer.expires.ToDatetime(UTC) if answer.HasField("expires") else None
+        return Key(Secret(answer.signing_key), principal, principal.account_id, principal.arn, expires)
 
     async def authorize(self, call: Call, action: str, resource: str, facts: Facts = NO_FACTS) -> None:
         """Raises AuthError(DENIED) unless policies allow it. Leaves identity's line in the audit trail."""
         if call.proof is None:
             raise AuthError(AuthKind.MISSING, "Missing Authentication Token")
         # The parts of a message that follow each other are one message.
-        asked = self._asked(call, action, resource, facts)
+        principal, who = call.proof.principal, call.who
+        asker = Asker(who.principal, principal.user_id, who.region, call.source_address, call.header("user-agent"))
+        asked = self._asked(principal, asker, action, resource, facts)
         packet = asked + identity_pb2.AuthorizeRequest(request_id=call.request_id).SerializeToString()
         answer = await self._authorize(packet)
         if answer == ALLOWED:
@@ -131,22 +165,29 @@ class Access:
             fallback = f"User: {arn} is not authorized to perform: {action} on resource: {resource}"
             raise AuthError(AuthKind.DENIED, decision.message or fallback)
 
-    def _asked(self, call: Call, action: str, resource: str, facts: Facts) -> bytes:
+    def allowed(
+        self, who: Caller, principal: identity_pb2.Principal, asker: Asker, action: str, resource: str, facts: Facts
+    ) -> bool:
+        """True: identity has said yes at once, and left the line in the trail. False: nothing is decided, `authorize` is to ask."""
+        return self._decided(who, self._asked(principal, asker, action, resource, facts)) == ALLOWED
+
+    def _asked(
+        self, principal: identity_pb2.Principal, asker: Asker, action: str, resource: str, facts: Facts
+    ) -> bytes:
         """The question but for the request's id. Clients ask the same again and again: it is written once."""
-        assert call.proof is not None
-        region, agent, user_id = call.who.region, call.header("user-agent"), call.proof.principal.user_id
         no_tags = facts.resource_tags is None
-        place = (call.who.principal, user_id, region, action, resource, call.source_address, agent, no_tags)
-        kept = not (facts.context or facts.request_tags or facts.tag_keys) and len(resource) + len(agent) <= ASKED_MAX
+        place = (asker, action, resource, no_tags)
+        few = len(resource) + len(asker.agent) <= ASKED_MAX
+        kept = few and not (facts.context or facts.request_tags or facts.tag_keys)
         if kept and (asked := self._questions.get(place)) is not None:
             self._questions.move_to_end(place)
             return asked
         asked = identity_pb2.AuthorizeRequest(
-            principal=call.proof.principal,
+            principal=principal,
             action=action,
             resource=resource,
-            context=_context(call, facts),
-            source_address=call.source_address,
+            context=_context(asker, facts),
+            source_address=asker.source_address,
             tag_keys=sorted({*facts.tag_keys, *facts.request_tags}),
             # Present, though empty, where there is nothing to read: identity then does not ask for it.
             resource_tags=identity_pb2.TagMap() if no_tags else None,
@@ -158,12 +199,18 @@ class Access:
         return asked
 
 
-def _context(call: Call, facts: Facts) -> dict[str, str]:
+def _place(signature: Signature) -> tuple[Scope, str]:
+    # The token's hash, so that no token lies about in memory longer than its request.
+    token = signature.session_token
+    return (signature.scope, hashlib.sha256(token.encode()).hexdigest() if token else "")
+
+
+def _context(asker: Asker, facts: Facts) -> dict[str, str]:
     """Condition keys of every request, then those of the operation."""
     known = {
         "aws:SecureTransport": "false",  # one HTTP port: a proxy's TLS ends before it
-        "aws:UserAgent": call.header("user-agent"),
-        "aws:RequestedRegion": call.who.region,
+        "aws:UserAgent": asker.agent,
+        "aws:RequestedRegion": asker.region,
         **{f"aws:RequestTag/{key}": value for key, value in facts.request_tags.items()},
         **facts.context,
     }

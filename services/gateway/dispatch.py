@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from services.gateway.codecs import JsonCodec, QueryCodec
 from services.gateway.errors import AwsError, GatewayError
-from services.gateway.message import AwsService, Call, Reply
+from services.gateway.message import AwsService, Call, Remembers, Reply
 from services.gateway.panorama import failures
 
 _SCOPE = re.compile(r"Credential=[^/\s]+/\d{8}/[a-z0-9-]+/([a-z0-9.-]+)/aws4_request")
@@ -24,6 +24,10 @@ class Dispatcher:
     def __init__(self, services: Mapping[str, AwsService]) -> None:
         self._services = services
         self._other = OtherService()
+
+    def remembering(self) -> dict[str, Remembers]:
+        """Those that may have answers ready."""
+        return {name: service for name, service in self._services.items() if isinstance(service, Remembers)}
 
     def service(self, call: Call) -> tuple[str, AwsService]:
         """(signing name, service); OtherService for what is not served."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from belvedere.chassis.context import Caller
 from belvedere.chassis.secret import Secret
@@ -115,6 +115,17 @@ class Call:
         await self.authorizer(self, action, resource, facts)
 
 
+class Ready(NamedTuple):
+    """An answer that needs no waiting; to be sent if policies allow `action` on `resource`."""
+
+    operation: str
+    action: str
+    resource: str
+    has_tags: bool
+    """Whether the resource can have tags, at which policies might look."""
+    reply: Reply
+
+
 class AwsService(Protocol):
     """One AWS service behind the front door."""
 
@@ -129,6 +140,17 @@ class AwsService(Protocol):
 
     def failed(self, call: Call, error: GatewayError) -> Reply:
         """The error in this service's protocol."""
+        ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """An AWS service that may have an answer ready."""
+
+    skew_s: int
+
+    def ready(self, who: Caller, request: HttpRequest) -> Ready | None:
+        """For a verified request without a body. None: `handle` is to be called; nothing has been done."""
         ...
 
 

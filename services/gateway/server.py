@@ -1,6 +1,6 @@
 """The HTTP server of the front door: takes requests in, proves who signed them, hands them to a service, writes replies.
 
-Knows aiohttp and signatures, no operation. Every reply has a request id; every request leaves one line in the log, which
+Two ways lead here: whole requests by `direct`, all others by aiohttp. Knows aiohttp and signatures, no operation. Every reply has a request id; every request leaves one line in the log, which
 holds no query (presigned URLs sign there), no header and no body.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -21,10 +21,11 @@ from belvedere.chassis import logs
 from belvedere.chassis.context import Caller, acting_as, new_request_id
 from belvedere.chassis.errors import BelvedereError
 from services.gateway import sigv4, whole
-from services.gateway.access import Access
+from services.gateway.access import Access, Asker
+from services.gateway.direct import Connections, Work
 from services.gateway.dispatch import Dispatcher
 from services.gateway.errors import AuthError, AwsError, GatewayError, internal_error
-from services.gateway.message import AwsService, Call, Proof, Reply, read_all
+from services.gateway.message import NO_FACTS, AwsService, Call, Facts, Proof, Reply, read_all
 from services.gateway.payload import declared_hash
 from services.gateway.settings import Settings
 
@@ -33,6 +34,10 @@ LINE_MAX_BYTES = 16 << 10
 HEADERS_MAX = 100
 LINGER_S = 5.0
 """How long a body that nobody wants is read on before the connection is cut, so that the client sees the answer."""
+BACKLOG = 128
+"""Connections that wait to be accepted."""
+PATH_SAID = 512
+"""Characters of a path in the log."""
 STOP_TIMEOUT_S = 0.8
 """For requests in progress when the process ends."""
 
@@ -43,6 +48,17 @@ NAMES_KEPT = 512
 
 log = logs.get_logger(__name__)
 LINE = ("request_id", "service", "operation", "method", "path", "status", "error", "principal", "source", "duration_ms")
+
+
+_OF_NO_BODY = (None, sigv4.EMPTY_SHA256)
+
+
+async def _no_tags() -> Mapping[str, str]:
+    return {}
+
+
+TAGGED = Facts(resource_tags=_no_tags)
+"""Of a question whose resource has tags; who has to know them asks the long way."""
 
 
 class ClientGone(Exception):
@@ -56,13 +72,16 @@ class FrontDoor:
         self, dispatcher: Dispatcher, access: Access, clock: Callable[[], datetime], settings: Settings
     ) -> None:
         self._dispatcher, self._access, self._clock, self._settings = dispatcher, access, clock, settings
-        self._runner: web.ServerRunner | None = None
+        self._remembering = dispatcher.remembering()
+        self._server: asyncio.AbstractServer | None = None
+        self._connections: Connections | None = None
+        self._others: web.Server | None = None
         self.port = 0
         self._lines = logs.Repeated(__name__, "request", LINE)
 
     async def start(self, host: str, port: int) -> None:
         """Listens; `port` 0 takes a free one, which stands in `.port` then."""
-        server = _Server(
+        self._others = others = _Server(
             self._respond,
             keepalive_timeout=self._settings.idle_timeout_s,
             max_line_size=LINE_MAX_BYTES,
@@ -72,57 +91,146 @@ class FrontDoor:
             auto_decompress=False,
             access_log=None,
         )
-        self._runner = web.ServerRunner(server, shutdown_timeout=STOP_TIMEOUT_S)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, reuse_address=True)
-        await site.start()
-        self.port = int(self._runner.addresses[0][1])
+        self._connections = Connections(self, others, self._settings.idle_timeout_s)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._connections, host, port, reuse_address=True, backlog=BACKLOG)
+        self._connections.start()
+        self.port = int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
         """Takes no more requests, waits STOP_TIMEOUT_S for those in progress."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        server, self._server = self._server, None
+        if server is None or self._others is None or self._connections is None:
+            return
+        server.close()
+        # What has arrived already begins.
+        await asyncio.sleep(0)
+        self._others.pre_shutdown()
+        await asyncio.gather(self._connections.stop(STOP_TIMEOUT_S), self._others.shutdown(STOP_TIMEOUT_S))
+        self._lines.flush()
+
+    def take(self, request: sigv4.HttpRequest, body: bytes, source_address: str) -> bytes | Work | None:
+        """A whole request: its answer, where that is ready; else the work that gives it; None where its service streams."""
+        started, request_id = time.monotonic(), new_request_id()
+        proven: tuple[Proof, Caller] | None = None
+        if request.method == "GET" and not body:
+            found = self._ready(request, source_address, request_id, started)
+            if isinstance(found, bytes):
+                return found
+            proven = found
+        call = Call(
+            http=request,
+            request_id=request_id,
+            source_address=source_address,
+            chunks=lambda: _once(body),
+            content_length=len(body) if "content-length" in request.named else None,
+            authorizer=self._access.authorize,
+            has_body=bool(body),
+        )
+        if proven is not None:
+            call.proof, call.caller = proven
+        name, service = self._dispatcher.service(call)
+        return None if service.streams else self._whole(call, name, service, started)
+
+    def _ready(
+        self, request: sigv4.HttpRequest, source_address: str, request_id: str, started: float
+    ) -> bytes | tuple[Proof, Caller] | None:
+        """The answer to a request that is proven, allowed and remembered; what was proven of another one; None where the long way
+        has to say what is wrong, or to ask for the key."""
+        try:
+            signature = sigv4.parse(request)
+            name = signature.scope.service
+            service, key = self._remembering.get(name), self._access.known(signature)
+            if service is None or key is None or request.header("x-amz-content-sha256") not in _OF_NO_BODY:
+                return None
+            sigv4.verify_time(signature, self._clock(), service.skew_s)
+            sigv4.verify(request, signature, key.secret.reveal(), sigv4.EMPTY_SHA256)
+        except AuthError:
+            return None
+        region = signature.scope.region
+        who = Caller(key.account, region, key.arn, request_id)
+        found = service.ready(who, request)
+        if found is not None:
+            agent = request.header("user-agent") or ""
+            asker = Asker(key.arn, key.principal.user_id, region, source_address, agent)
+            facts = TAGGED if found.has_tags else NO_FACTS
+            if self._access.allowed(who, key.principal, asker, found.action, found.resource, facts):
+                answer = whole.packet(found.reply, request_id, SERVER)
+                self._lines.later(
+                    request_id,
+                    name,
+                    found.operation,
+                    request.method,
+                    request.path[:PATH_SAID],
+                    found.reply.status,
+                    "",
+                    key.arn,
+                    source_address,
+                    round((time.monotonic() - started) * 1000, 1),
+                )
+                return answer
+        return Proof(signature, key.secret, key.principal), who
+
+    async def _whole(self, call: Call, name: str, service: AwsService, started: float) -> bytes:
+        reply, failure = await self._reply(call, name, service)
+        try:
+            return whole.packet(reply, call.request_id, SERVER)
+        except ValueError:
+            log.exception("an answer that cannot be sent", request_id=call.request_id, operation=call.operation)
+            reply, failure = service.failed(call, internal_error()), "internal"
+            return whole.packet(reply, call.request_id, SERVER)
+        finally:
+            self._line(call, name, reply.status, failure, started)
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         started = time.monotonic()
         call = self._call(request)
         name, service = self._dispatcher.service(call)
-        failure = ""
+        reply, failure = await self._reply(call, name, service)
         try:
-            reply = await self._answer(call, service)
+            return await self._write(request, call, reply)
+        finally:
+            self._line(call, name, reply.status, failure, started)
+
+    async def _reply(self, call: Call, name: str, service: AwsService) -> tuple[Reply, str]:
+        """(the reply, for the log: why a request was refused). Raises ClientGone."""
+        try:
+            return await self._answer(call, service), ""
         except GatewayError as error:
-            failure = _log_code(error)
-            reply = service.failed(call, error)
+            return service.failed(call, error), _log_code(error)
         except BelvedereError as error:
             # What services raise is translated by then: this is identity's.
             log.error("identity failed", request_id=call.request_id, error=error.message)
-            failure = "identity"
-            reply = service.failed(call, internal_error())
+            return service.failed(call, internal_error()), "identity"
         except ClientGone:
             log.info("request", request_id=call.request_id, service=name, operation=call.operation, error="client gone")
             raise
         except Exception:
             log.exception("request failed", request_id=call.request_id, service=name, operation=call.operation)
-            failure = "internal"
-            reply = service.failed(call, internal_error())
-        try:
-            return await self._write(request, call, reply)
-        finally:
-            self._lines.info(
-                call.request_id,
-                name,
-                call.operation,
-                call.method,
-                _sayable(call.path),
-                reply.status,
-                failure,
-                call.proof.principal.arn if call.proof else "",
-                call.source_address,
-                round((time.monotonic() - started) * 1000, 1),
-            )
+            return service.failed(call, internal_error()), "internal"
+
+    def _line(self, call: Call, name: str, status: int, failure: str, started: float) -> None:
+        self._lines.later(
+            call.request_id,
+            name,
+            call.operation,
+            call.method,
+            _sayable(call.path),
+            status,
+            failure,
+            call.proof.principal.arn if call.proof else "",
+            call.source_address,
+            round((time.monotonic() - started) * 1000, 1),
+        )
 
     async def _answer(self, call: Call, service: AwsService) -> Reply:
+        if call.caller is None:
+            await self._prove(call, service)
+        with acting_as(call.who):
+            return await service.handle(call)
+
+    async def _prove(self, call: Call, service: AwsService) -> None:
+        """Who signed this request. Raises AuthError, AwsError."""
         signature = sigv4.parse(call.http)
         key = await self._access.key(signature, call.request_id)
         sigv4.verify_time(signature, self._clock(), service.skew_s)
@@ -137,11 +245,8 @@ class FrontDoor:
             if declared is not None and declared != payload_hash:
                 payload_hash = _unsigned(declared)
         sigv4.verify(call.http, signature, key.secret.reveal(), payload_hash)
-        principal = key.principal
-        call.proof = Proof(signature, key.secret, principal)
-        call.caller = Caller(principal.account_id, signature.scope.region, principal.arn, call.request_id)
-        with acting_as(call.caller):
-            return await service.handle(call)
+        call.proof = Proof(signature, key.secret, key.principal)
+        call.caller = Caller(key.account, signature.scope.region, key.arn, call.request_id)
 
     def _call(self, request: web.BaseRequest) -> Call:
         target = request.raw_path
@@ -216,6 +321,11 @@ class FrontDoor:
                 raise ClientGone from error
 
 
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    if body:
+        yield body
+
+
 @lru_cache(NAMES_KEPT)
 def _lower(name: bytes) -> str:
     return name.decode("latin-1").lower()
@@ -223,7 +333,7 @@ def _lower(name: bytes) -> str:
 
 def _sayable(path: str) -> str:
     """A path for the log, where it may hold bytes that are no UTF-8."""
-    return (path if path.isascii() else path.encode("utf-8", "replace").decode())[:512]
+    return (path if path.isascii() else path.encode("utf-8", "replace").decode())[:PATH_SAID]
 
 
 def _unsigned(declared: str) -> str:

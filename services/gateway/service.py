@@ -33,6 +33,7 @@ def create(runtime: Runtime) -> Service:
         cache_entries=settings.key_cache_entries,
         cache_s=settings.key_cache_s,
         monotonic=time.monotonic,
+        clock=runtime.clock,
     )
     door = front_door(runtime, settings, access)
 

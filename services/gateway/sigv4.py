@@ -12,10 +12,10 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
@@ -36,18 +36,22 @@ _VALUE = re.compile(r"([0-9a-f]{64})\s*")
 _CREDENTIAL = re.compile(
     r"(?P<key>[\w+=,.@-]{1,128})/(?P<date>\d{8})/(?P<region>[a-z0-9-]{1,64})/(?P<service>[a-z0-9.-]{1,64})/aws4_request"
 )
+_QUERY_SIGNS = re.compile(r"%|X-Amz-Algorithm|AWSAccessKeyId")
+"""What a query has in which one of these names may stand, as it is or encoded."""
 _STAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z", re.ASCII)
 _TOKEN = re.compile(r"[ -~]{0,4096}")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*")
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 """A path that is its own canonical form: nothing to encode, no `.` or `..` and nothing empty between its slashes."""
 KEPT = 256
-"""Credentials and lists of signed headers that are not read again: a client sends the same ones all day."""
+"""Credentials, lists of signed headers, stamps and queries that are not read again: a client sends the same ones all day."""
+QUERY_KEPT_MAX = 512
+"""Characters."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, slots=True)
 class HttpRequest:
-    """What is signed, exactly as it came."""
+    """What is signed, exactly as it came. Nobody changes it."""
 
     method: str
     path: str
@@ -56,14 +60,26 @@ class HttpRequest:
     """Still percent-encoded, without `?`."""
     headers: Sequence[tuple[str, str]]
     """In order; names in lower case."""
+    _named: Mapping[str, str] | None = field(default=None, init=False, repr=False)
 
-    @cached_property
+    @classmethod
+    def read(
+        cls, method: str, path: str, query: str, headers: Sequence[tuple[str, str]], named: Mapping[str, str]
+    ) -> HttpRequest:
+        """One whose headers are known by name already."""
+        made = cls(method, path, query, headers)
+        made._named = named
+        return made
+
+    @property
     def named(self) -> Mapping[str, str]:
         """Headers by name, the values of one name joined with commas."""
-        found: dict[str, str] = {}
-        for name, value in self.headers:
-            found[name] = f"{found[name]},{value}" if name in found else value
-        return found
+        if self._named is None:
+            found: dict[str, str] = {}
+            for name, value in self.headers:
+                found[name] = f"{found[name]},{value}" if name in found else value
+            self._named = found
+        return self._named
 
     def header(self, name: str) -> str | None:
         """The values of a header joined with commas; None where it is absent."""
@@ -105,7 +121,8 @@ class Signature(NamedTuple):
 def parse(request: HttpRequest) -> Signature:
     """Takes the signature of a request apart. Raises AuthError: MISSING, INCOMPLETE, UNSUPPORTED."""
     authorization = request.header("authorization")
-    query = dict(query_pairs(request.query)) if request.query else {}
+    # Most queries have nothing to do with signing: they are taken apart only where they may.
+    query = dict(query_pairs(request.query)) if _QUERY_SIGNS.search(request.query) else {}
     if authorization is not None and "X-Amz-Algorithm" in query:
         raise AuthError(AuthKind.INCOMPLETE, "Sign either in the Authorization header or in the query, not in both.")
     if authorization is not None:
@@ -160,7 +177,7 @@ def string_to_sign(request: HttpRequest, signature: Signature, canonical_path: s
         (
             request.method,
             canonical_path,
-            _canonical_query(request.query, presigned=signature.expires_s is not None),
+            _query(request.query, presigned=signature.expires_s is not None),
             headers,
             ";".join(signature.signed_headers),
             payload_hash,
@@ -284,14 +301,19 @@ def _header_time(request: HttpRequest, scope: Scope) -> tuple[datetime, str]:
 
 
 def _amz_time(stamp: str, scope: Scope) -> datetime:
+    time = _stamped(stamp)
+    _same_day(stamp[:8], scope)
+    return time
+
+
+@lru_cache(KEPT)
+def _stamped(stamp: str) -> datetime:
     try:
         if not _STAMP.fullmatch(stamp):
             raise ValueError(stamp)
-        time = datetime.fromisoformat(stamp)
+        return datetime.fromisoformat(stamp)
     except ValueError as error:
         raise AuthError(AuthKind.INCOMPLETE, "X-Amz-Date must have the form YYYYMMDDTHHMMSSZ.") from error
-    _same_day(stamp[:8], scope)
-    return time
 
 
 def _same_day(day: str, scope: Scope) -> None:
@@ -301,8 +323,8 @@ def _same_day(day: str, scope: Scope) -> None:
 
 def _check_signed_headers(request: HttpRequest, signature: Signature) -> None:
     signed, named = signature.signed_headers, request.named
-    unsigned = [name for name in named if name.startswith("x-amz-") and name not in signed]
-    if unsigned := [name for name in unsigned if name not in UNSIGNED_HEADERS_ALLOWED]:
+    unsigned = [n for n in named if n not in signed and n.startswith("x-amz-") and n not in UNSIGNED_HEADERS_ALLOWED]
+    if unsigned:
         names = ", ".join(sorted(unsigned))
         raise AuthError(AuthKind.MISMATCH, f"There were headers present in the request which were not signed: {names}")
     if absent := [name for name in signed if name not in named]:
@@ -328,9 +350,20 @@ def _normalised(path: str) -> str:
     return "/" + "/".join(kept) + tail
 
 
-def _canonical_query(query: str, *, presigned: bool) -> str:
+def _query(query: str, *, presigned: bool) -> str:
     if not query:
         return ""
+    if presigned or len(query) > QUERY_KEPT_MAX:
+        return _canonical_query(query, presigned=presigned)
+    return _kept_query(query)
+
+
+@lru_cache(KEPT)
+def _kept_query(query: str) -> str:
+    return _canonical_query(query, presigned=False)
+
+
+def _canonical_query(query: str, *, presigned: bool) -> str:
     pairs = (part.partition("=") for part in query.split("&") if part)
     encoded = sorted((_recode(name), _recode(value)) for name, _, value in pairs)
     return "&".join(f"{name}={value}" for name, value in encoded if not (presigned and name == "X-Amz-Signature"))

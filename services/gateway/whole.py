@@ -1,6 +1,6 @@
 """An answer that is all there: its head and body go out in one write.
 
-Most answers of the API are: 200, JSON, some kilobytes. aiohttp's own responses serve for everything else; for these they cost
+Most answers of the API are: JSON, some kilobytes. aiohttp's own responses serve for everything else; for these they cost
 a fifth of the request. Knows HTTP and aiohttp, no operation.
 """
 
@@ -36,16 +36,22 @@ def fits(request: web.BaseRequest, reply: Reply) -> bool:
     )
 
 
+def packet(reply: Reply, request_id: str, server: str) -> bytes:
+    """The answer as it goes out, for one with a body or an empty one; not for 204, 304 and what answers a HEAD."""
+    body = reply.body
+    assert isinstance(body, bytes)
+    head = _head(reply.status, server, tuple(reply.headers.items()))
+    return (
+        f"{head}{_date(int(time.time()))}\r\nx-amzn-RequestId: {request_id}\r\nx-amz-request-id: {request_id}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+
+
 async def send(request: web.BaseRequest, reply: Reply, request_id: str, server: str) -> web.StreamResponse:
     """Sends what fits."""
-    assert isinstance(reply.body, bytes)
-    head = _head(reply.status, server, tuple(reply.headers.items()))
     writer = request.writer
-    await writer.write(
-        f"{head}{_date(int(time.time()))}\r\nx-amzn-RequestId: {request_id}\r\nx-amz-request-id: {request_id}\r\n"
-        f"Content-Length: {len(reply.body)}\r\n\r\n".encode()
-        + reply.body
-    )
+    await writer.write(packet(reply, request_id, server))
     await writer.drain()
     await writer.write_eof()
     return _SENT

@@ -7,11 +7,14 @@
 
     requests = Repeated(__name__, "request", ("request_id", "status"))     # a line that is said thousands of times a second
     requests.info(request_id, 200)
+    requests.later(request_id, 200)                                        # written with its like, LATER_S later at most
+    requests.flush()
 
 Must not know where lines go after stderr; `add_sink` lets an edge process ship them. Values of type Secret print as
 `***`. Lines of libraries that use `logging` come out in the same form.
 """
 
+import asyncio
 import json
 import logging
 import sys
@@ -77,6 +80,11 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     return structlog.stdlib.get_logger(name)
 
 
+LATER_S = 0.05
+"""How long a line of `Repeated.later` waits for others: as long as a decision for its row in the audit trail."""
+LATER_LINES = 256
+"""Of one kind; when so many wait they are written at once."""
+
 _AS_THEY_STAND = frozenset({int, float})
 """Types whose `repr` is their JSON, for finite numbers."""
 
@@ -90,33 +98,68 @@ class Repeated:
         self._logger, self._root = get_logger(name), logging.getLogger()
         self._form, self._for_process = "", ""
         self._second, self._second_text = -1, ""
+        self._waiting: list[tuple[float, tuple[Any, ...]]] = []
+        self._timer: asyncio.TimerHandle | None = None
 
     def info(self, *values: Any) -> None:
         """One line. `values`: in the order of the fields; numbers finite."""
-        handler = _handler
-        if handler is None or self._root.handlers != [handler] or self._root.level > logging.INFO or _sinks:
+        if self._odd():
+            self._logger.info(self._event, **dict(zip(self._fields, values, strict=True)))
+        else:
+            self._write([(time.time(), values)])
+
+    def later(self, *values: Any) -> None:
+        """As `info`, with the time of now, but written with others that come within LATER_S: a write and a form that is warm cost a
+        third. Only within a running loop. What waits is lost if the process is killed; `flush` at an orderly end."""
+        if self._odd():
             self._logger.info(self._event, **dict(zip(self._fields, values, strict=True)))
             return
+        self._waiting.append((time.time(), values))
+        if len(self._waiting) >= LATER_LINES:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LATER_S, self.flush)
+
+    def flush(self) -> None:
+        """Writes what waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        lines, self._waiting = self._waiting, []
+        if lines:
+            self._write(lines)
+
+    def _odd(self) -> bool:
+        """Whether somebody has set up logging in another way than `configure` did, or listens: then lines go the usual way."""
+        return _handler is None or self._root.handlers != [_handler] or self._root.level > logging.INFO or bool(_sinks)
+
+    def _write(self, lines: Sequence[tuple[float, tuple[Any, ...]]]) -> None:
         if self._for_process != _process or not self._form:
             head = {"level": "info", "process": _process, "logger": self._name, "event": self._event}
             names = "".join(f", {_quoted(field)}: %s" for field in self._fields)
             self._form = f'{{"timestamp": "%s", {_encode(head)[1:-1].replace("%", "%%")}{names}}}\n'
             self._for_process = _process
-        said = [_quoted(v) if type(v) is str else repr(v) if type(v) in _AS_THEY_STAND else _encode(v) for v in values]
-        line = self._form % (self._now(), *said)
+        text = "".join([self._form % (self._at(at), *map(_said, values)) for at, values in lines])
+        handler = _handler
+        assert handler is not None
         handler.acquire()
         try:
-            handler.stream.write(line)
+            handler.stream.write(text)
             handler.flush()
         finally:
             handler.release()
 
-    def _now(self) -> str:
-        now = time.time()
+    def _at(self, now: float) -> str:
         second = int(now)
         if second != self._second:
             self._second, self._second_text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._second_text}.{int((now - second) * 1e6):06d}Z"
+
+
+def _said(value: Any) -> str:
+    if type(value) is str:
+        return _quoted(value)
+    return repr(value) if type(value) in _AS_THEY_STAND else _encode(value)
 
 
 def add_sink(sink: Sink) -> Callable[[], None]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import grpc
 
+from belvedere.chassis.local import at_hand
+from belvedere.chassis.service import AtHand
 from belvedere.v1 import deployments_pb2, device_jobs_pb2, packages_pb2, registry_pb2
 from belvedere.v1.deployments_pb2_grpc import DeploymentsServiceStub
 from belvedere.v1.device_jobs_pb2_grpc import DeviceJobsServiceStub
@@ -90,9 +92,13 @@ class Peers:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._calls: dict[str, Any] = {}
+        self.at_hand: dict[str, AtHand] = {}
+        """By operation: asks for an answer that is there already."""
         for operation, target in OPERATIONS.items():
             (service,) = MESSAGES[target.service].DESCRIPTOR.services_by_name.values()
-            self._calls[operation] = channel.unary_unary(f"/{service.full_name}/{operation}", bytes, bytes)
+            method = f"/{service.full_name}/{operation}"
+            self._calls[operation] = channel.unary_unary(method, bytes, bytes)
+            self.at_hand[operation] = at_hand(channel, method)
         self.registry = RegistryServiceStub(channel)
         self.packages = PackagesServiceStub(channel)
         self.deployments = DeploymentsServiceStub(channel)

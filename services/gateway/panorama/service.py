@@ -15,14 +15,16 @@ from typing import Any
 import grpc
 
 from belvedere.awsmodel import Operation, ServiceModel
+from belvedere.chassis.context import Caller
 from belvedere.chassis.errors import BelvedereError
 from belvedere.chassis.ids import arn
 from services.gateway.errors import GatewayError
-from services.gateway.message import NO_FACTS, Call, Facts, Reply
+from services.gateway.message import NO_FACTS, Call, Facts, Ready, Reply
 from services.gateway.panorama import failures, tags
 from services.gateway.panorama.operations import ANY, MESSAGES, OPERATIONS, Peers, also_needed
 from services.gateway.panorama.router import Match, Router
 from services.gateway.panorama.translation import Translator
+from services.gateway.sigv4 import HttpRequest
 from services.gateway.validation import Problems, from_text, read_members
 
 JSON: Mapping[str, str] = {"Content-Type": "application/json"}
@@ -97,6 +99,26 @@ class PanoramaService:
         except BelvedereError as error:
             raise failures.from_service(error, self._model, operation) from error
         return Reply(operation.success_status, JSON, body)
+
+    def ready(self, who: Caller, request: HttpRequest) -> Ready | None:
+        """What was asked and answered before, where its service says at once that the answer still holds."""
+        place = (who.account, who.region, request.method, request.path, request.query)
+        reading = self._readings.get(place)
+        if reading is None or len(reading.resources) != 1:
+            return None
+        name = reading.operation.name
+        answer = self._peers.at_hand[name](who, reading.packet)
+        if answer is None:
+            return None
+        body = self._bodies.get((name, answer))
+        if body is None:
+            return None
+        self._readings.move_to_end(place)
+        self._bodies.move_to_end((name, answer))
+        (resource,) = reading.resources
+        return Ready(
+            name, reading.action, resource, resource != ANY, Reply(reading.operation.success_status, JSON, body)
+        )
 
     def _reading(self, call: Call) -> Reading:
         """Raises AwsError for what is no operation."""
