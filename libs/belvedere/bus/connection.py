@@ -37,6 +37,7 @@ BACKOFF_FIRST_S = 0.05  # the first retry is nearly at once: most losses are res
 BACKOFF_LAST_S = 2.0
 PUBLISH_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 5.0
+FLUSH_TIMEOUT_S = 10.0
 PING_INTERVAL_S = 5  # a peer that is silently gone is noticed after PING_INTERVAL_S * (PINGS_OUTSTANDING + 1)
 PINGS_OUTSTANDING = 2
 PENDING_MESSAGES = 65_536  # per subscription; beyond it messages are dropped and counted
@@ -239,7 +240,7 @@ class Bus:
         """Returns once the server has read everything sent so far."""
         client = await self._current(timeout_s)
         try:
-            await _cancellable(client.flush(timeout=max(1, int(timeout_s))))
+            await _flushed(client, timeout_s)
         except (nats.errors.Error, OSError) as error:
             raise Disconnected(f"cannot flush: {error}") from error
 
@@ -285,7 +286,7 @@ class Bus:
         if client is not None and self.connected:
             try:
                 await subscription._attach(client)
-                await _cancellable(client.flush())
+                await _flushed(client)
             except (nats.errors.Error, OSError):
                 log.debug("the connection went while subscribing; the next one subscribes", subject=subject)
         return subscription
@@ -371,9 +372,14 @@ class Bus:
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
                 await _cancellable(client.connect(**options))
-                for subscription in list(self._subscriptions):
-                    await subscription._attach(client)
-                await _cancellable(client.flush())
+                attached: set[Subscription] = set()
+                while True:
+                    for subscription in self._subscriptions - attached:
+                        await subscription._attach(client)
+                        attached.add(subscription)
+                    await _flushed(client)
+                    if self._subscriptions <= attached:  # who subscribed meanwhile has found no connection
+                        break
         except (nats.errors.Error, OSError, TimeoutError) as error:
             await _close(client)
             raise _explain(client.last_error or error) from error
@@ -443,6 +449,16 @@ async def _cancellable(work: Coroutine[Any, Any, T]) -> T:
     if task is not None and task.cancelling() > before:
         raise asyncio.CancelledError
     return result
+
+
+async def _flushed(client: Client, timeout_s: float = FLUSH_TIMEOUT_S) -> None:
+    """Returns once the server has read everything sent so far.
+
+    Two round trips: nats-py 2.16 writes the first one's PING past what still waits to be written, which the server then
+    may read only after it has answered: a subscription that was not there yet when its `subscribe` returned.
+    """
+    for _ in range(2):
+        await _cancellable(client.flush(timeout=max(1, int(timeout_s))))
 
 
 def _explain(error: Exception) -> BusError:

@@ -8,15 +8,17 @@ import time
 from pathlib import Path
 
 import pytest
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from belvedere.bus import jwt
-from belvedere.bus.connection import Bus, Credentials, Message
+from belvedere.bus import connection, jwt
+from belvedere.bus.connection import Bus, Credentials, Message, Subscription
 from belvedere.bus.errors import Disconnected, InvalidDocument, NoResponders, Refused, RequestTimeout
 from belvedere.bus.jwt import Kind
 from belvedere.bus.server import free_port
 from belvedere.chassis.secret import Secret
 from tests.support.hub import RunningHub, running_hub
+from tests.support.waiting import until
 
 
 async def test_a_request_is_answered(hub: RunningHub) -> None:
@@ -31,10 +33,10 @@ async def test_a_request_is_answered(hub: RunningHub) -> None:
 async def test_a_request_that_nobody_listens_to_fails_at_once(hub: RunningHub) -> None:
     started = time.monotonic()
     with pytest.raises(NoResponders, match=r"test\.nobody"):
-        await hub.bus.request("test.nobody", timeout_s=5)
+        await hub.bus.request("test.nobody", timeout_s=30)
     with pytest.raises(NoResponders):
-        await hub.bus.request("test.nobody", timeout_s=5, reply="rsp.device-a.1")
-    assert time.monotonic() - started < 2
+        await hub.bus.request("test.nobody", timeout_s=30, reply="rsp.device-a.1")
+    assert time.monotonic() - started < 10
 
 
 async def test_a_request_that_nobody_answers_times_out(hub: RunningHub) -> None:
@@ -59,7 +61,7 @@ async def test_one_member_of_a_queue_group_gets_each_message(hub: RunningHub) ->
         await (await hub.connect()).subscribe("test.work", take, queue="workers")
     for _ in range(20):
         await hub.bus.publish("test.work", b"x")
-    await asyncio.wait_for(done.wait(), 5)
+    await asyncio.wait_for(done.wait(), 30)
     await hub.bus.flush()
     assert len(got) == 20
 
@@ -74,10 +76,43 @@ async def test_a_handler_that_fails_is_counted_and_gets_the_next_message(hub: Ru
     await hub.bus.subscribe("test.json", handle)
     await hub.bus.publish("test.json", b"{")
     await hub.bus.publish("test.json", b"{}")
-    await asyncio.wait_for(good.wait(), 5)
+    await asyncio.wait_for(good.wait(), 30)
     assert hub.bus.stats.handler_errors == 1
     with pytest.raises(InvalidDocument):
         Message("s", b"{").json()
+
+
+async def test_what_is_subscribed_is_heard_from_when_that_returns_on(hub: RunningHub) -> None:
+    async def echo(message: Message) -> None:
+        await message.respond(message.data)
+
+    other = await hub.connect()
+    for number in range(300):  # without a barrier, about one in forty came too late
+        subscription = await hub.bus.subscribe(f"test.echo.{number}", echo)
+        assert (await other.request(f"test.echo.{number}", b"x")).data == b"x"
+        await subscription.stop()
+
+
+async def test_what_is_subscribed_while_the_connection_comes_back_is_heard(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus, flushed = await hub.connect(), connection._flushed
+    late: list[Subscription] = []
+
+    async def echo(message: Message) -> None:
+        await message.respond(message.data)
+
+    async def subscribing(client: Client, timeout_s: float = 10.0) -> None:
+        await flushed(client, timeout_s)
+        if not late:
+            assert not bus.connected
+            late.append(await bus.subscribe("test.late", echo))
+
+    monkeypatch.setattr(connection, "_flushed", subscribing)
+    assert bus._client is not None
+    await bus._client.close()
+    await until(lambda: late and bus.connected)
+    assert (await hub.bus.request("test.late", b"x")).data == b"x"
 
 
 async def test_a_stopped_subscription_hears_nothing_more(hub: RunningHub) -> None:
@@ -113,13 +148,13 @@ async def test_subscriptions_live_on_through_a_hub_that_is_killed_and_comes_back
         lost = asyncio.Event()
         with bus.on_lost(lost.set):
             first.hub.server._child.signal(signal.SIGKILL)
-            await asyncio.wait_for(lost.wait(), 5)
+            await asyncio.wait_for(lost.wait(), 30)
         with pytest.raises(Disconnected, match="not connected"):
             await bus.publish("test.live", b"lost", timeout_s=0.2)
     async with running_hub(tmp_path, client_port=client_port, leaf_port=leaf_port) as second:
-        await asyncio.wait_for(reconnected.wait(), 10)
+        await asyncio.wait_for(reconnected.wait(), 30)
         await second.bus.publish("test.live", b"found")
-        await asyncio.wait_for(arrived.wait(), 5)
+        await asyncio.wait_for(arrived.wait(), 30)
         assert got == [b"found"] and bus.stats.connects == 2 and bus.stats.disconnects == 1
         await bus.close()
 
