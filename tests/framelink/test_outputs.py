@@ -41,7 +41,7 @@ class Display:
         )
 
     def next(self):
-        return self.outputs.get(timeout=10)
+        return self.outputs.get(timeout=30)
 
     def __enter__(self):
         return self

@@ -86,7 +86,7 @@ class Surroundings:
 
     def output(self):
         """The next picture that reaches the display."""
-        return self.outputs.get(timeout=10)
+        return self.outputs.get(timeout=30)
 
     def messages(self):
         """What the application has said on its control socket so far."""

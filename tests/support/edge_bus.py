@@ -27,8 +27,8 @@ from belvedere.bus.server import NatsServer, free_port
 from belvedere.chassis.paths import EdgePaths
 from belvedere.chassis.process import Child
 
-START_TIMEOUT_S = 20.0
-STATUS_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
+STATUS_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 6.0
 
 

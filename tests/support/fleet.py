@@ -40,7 +40,7 @@ from belvedere.v1 import registry_pb2, registry_pb2_grpc
 from tests.support.cloud import RunningCloud
 
 T = TypeVar("T")
-EVENTUALLY_S = 20.0
+EVENTUALLY_S = 30.0
 
 
 async def eventually(probe: Callable[[], Awaitable[T]], what: str = "it", timeout_s: float = EVENTUALLY_S) -> T:

@@ -28,8 +28,8 @@ import pytest
 from belvedere.chassis.secret import Secret
 
 PACKAGE = "postgresql-15"
-START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
 USERS_INSTEAD_OF_ROOT = ("postgres", "nobody")
 PORT = 5432
 """Part of the socket's name; nothing listens on TCP."""

@@ -39,7 +39,7 @@ LOOK_EVERY_S = 0.1
 START_TIMEOUT_S = 60.0
 CHANGE_TIMEOUT_S = 60.0
 """For whatever a test waits for: many times what it takes on an idle machine, so that load makes nothing fail."""
-STOP_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 30.0
 COMMAND_TIMEOUT_S = 60.0
 OVER = ("DEPLOYMENT_FAILED", "REMOVAL_SUCCEEDED")
 """Statuses of instances that the appliance has no more."""

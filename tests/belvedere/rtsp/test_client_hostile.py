@@ -296,7 +296,7 @@ def test_close_from_another_thread_ends_every_wait(where: str) -> None:
         with pytest.raises(ClientClosed):
             client.open()
             client.receive()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
         closer.join()
         client.close()
         with pytest.raises(ClientClosed):

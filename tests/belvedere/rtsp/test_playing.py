@@ -46,7 +46,7 @@ def url_of(server: RtspServer, path: str) -> str:
 
 def watch(url: str, frames: int, transport: str) -> list[av.VideoFrame]:
     """So many frames."""
-    with av.open(url, options={"rtsp_transport": transport, "analyzeduration": "200000"}, timeout=10) as container:
+    with av.open(url, options={"rtsp_transport": transport, "analyzeduration": "200000"}, timeout=30) as container:
         found = []
         for frame in container.decode(video=0):
             found.append(frame)
@@ -125,7 +125,7 @@ async def test_a_removed_path_ends_its_viewers_and_a_stopped_server_all(server: 
     watching = asyncio.create_task(asyncio.to_thread(until_the_end, url_of(server, path)))
     await until(lambda: server.stats(path).viewers == 1)
     await server.remove(path)
-    assert await asyncio.wait_for(watching, 10)
+    assert await asyncio.wait_for(watching, 30)
     with pytest.raises(av.HTTPNotFoundError):
         await asyncio.to_thread(watch, url_of(server, path), 1, "tcp")
 
@@ -133,7 +133,7 @@ async def test_a_removed_path_ends_its_viewers_and_a_stopped_server_all(server: 
 async def test_a_file_that_ends_says_goodbye(clips: dict[str, Path]) -> None:
     async with RtspServer("127.0.0.1", 0) as server:
         server.add("once", FileSource(clips["h264"], loop=False))
-        found = await asyncio.wait_for(asyncio.to_thread(watch, server.url("once"), 10_000, "tcp"), 10)
+        found = await asyncio.wait_for(asyncio.to_thread(watch, server.url("once"), 10_000, "tcp"), 30)
     assert len(found) == FPS
 
 
@@ -154,10 +154,10 @@ async def test_the_camera_command_serves_until_it_is_stopped(clips: dict[str, Pa
             clips["h264"], "127.0.0.1", 0, "front", "admin", Secret("secret"), ready=ready.set_result, stop=stop
         )
     )
-    url = (await asyncio.wait_for(ready, 10)).replace("rtsp://", "rtsp://admin:secret@")
+    url = (await asyncio.wait_for(ready, 30)).replace("rtsp://", "rtsp://admin:secret@")
     assert len(await asyncio.to_thread(watch, url, 3, "tcp")) == 3
     stop.set()
-    await asyncio.wait_for(serving, 5)
+    await asyncio.wait_for(serving, 30)
 
 
 GST_CLIENT = """

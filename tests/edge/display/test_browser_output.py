@@ -41,9 +41,9 @@ ms.onsourceopen = () => {
 async def fragments(url: str, count: int) -> tuple[dict[str, Any], bytes, list[bytes]]:
     """The first message, the init segment and so many fragments."""
     async with aiohttp.ClientSession() as session, session.ws_connect(url) as ws:
-        about = json.loads(await ws.receive_str(timeout=10))
-        init = await ws.receive_bytes(timeout=10)
-        return about, init, [await ws.receive_bytes(timeout=10) for _ in range(count)]
+        about = json.loads(await ws.receive_str(timeout=30))
+        init = await ws.receive_bytes(timeout=30)
+        return about, init, [await ws.receive_bytes(timeout=30) for _ in range(count)]
 
 
 async def status_of(url: str) -> int:
@@ -132,13 +132,13 @@ async def test_a_new_size_brings_a_new_init_segment(shown: Shown) -> None:
         with Showing(shown.paths, CAMERA, INSTANCE, 320, 240):
             await until(lambda: shown.row()["frames_received"] > 0)
             ws = await session.ws_connect(shown.websocket())
-            assert json.loads(await ws.receive_str(timeout=10))["width"] == 320
+            assert json.loads(await ws.receive_str(timeout=30))["width"] == 320
         with Showing(shown.paths, CAMERA, INSTANCE, 640, 480):
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(30):
                 while (message := await ws.receive()).type != aiohttp.WSMsgType.TEXT:
                     continue
             assert json.loads(message.data)["width"] == 640
-            assert b"ftyp" in (await ws.receive_bytes(timeout=5))[:16]
+            assert b"ftyp" in (await ws.receive_bytes(timeout=30))[:16]
         await ws.close()
 
 
@@ -146,9 +146,9 @@ async def test_a_removed_output_ends_its_viewers(shown: Shown) -> None:
     await shown.apply(output())
     with Showing(shown.paths, CAMERA, INSTANCE) as app:
         async with aiohttp.ClientSession() as session, session.ws_connect(shown.websocket()) as ws:
-            await ws.receive_str(timeout=10)
+            await ws.receive_str(timeout=30)
             await shown.apply()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 async for _ in ws:
                     continue
         await until(lambda: app.in_flight == 0)  # the application goes on; its pictures are given back

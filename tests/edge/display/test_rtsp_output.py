@@ -21,7 +21,7 @@ OPTIONS = {"rtsp_transport": "tcp", "analyzeduration": "200000"}
 
 def watch(url: str, pictures: int, transport: str = "tcp") -> list[Picture]:
     """The first pictures of a stream: RGB, height × width × 3."""
-    with av.open(url, options=OPTIONS | {"rtsp_transport": transport}, timeout=10) as container:
+    with av.open(url, options=OPTIONS | {"rtsp_transport": transport}, timeout=30) as container:
         found = []
         for frame in container.decode(video=0):
             found.append(frame.to_ndarray(format="rgb24"))
@@ -121,7 +121,7 @@ async def test_a_camera_that_stops_is_never_a_frozen_picture(tmp_path: Path) -> 
             await until(lambda: shown.row()["frames_received"] > 2)
 
             def see() -> tuple[Picture, Picture]:
-                with av.open(shown.rtsp(), options=OPTIONS, timeout=10) as container:
+                with av.open(shown.rtsp(), options=OPTIONS, timeout=30) as container:
                     live = None
                     for frame in container.decode(video=0):
                         picture = frame.to_ndarray(format="rgb24")
@@ -143,7 +143,7 @@ async def test_before_the_first_picture_a_placard_is_shown_then_the_picture_in_i
 
     def see() -> list[tuple[int, int]]:
         sizes: list[tuple[int, int]] = []
-        with av.open(shown.rtsp(), options=OPTIONS, timeout=10) as container:
+        with av.open(shown.rtsp(), options=OPTIONS, timeout=30) as container:
             for frame in container.decode(video=0):
                 if (frame.width, frame.height) not in sizes:
                     sizes.append((frame.width, frame.height))

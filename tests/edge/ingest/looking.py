@@ -84,10 +84,10 @@ async def looking(
         began = time.monotonic()
         stop.set()
         camera.close()
-        await asyncio.to_thread(thread.join, 5)
+        await asyncio.to_thread(thread.join, 30)
         ring.close()
         assert not thread.is_alive()
-        assert time.monotonic() - began < 2, "a wait for the camera did not end"
+        assert time.monotonic() - began < how.open_timeout_s, "a wait for the camera did not end"
 
 
 class Reel(Source):

@@ -271,7 +271,7 @@ async def test_sessions_of_a_removed_instance_are_refused_and_nobody_elses(
     await cloud.runtime.bus.subscribe(subjects.event("identity.key.changed"), changed)
     removed = Event("deployments.instance.removed", "/test", "instance-a", ACCOUNT, REGION, {"roleArn": ROLE})
     await publish_stored(cloud.runtime.bus, removed.nats_subject, removed.to_json())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await heard.wait()
     with pytest.raises(Denied, match="invalid"):
         await identity.GetSigningKey(signing_request(gone["AccessKeyId"], gone["Token"]))

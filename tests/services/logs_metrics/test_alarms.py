@@ -253,7 +253,7 @@ async def test_a_change_is_an_event_and_reaches_the_webhook_after_a_refusal(
                     answer = await alarms.DescribeAlarmHistory(pb.DescribeAlarmHistoryRequest(kind=kind))
                     return [item.summary for item in answer.items]
 
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     while not (summaries := await acted()):  # noqa: ASYNC110 - another task writes it
                         await asyncio.sleep(0.02)
                 assert summaries == ["Successfully notified the webhooks"]

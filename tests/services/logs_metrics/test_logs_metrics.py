@@ -24,7 +24,7 @@ from tests.support.cloud import ACCOUNT, REGION, RunningCloud, running_cloud
 
 DEVICE = "device-aaaaaaaaaaaaaaaaaaaaaaaaaa"
 GROUP = f"/aws/panorama/devices/{DEVICE}"
-EVENTUALLY_S = 15.0
+EVENTUALLY_S = 30.0
 
 
 @pytest.fixture

@@ -193,7 +193,7 @@ async def test_a_lease_is_renewed_over_the_link_and_taken_without_dropping_local
             heard.set()
 
         await cloud.runtime.bus.subscribe(subjects.up_heartbeat(device.device_id), pong)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not heard.is_set():
                 await device.beat(bus)
                 await asyncio.sleep(0.05)

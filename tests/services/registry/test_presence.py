@@ -27,10 +27,12 @@ from tests.support.cloud import ACCOUNT, REGION, RunningCloud, running_cloud
 from tests.support.database import assert_migrations_match
 from tests.support.device import TestDevice, provision
 
+AT_ONCE_S = 10.0
+"""Far from both ends: a cut takes milliseconds on an idle machine, and a lease ends after many minutes."""
 ONLINE, OFFLINE = pb.DEVICE_AGGREGATED_STATUS_ONLINE, pb.DEVICE_AGGREGATED_STATUS_OFFLINE
 
 
-async def until(check: Callable[[], Awaitable[bool]], timeout_s: float = 15.0) -> float:
+async def until(check: Callable[[], Awaitable[bool]], timeout_s: float = 30.0) -> float:
     """Seconds until `check` holds."""
     started = time.monotonic()
     async with asyncio.timeout(timeout_s):
@@ -49,7 +51,7 @@ async def becomes(device: TestDevice, status: pb.DeviceAggregatedStatus.ValueTyp
 
 async def happened(bus: Bus, device_id: str, count: int) -> list[str]:
     types: list[str] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async for message in consume(bus, subjects.EVENTS_STREAM, filter_subject=subjects.events("registry")):
             await message.ack()
             event = Event.from_json(message.data)
@@ -158,13 +160,13 @@ async def test_a_deleted_device_is_cut_off_at_once_and_others_are_not(
         assert await get_target(bus) is not None
         await registry.DeleteDevice(pb.DeleteDeviceRequest(device_id=device.device_id))
         started = time.monotonic()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while True:
                 try:
                     await get_target(bus, timeout_s=0.2)
                 except BusError:
                     break
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < AT_ONCE_S
         assert await get_target(other_bus) is None
         assert await targets.get(device.device_id) is None
         # Its credentials are still in its file, and not yet past their time.
