@@ -17,10 +17,11 @@ import ctypes
 import functools
 import itertools
 import os
+import struct
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import av
 
@@ -38,19 +39,28 @@ SPARE_ROWS = 2
 """FFmpeg reads that far beyond the last row of a plane."""
 
 
-class Room(NamedTuple):
-    """Memory for one I420 picture."""
+class Room:
+    """Memory for one I420 picture.
 
-    planes: tuple[int, int, int]
-    """Addresses; aligned to 64."""
-    strides: tuple[int, int, int]
-    """Bytes from row to row."""
-    size: int
-    """Bytes from the first plane's beginning to the last one's end."""
-    let_go: Callable[[], None]
-    """Called, from any thread and whatever it is in the midst of, when neither the decoder nor a frame refers to it any more."""
-    memory: object
-    """What keeps the memory there; held until then."""
+    `planes`: addresses, aligned to 64; `strides`: bytes from row to row; `size`: bytes from the first plane's beginning to the last
+    one's end. `let_go` is called, from any thread and whatever it is in the midst of, when neither the decoder nor a frame refers to
+    it any more; `memory`, what keeps it there, is held until then. To be used again and again, once at a time.
+    """
+
+    __slots__ = ("head", "let_go", "memory", "planes", "size", "strides")
+
+    def __init__(
+        self,
+        planes: tuple[int, int, int],
+        strides: tuple[int, int, int],
+        size: int,
+        let_go: Callable[[], None],
+        memory: object,
+    ) -> None:
+        self.planes, self.strides, self.size = planes, strides, size
+        self.let_go, self.memory = let_go, memory
+        self.head = _HEAD.pack(*planes, *[0] * 5, *strides, *[0] * 5)
+        """What an AVFrame says of it: `data` and `linesize`."""
 
 
 Claim = Callable[[int, int], Room | None]
@@ -59,18 +69,10 @@ memory of its own.
 """
 
 
-class _Frame(ctypes.Structure):
-    """AVFrame's first members, the same since 2012."""
-
-    _fields_ = (
-        ("data", ctypes.c_void_p * 8),
-        ("linesize", ctypes.c_int * 8),
-        ("extended_data", ctypes.c_void_p),
-        ("width", ctypes.c_int),
-        ("height", ctypes.c_int),
-        ("nb_samples", ctypes.c_int),
-        ("format", ctypes.c_int),
-    )
+# AVFrame's first members, the same since 2012: data[8], linesize[8], extended_data, width, height, nb_samples, format.
+_HEAD = struct.Struct("@8P8i")
+_DATA_AT, _LINESIZE_AT, _EXTENDED_AT, _SHAPE_AT = 0, 8 * _POINTER, 8 * _POINTER + 32, 9 * _POINTER + 32
+_LINES, _SHAPE, _ONE_POINTER = struct.Struct("@8i"), struct.Struct("@4i"), struct.Struct("@P")
 
 
 @dataclass
@@ -78,8 +80,10 @@ class _Attached:
     """One context that asks here."""
 
     claim: Claim
-    aligned: dict[tuple[int, int, int], bool] = field(default_factory=dict)
-    """(width, height, stride of the first plane): whether that stride is one that FFmpeg would take."""
+    shape: bytes = b""
+    """The last picture's as AVFrame has it; pictures differ seldom."""
+    strides: tuple[int, int, int] = (0, 0, 0)
+    """Those that FFmpeg takes for it."""
 
 
 class _Hook:
@@ -142,12 +146,14 @@ class _Hook:
         pointer = ctypes.c_void_p(self._util.av_frame_alloc())
         if not pointer.value:
             return 0
-        frame = _Frame.from_address(pointer.value)
-        frame.width, frame.height, frame.format = 128, 64, _YUV420P
+        _put(pointer.value + _SHAPE_AT, _SHAPE.pack(128, 64, 0, _YUV420P))
         places = []
-        if not self._util.av_frame_get_buffer(pointer, 0) and frame.data[0] and frame.linesize[0] >= 128:
-            buffer = self._util.av_frame_get_plane_buffer(pointer, 0)
-            places = [at for at, word in enumerate(_words(pointer.value, _FRAME_BYTES)) if word == buffer]
+        if not self._util.av_frame_get_buffer(pointer, 0):
+            words = _words(pointer.value, _FRAME_BYTES)
+            lines = _LINES.unpack_from(ctypes.string_at(pointer.value, _HEAD.size), _LINESIZE_AT)
+            if words[0] and words[_EXTENDED_AT // _POINTER] == pointer.value and lines[0] >= 128 and lines[1] >= 64:
+                buffer = self._util.av_frame_get_plane_buffer(pointer, 0)
+                places = [at for at, word in enumerate(words) if word == buffer]
         self._util.av_frame_free(ctypes.byref(pointer))
         return places[0] * _POINTER if places else 0
 
@@ -161,42 +167,43 @@ class _Hook:
         return int(self._codec.avcodec_default_get_buffer2(context, frame_at, flags))
 
     def _fill(self, context: int, attached: _Attached, frame_at: int) -> bool:
-        frame = _Frame.from_address(frame_at)
-        if frame.format != _YUV420P:
+        shape = ctypes.string_at(frame_at + _SHAPE_AT, _SHAPE.size)
+        width, height, _, pixel_format = _SHAPE.unpack(shape)
+        if pixel_format != _YUV420P:
             return False
-        width, height = frame.width, frame.height
         room = attached.claim(width, height)
         if room is None:
             return False
-        shape = (width, height, room.strides[0])
-        good = attached.aligned.get(shape)
-        if good is None:
-            good = attached.aligned[shape] = self._takes(context, width, height, room.strides)
-        token = next(self._tokens)
+        if (shape != attached.shape or room.strides != attached.strides) and self._takes(context, width, height, room):
+            attached.shape, attached.strides = shape, room.strides
         buffer = None
-        if good:
+        if shape == attached.shape and room.strides == attached.strides:
+            token = next(self._tokens)
             buffer = self._util.av_buffer_create(room.planes[0], room.size, self._free_pointer, token, 0)
         if not buffer:
             room.let_go()
             return False
         self._rooms[token] = room
-        for plane in range(3):
-            frame.data[plane], frame.linesize[plane] = room.planes[plane], room.strides[plane]
-        frame.extended_data = frame_at + _Frame.data.offset
-        ctypes.c_void_p.from_address(frame_at + self.buffer_at).value = buffer
+        _put(frame_at, room.head)
+        _put(frame_at + _EXTENDED_AT, _ONE_POINTER.pack(frame_at + _DATA_AT))
+        _put(frame_at + self.buffer_at, _ONE_POINTER.pack(buffer))
         return True
 
-    def _takes(self, context: int, width: int, height: int, strides: tuple[int, int, int]) -> bool:
+    def _takes(self, context: int, width: int, height: int, room: Room) -> bool:
         columns, rows, steps = ctypes.c_int(width), ctypes.c_int(height), (ctypes.c_int * 8)()
         self._codec.avcodec_align_dimensions2(context, ctypes.byref(columns), ctypes.byref(rows), steps)
-        return columns.value <= strides[0] and all(
-            stride % max(1, step) == 0 for stride, step in zip(strides, steps, strict=False)
+        return columns.value <= room.strides[0] and all(
+            stride % max(1, step) == 0 for stride, step in zip(room.strides, steps, strict=False)
         )
 
     def _free(self, token: int, _: int) -> None:
         room = self._rooms.pop(token, None)
         if room is not None:
             room.let_go()
+
+
+def _put(address: int, data: bytes) -> None:
+    ctypes.memmove(address, data, len(data))
 
 
 def _words(address: int, size: int) -> list[int]:

@@ -26,8 +26,8 @@ from tests.bench.peers import REPOSITORY
 from tests.bench.result import LIMIT, Line, Report, compared
 
 ROUNDS = 5
-FRAMES = 90
-"""Three seconds of the camera, a round and party."""
+FRAMES = 60
+"""Two seconds of the camera, a round and party: a group of pictures."""
 ANSWER_WITHIN_S = 60.0
 READERS = 4
 DELAY_FRAMES = 150
