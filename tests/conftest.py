@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 
+from belvedere.chassis.paths import remove_run_dir
 from tests.support import databases
 from tests.support.postgres import Postgres, postgres
 
@@ -50,6 +53,24 @@ def database_kind(request: pytest.FixtureRequest, database_of_the_run: None) -> 
     databases.server = request.getfixturevalue("postgresql") if kind == databases.POSTGRESQL else None
     yield kind
     databases.server = before
+
+
+DATA_DEPTH = 4
+"""Data folders lie at most so deep below the run's own folder."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_folders_go_with_the_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Data folders of tests lie so deep that their sockets are elsewhere, in short folders that only an appliance that
+    ends removes."""
+    base = tmp_path_factory.getbasetemp()
+    yield
+    for at, folders, _ in os.walk(base):
+        data = Path(at)
+        if len(data.relative_to(base).parts) > DATA_DEPTH:
+            folders.clear()
+        elif (data / "run").is_symlink():
+            remove_run_dir(data)
 
 
 @pytest.fixture(autouse=True)
