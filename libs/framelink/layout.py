@@ -1,15 +1,14 @@
-"""How a picture lies in a slot: formats, planes, alignment, and the slot's own header. Pure arithmetic on a buffer.
+"""How a picture lies in a slot: formats, planes, alignment. Pure arithmetic on a buffer.
 
-A slot is a header of HEADER_BYTES and a payload. In the payload the planes follow each other, each aligned to ALIGN,
-without padding between rows and with room for some more rows behind the last (BLOCK_ROWS), so that a decoder can write
-into them; the BGR picture, if there is one, follows the planes. A TENSORS slot holds
+A slot is a header of HEADER_BYTES (`framelink.notice`) and a payload. In the payload the planes follow each other, each
+aligned to ALIGN, without padding between rows and with room for some more rows behind the last (BLOCK_ROWS), so that a
+decoder can write into them; the BGR picture, if there is one, follows the planes. A TENSORS slot holds
 `framelink.tensors` bytes.
 """
 
 from __future__ import annotations
 
 import enum
-import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -34,11 +33,6 @@ MAX_SIDE = 16384
 """Pixels. Larger pictures are refused; 16384² × 3 is 0.8 GB."""
 
 FLAG_BGR = 0x1
-
-_HEADER = struct.Struct("<QqqqIIIIQ")  # sequence capture_ns publish_ns pts_us width height format flags payload bytes
-_SEQUENCE = struct.Struct("@Q")  # native: one aligned store, where "<Q" goes byte by byte
-_BEHIND_SEQUENCE = struct.Struct("<qqqIIIIQ")
-_FLAGS_AT = 44
 
 
 class PixelFormat(enum.IntEnum):
@@ -184,46 +178,6 @@ def _size(shape: tuple[int, ...]) -> int:
     for side in shape:
         size *= side
     return size
-
-
-def write_header(header: memoryview, info: FrameInfo, payload_bytes: int) -> None:
-    """Fill the header of a slot whose sequence is 0; the sequence goes in last, so that a half-written one is never
-    taken for whole.
-    """
-    sequence, capture_ns, publish_ns, pts_us, width, height, format, has_bgr = info
-    flags = FLAG_BGR if has_bgr else 0
-    _BEHIND_SEQUENCE.pack_into(header, 8, capture_ns, publish_ns, pts_us, width, height, format, flags, payload_bytes)
-    _SEQUENCE.pack_into(header, 0, sequence)
-
-
-def read_header(header: memoryview) -> tuple[FrameInfo, int] | None:
-    """(info, payload bytes) of a slot, or None where it is empty, being written, or makes no sense.
-
-    The memory may belong to someone hostile: everything is read once, checked, and only then used.
-    """
-    sequence, capture, publish, pts, width, height, number, flags, size = _HEADER.unpack_from(header, 0)
-    if sequence == 0 or sequence_of(header) != sequence:
-        return None
-    format = FORMATS.get(number)
-    if format is None or (format != PixelFormat.TENSORS and not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE)):
-        return None
-    return FrameInfo(sequence, capture, publish, pts, width, height, format, bool(flags & FLAG_BGR)), size
-
-
-def mark_bgr(header: memoryview) -> None:
-    """A BGR picture has joined the planes of a published frame."""
-    flags = header[_FLAGS_AT : _FLAGS_AT + 4].cast("I")
-    flags[0] |= FLAG_BGR
-
-
-def set_sequence(header: memoryview, sequence: int) -> None:
-    """One aligned 8-byte store: a reader sees the old number or the new one, never half of each."""
-    _SEQUENCE.pack_into(header, 0, sequence)
-
-
-def sequence_of(header: memoryview) -> int:
-    """The sequence that a slot holds at this moment; 0 while it is being written."""
-    return int(_SEQUENCE.unpack_from(header, 0)[0])
 
 
 def bgr_from_planes(planes: tuple[Array, ...], format: PixelFormat) -> Array:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import selectors
+import select
 import socket
 import threading
 import time
@@ -27,6 +27,8 @@ TICK_S = 0.25
 """How often waits are looked at; nothing else depends on it."""
 MESSAGES_PER_TURN = 64
 """Of one peer, before the others have their turn."""
+READY_PER_TURN = 64
+"""Peers heard in one turn; further ones have the next."""
 
 
 class Message:
@@ -74,7 +76,7 @@ class PeerServer:
     _largest_message = wire.SMALL_MESSAGE
     """From a peer; what is longer is out of order."""
     _takes_descriptors = True
-    """Where none is due, a message is taken in one step, and the selector says whether there is another."""
+    """Where none is due, a message is taken in one step, and the poller says whether there is another."""
 
     def __init__(self, path: str | os.PathLike[str], name: str, max_peers: int) -> None:
         self.path = os.fspath(path)
@@ -90,9 +92,10 @@ class PeerServer:
         self._deaf = False
         self._listener = sockets.listen(self.path)
         self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ)
-        self._selector.register(self._wake_out, selectors.EVENT_READ)
+        self._poller = select.epoll()
+        """Itself, not through `selectors`: a frame's messages are heard in half the time."""
+        self._poller.register(self._listener, select.EPOLLIN)
+        self._poller.register(self._wake_out, select.EPOLLIN)
         self._thread = threading.Thread(target=self._run, name="framelink-%s" % name, daemon=True)
 
     def close(self) -> None:
@@ -107,7 +110,7 @@ class PeerServer:
         with self._lock:
             for peer in list(self._peers.values()):
                 self._drop(peer, "%s has stopped" % self.name)
-        self._selector.close()
+        self._poller.close()
         sockets.unlink_own(self.path, self._listener)
         with self._lock:
             os.close(self._wake_in)
@@ -122,6 +125,10 @@ class PeerServer:
     def _heard(self, peer: Peer, message: Message) -> None:
         """A message, the lock not held. WireError disconnects the peer."""
         raise NotImplementedError
+
+    def _said(self, peer: Peer, packet: bytes) -> None:
+        """The same where `_takes_descriptors` is not set."""
+        self._heard(peer, Message(packet, None))
 
     def _left(self, peer: Peer) -> None:
         """The peer's connection has ended; the lock is held."""
@@ -143,7 +150,7 @@ class PeerServer:
             if self._wake_in >= 0:
                 os.write(self._wake_in, b"w")
 
-    def _send(self, peer: Peer, packet: bytes, descriptor: int | None = None) -> bool:
+    def _send(self, peer: Peer, packet: bytes | memoryview, descriptor: int | None = None) -> bool:
         """Now or never: a peer that does not read its few messages is disconnected. The lock is held."""
         if peer.closed:
             return False
@@ -166,22 +173,24 @@ class PeerServer:
             except (FramelinkError, OSError) as error:
                 log.debug("%s: %s could not be told why it was closed: %s", self.name, peer.name, error)
         self._peers.pop(peer.connection.fileno(), None)
-        self._selector.unregister(peer.connection)
+        self._poller.unregister(peer.connection)
         peer.connection.close()
         self._left(peer)
 
     # --- The thread --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        next_tick = time.monotonic() + TICK_S
+        listener = self._listener.fileno()
+        now = time.monotonic()
+        next_tick = now + TICK_S
         while not self._closing:
-            for key, _ in self._selector.select(max(0.0, next_tick - time.monotonic())):
-                if key.fileobj is self._listener:
+            for descriptor, _ in self._poller.poll(max(0.0, next_tick - now), READY_PER_TURN):
+                if descriptor == listener:
                     self._accept()
-                elif key.fd == self._wake_out:
+                elif descriptor == self._wake_out:
                     os.read(self._wake_out, 4096)
                 else:
-                    self._hear(key.fd)
+                    self._hear(descriptor)
             self._turn()
             now = time.monotonic()
             if now >= next_tick:
@@ -195,14 +204,14 @@ class PeerServer:
             return  # It has gone again.
         except OSError as error:  # No descriptors left, most likely: newcomers stay in the queue until the next tick.
             log.warning("%s: nobody can be accepted for now: %s", self.name, error)
-            self._selector.unregister(self._listener)
+            self._poller.unregister(self._listener)
             self._deaf = True
             return
         connection.setblocking(False)
         peer = self._new_peer(connection)
         with self._lock:
             full = len(self._peers) >= self._max_peers
-            self._selector.register(connection, selectors.EVENT_READ)
+            self._poller.register(connection, select.EPOLLIN)
             self._peers[connection.fileno()] = peer
             if full:
                 self._refused += 1
@@ -216,7 +225,7 @@ class PeerServer:
             if not self._takes_descriptors:
                 packet = sockets.receive_small(peer.connection, self._largest_message)
                 if packet is not None:
-                    self._heard(peer, Message(packet, None))
+                    self._said(peer, packet)
                 return
             for _ in range(MESSAGES_PER_TURN):
                 received = sockets.receive(peer.connection, self._largest_message)
@@ -250,7 +259,7 @@ class PeerServer:
 
     def _look_after_waits(self, now: float) -> None:
         if self._deaf:
-            self._selector.register(self._listener, selectors.EVENT_READ)
+            self._poller.register(self._listener, select.EPOLLIN)
             self._deaf = False
         with self._lock:
             for peer in list(self._peers.values()):

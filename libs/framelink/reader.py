@@ -19,70 +19,87 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import struct
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Sequence
 
-from framelink import layout, sockets, wire
+from framelink import layout, notice, sockets, wire
 from framelink.errors import FramelinkError, FrameTimeout, LayoutError, RingAbsent, RingGone, WireError
 from framelink.layout import FrameInfo, Geometry, PixelFormat
 from framelink.ring import Ring
-from framelink.wire import Notice
 
 if TYPE_CHECKING:
     from framelink.layout import Array, Bytes
 
 CONNECT_TIMEOUT_S = 5.0
 """How long a new reader waits for its writer, unless told otherwise."""
+FORMS_MAX = 8
+"""Of frames of so many sizes and formats the layout is remembered."""
 _LIMIT = wire.SMALL_MESSAGE
+_NOTICE_PREFIX = wire.PREFIX.pack(wire.MAGIC, wire.VERSION, wire.NOTICE)
+_slot_and_sequence = notice.slot_and_sequence
+_new = object.__new__
+_BROKEN = (FramelinkError, OSError, struct.error)
 WELCOME_TIMEOUT_S = 2.0
 """A writer that accepts a connection and does not answer within this is hung."""
+
+
+class _Form:
+    """What the frames of one size and format of a ring have in common, found in order once."""
+
+    __slots__ = ("geometry", "has_bgr", "pictures", "prefix", "ring", "slots")
+
+    def __init__(self, prefix: bytes, ring: Ring, info: FrameInfo | None) -> None:
+        """`prefix`: how their notices begin."""
+        self.prefix = prefix
+        self.ring = ring
+        self.slots = ring.slots
+        self.has_bgr = info is not None and info.has_bgr
+        self.geometry: Geometry | None = None
+        self.pictures: list[Array | None] = [None] * ring.slots
+        """The BGR picture of each slot."""
+        if info is not None and info.format is not PixelFormat.TENSORS:
+            self.geometry = layout.geometry(info.width, info.height, info.format)
+            if self.has_bgr:
+                with contextlib.suppress(LayoutError):  # Too small a slot: `bgr()` says so.
+                    self.pictures = [self.geometry.bgr(ring.payload(slot)) for slot in range(ring.slots)]
 
 
 class Frame:
     """One frame in shared memory. Arrays are read-only and valid until `release()`; copy what must live longer."""
 
-    __slots__ = ("__weakref__", "_geometry", "_has_bgr", "_holder", "_notice", "_ring", "_sequence", "slot")
+    __slots__ = ("__weakref__", "_after", "_form", "_holder", "_info", "_packet", "_sequence", "slot")
 
     def __init__(
-        self,
-        ring: Ring,
-        slot: int,
-        sequence: int,
-        has_bgr: bool,
-        geometry: Geometry | None,
-        notice: Notice | bytes,
-        holder: _Connection | None,
+        self, form: _Form, slot: int, sequence: int, after: int, packet: bytes, holder: _Connection | None
     ) -> None:
-        """`notice`: its packet, whose geometry was found in order; most of it is read when it is asked for."""
-        self._ring = ring
+        """`after`: the sequence that its taker had before, or 0. `packet`: its notice, read when it is asked for."""
+        self._form = form
         self._holder = holder
         self.slot = slot
         self._sequence = sequence
-        self._has_bgr = has_bgr
-        self._geometry = geometry
-        self._notice = notice
-
-    def _read(self) -> Notice:
-        notice = self._notice
-        if not isinstance(notice, Notice):
-            notice = self._notice = wire.parse_notice(notice, self._ring.slots)
-        return notice
+        self._after = after
+        self._packet = packet
+        self._info: FrameInfo | None = None
 
     @property
     def info(self) -> FrameInfo:
         """What its writer said of it."""
-        return self._read().info
+        known = self._info
+        if known is None:
+            known = self._info = notice.parse(self._packet, self._form.slots)[1]
+        return known
 
     @property
     def skipped(self) -> int:
         """Frames published since the last one that this reader took, which it did not see."""
-        return self._read().skipped
+        return self._sequence - self._after - 1 if self._after else 0
 
     @property
     def ring_id(self) -> int:
         """Which ring it lies in: with slot and sequence it names a frame for good."""
-        return self._ring.ring_id
+        return self._form.ring.ring_id
 
     @property
     def held(self) -> bool:
@@ -91,31 +108,35 @@ class Frame:
 
     def planes(self) -> tuple[Array, ...]:
         """The planes, as `PixelFormat` describes them."""
-        return self._picture().planes(self._ring.payload(self.slot))
+        return self._picture().planes(self.payload())
 
     def bgr(self) -> Array:
         """(height, width, 3), blue first. A view where `info.has_bgr`; else converted here, which takes tens of
         milliseconds.
         """
-        geometry = self._geometry or self._picture()
-        if self._has_bgr:
-            return geometry.bgr(self._ring.payload(self.slot))
+        form = self._form
+        picture = form.pictures[self.slot]
+        if picture is not None:
+            return picture.view()
+        if form.has_bgr:
+            return self._picture().bgr(self.payload())
         return layout.bgr_from_planes(self.planes(), self.info.format)
 
     def _picture(self) -> Geometry:
-        if self._geometry is None:
+        geometry = self._form.geometry
+        if geometry is None:
             raise LayoutError("this frame holds tensors, no picture: read its payload()")
-        return self._geometry
+        return geometry
 
     def payload(self) -> Bytes:
         """The whole slot, for `PixelFormat.TENSORS`: `framelink.tensors.decode` reads it."""
-        return self._ring.payload(self.slot)
+        return self._form.ring.payload(self.slot)
 
     def still_valid(self) -> bool:
         """The slot holds this frame at this moment. To be asked after reading, by who looks at a frame that others
         hold.
         """
-        return layout.sequence_of(self._ring.header(self.slot)) == self._sequence
+        return notice.sequence_of(self._form.ring.header(self.slot)) == self._sequence
 
     def release(self) -> None:
         """Give the slot back. Harmless when repeated, and when the writer has gone."""
@@ -144,15 +165,17 @@ class _Connection:
         self._gone = False
         self.pressed: set[int] = set()
         self.socket = sockets.connect(path, connect_timeout_s)
-        self._waits_s = -1.0
-        self.known = b""
-        """Width, height and format of the last notice, which was found in order; the next one mostly has the same."""
-        self.geometry: Geometry | None = None
+        self.waits_s = -1.0
+        """How long `hear` waits."""
+        self.hear = self.socket.recv
         try:
             self.ring = self._introduce(path, name)
         except BaseException:
             self.socket.close()
             raise
+        self._forms: dict[bytes, _Form] = {}
+        self.form = _Form(b"none yet", self.ring, None)
+        """Of the last frame; the next one mostly has the same."""
 
     def _introduce(self, path: str, name: str) -> Ring:
         with contextlib.suppress(RingGone):  # Refused already: it has left word of why.
@@ -190,12 +213,21 @@ class _Connection:
                 self.close()
                 raise
 
-    def receive(self, timeout_s: float) -> bytes | None:
-        """The next message; None where there is none in time. The lock is not held meanwhile."""
-        if timeout_s != self._waits_s:
-            sockets.wait_at_most(self.socket, timeout_s)
-            self._waits_s = timeout_s
-        return sockets.receive_small(self.socket, _LIMIT, 0)
+    def wait_at_most(self, timeout_s: float) -> None:
+        """From now on `hear` waits so long."""
+        sockets.wait_at_most(self.socket, timeout_s)
+        self.waits_s = timeout_s
+
+    def form_of(self, packet: bytes) -> _Form:
+        """Of a notice. WireError where that is not in order."""
+        prefix = packet[: notice.FORM_BYTES]
+        form = self._forms.get(prefix)
+        if form is None:
+            form = _Form(prefix, self.ring, notice.parse(packet, self.ring.slots)[1])
+            if len(self._forms) >= FORMS_MAX:
+                self._forms.clear()
+            self._forms[prefix] = form
+        return form
 
     def release(self, slot: int, sequence: int) -> None:
         with self.lock:
@@ -206,17 +238,22 @@ class _Connection:
                 except (RingGone, OSError):
                     self.close()  # Nothing to give back to; the next take() says so.
 
+    def given_back(self, frames: Sequence[Frame]) -> list[tuple[int, int]]:
+        """(slot, sequence) of those that are held of this writer, and are so no longer. The lock is held."""
+        given = []
+        for frame in frames:
+            holder, frame._holder = frame._holder, None
+            if holder is self:
+                given.append((frame.slot, frame._sequence))
+                self.pressed.discard(frame._sequence)
+            elif holder is not None:
+                holder.release(frame.slot, frame._sequence)
+        return given
+
     def close(self) -> None:
         with self.lock:
             self._gone = True
             self.socket.close()
-
-
-def _geometry_of(info: FrameInfo) -> Geometry | None:
-    """None for tensors."""
-    if info.format is PixelFormat.TENSORS:
-        return None
-    return layout.geometry(info.width, info.height, info.format)
 
 
 class FrameReader:
@@ -253,7 +290,7 @@ class FrameReader:
     def newest(self) -> int:
         """The highest sequence in the ring at this moment, without asking the writer; 0 where nothing is published."""
         ring = self._connection.ring
-        return max(layout.sequence_of(ring.header(slot)) for slot in range(ring.slots))
+        return max(notice.sequence_of(ring.header(slot)) for slot in range(ring.slots))
 
     @property
     def pressed(self) -> frozenset[int]:
@@ -270,13 +307,20 @@ class FrameReader:
             raise RingGone("%s: the writer has gone: reconnect()" % self.path)
         return descriptor
 
-    def request(self, bgr: bool = True) -> None:
-        """Ask for one frame newer than the last one taken. Repeating it before the frame came changes nothing."""
+    def request(self, bgr: bool = True, giving_back: Sequence[Frame] = ()) -> None:
+        """Ask for one frame newer than the last one taken. Repeating it before the frame came changes nothing.
+
+        `giving_back`: frames that are released in the same message, where there is one.
+        """
         connection = self._connection
         with connection.lock:
             if self._pending is None or (bgr and not self._pending):
-                connection.send(wire.want(bgr, self._last_sequence))
+                given = connection.given_back(giving_back) if giving_back else ()
+                connection.send(wire.want(bgr, self._last_sequence, given))
                 self._pending = bgr
+                return
+        for frame in giving_back:
+            frame.release()
 
     def take(self) -> Frame | None:
         """The frame asked for, or None if it is not there yet. Never waits. RingGone when the writer has ended."""
@@ -292,20 +336,27 @@ class FrameReader:
                     frame = self._obey(connection, packet)
                     if frame is not None:
                         return frame
-            except (FramelinkError, OSError) as error:
+            except _BROKEN as error:
                 connection.close()
                 raise RingGone("%s: %s" % (self.path, error)) from error
 
-    def get(self, timeout_s: float, bgr: bool = True) -> Frame:
-        """Wait for one frame newer than the last one taken. FrameTimeout, RingGone."""
+    def get(self, timeout_s: float, bgr: bool = True, giving_back: Sequence[Frame] = ()) -> Frame:
+        """Wait for one frame newer than the last one taken; `giving_back` as in `request`. FrameTimeout, RingGone."""
         deadline = time.monotonic() + timeout_s
         connection = self._connection
         left = timeout_s
         try:
-            self.request(bgr)
+            self.request(bgr, giving_back)
             while True:
-                # Outside of the lock: other threads may release and ask meanwhile.
-                packet = connection.receive(left) if left > 0 else sockets.receive_small(connection.socket, _LIMIT)
+                packet = None
+                if left > 0:
+                    if left != connection.waits_s:
+                        connection.wait_at_most(left)
+                    try:
+                        packet = connection.hear(_LIMIT)  # Outside of the lock: other threads may release and ask.
+                    except OSError:
+                        packet = None  # The time is over, or what follows knows what it means.
+                packet = packet or sockets.receive_small(connection.socket, _LIMIT)
                 if packet is not None:
                     frame = self._obey(connection, packet)
                     if frame is not None:
@@ -315,7 +366,7 @@ class FrameReader:
                     raise FrameTimeout("%s: no new frame within %.3f s" % (self.path, timeout_s))
         except FrameTimeout:
             raise
-        except (FramelinkError, OSError) as error:
+        except _BROKEN as error:
             connection.close()
             raise RingGone("%s: %s" % (self.path, error)) from error
 
@@ -324,14 +375,14 @@ class FrameReader:
 
         Nothing is held by this: ask `still_valid()` after reading.
         """
-        ring = self._connection.ring
+        connection = self._connection
+        ring = connection.ring
         if not 0 <= slot < ring.slots or (ring_id is not None and ring_id != ring.ring_id):
             return None
-        found = layout.read_header(ring.header(slot))
-        if found is None or found[0].sequence != sequence:
+        packet = notice.read(ring.header(slot))
+        if packet is None or _slot_and_sequence(packet) != (slot, sequence):
             return None
-        info = found[0]
-        return Frame(ring, slot, sequence, info.has_bgr, _geometry_of(info), Notice(slot, info, 0), None)
+        return Frame(connection.form_of(packet), slot, sequence, 0, packet, None)
 
     def reconnect(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         """Let go of the writer and wait for its successor. RingAbsent where none comes; it may be called again."""
@@ -353,23 +404,32 @@ class FrameReader:
         self.close()
 
     def _obey(self, connection: _Connection, packet: bytes) -> Frame | None:
-        if packet.startswith(wire.NOTICE_PREFIX):
-            ring = connection.ring
-            if packet[wire.NOTICE_GEOMETRY] != connection.known or len(packet) != wire.NOTICE_BYTES:
-                connection.geometry = _geometry_of(wire.parse_notice(packet, ring.slots).info)
-                connection.known = packet[wire.NOTICE_GEOMETRY]
-            slot, flags, sequence = wire.NOTICE_HEAD.unpack_from(packet, wire.NOTICE_HEAD_AT)
-            if slot >= ring.slots or not sequence:
-                raise WireError(
-                    "a frame in slot %d with sequence %d; the ring has %d slots" % (slot, sequence, ring.slots)
-                )
-            self._pending = None
-            self._last_sequence = sequence
-            return Frame(ring, slot, sequence, bool(flags & layout.FLAG_BGR), connection.geometry, packet, connection)
+        form = connection.form
+        if not packet.startswith(form.prefix):
+            if not packet.startswith(_NOTICE_PREFIX):
+                self._told(connection, packet)
+                return None
+            form = connection.form = connection.form_of(packet)
+        slot, sequence = _slot_and_sequence(packet)
+        if slot >= form.slots or not sequence:
+            raise WireError("a frame in slot %d with sequence %d; the ring has %d slots" % (slot, sequence, form.slots))
+        self._pending = None
+        after, self._last_sequence = self._last_sequence, sequence
+        frame = _new(Frame)
+        frame._form = form
+        frame._holder = connection
+        frame.slot = slot
+        frame._sequence = sequence
+        frame._after = after
+        frame._packet = packet
+        frame._info = None
+        return frame
+
+    def _told(self, connection: _Connection, packet: bytes) -> None:
         kind, body = wire.parse(packet)
         if kind == wire.PRESS:
             connection.pressed.add(wire.parse_slot(body)[1])
-            return None
+            return
         if kind == wire.GOODBYE:
             raise RingGone(wire.text(body, 512) or "the writer closed the connection")
         raise WireError("an unknown kind of message: %d" % kind)

@@ -26,11 +26,12 @@ class SlotTable:
             raise LayoutError("a ring of frames needs more than %d slots" % (SPARE_SLOTS + kept))
         self._sequences = [0] * slots
         self._holds = [0] * slots
-        self._writing = [False] * slots
+        self.in_hand = [False] * slots
+        """Slots that the writer has acquired and not published yet."""
         self._kept = [False] * slots
         self._keepable = kept
         """So many more slots may be kept."""
-        self._givable = slots - kept - SPARE_SLOTS
+        self.givable = slots - kept - SPARE_SLOTS
         """So many more slots may be given out."""
         self.newest: int | None = None
 
@@ -42,12 +43,12 @@ class SlotTable:
         """
         best = None
         for slot, sequence in enumerate(self._sequences):
-            if self._holds[slot] or self._writing[slot] or self._kept[slot] or slot == self.newest:
+            if self._holds[slot] or self.in_hand[slot] or self._kept[slot] or slot == self.newest:
                 continue
             if best is None or sequence > self._sequences[best]:
                 best = slot
         if best is not None:
-            self._writing[best] = True
+            self.in_hand[best] = True
             self._sequences[best] = 0
         return best
 
@@ -63,19 +64,15 @@ class SlotTable:
         """Kept no more. One that has not been published is given back."""
         self._kept[slot] = False
         self._keepable += 1
-        self._writing[slot] = False
-
-    def writing(self, slot: int) -> bool:
-        """The writer has it in hand."""
-        return self._writing[slot]
+        self.in_hand[slot] = False
 
     def discard(self, slot: int) -> None:
         """The writer gives back a slot without a picture in it."""
-        self._writing[slot] = False
+        self.in_hand[slot] = False
 
     def publish(self, slot: int, sequence: int) -> None:
         """The writer has finished: this slot is the newest."""
-        self._writing[slot] = False
+        self.in_hand[slot] = False
         self._sequences[slot] = sequence
         self.newest = slot
 
@@ -85,14 +82,14 @@ class SlotTable:
 
     def may_give(self, slot: int) -> bool:
         """One more holder would leave the writer its two slots."""
-        return self._holds[slot] > 0 or self._givable > 0
+        return self._holds[slot] > 0 or self.givable > 0
 
     def give(self, slot: int) -> None:
         """One more holder. Only after `may_give`."""
-        self._givable -= not self._holds[slot]
+        self.givable -= not self._holds[slot]
         self._holds[slot] += 1
 
     def take_back(self, slot: int) -> None:
         """One holder less."""
         self._holds[slot] -= 1
-        self._givable += not self._holds[slot]
+        self.givable += not self._holds[slot]

@@ -88,7 +88,10 @@ def connect(path: str, timeout_s: float) -> socket.socket:
 
 
 def send(
-    connection: socket.socket, packet: bytes, descriptor: int | None = None, timeout_s: float = SEND_TIMEOUT_S
+    connection: socket.socket,
+    packet: bytes | memoryview,
+    descriptor: int | None = None,
+    timeout_s: float = SEND_TIMEOUT_S,
 ) -> None:
     """One message, whole. RingGone where the other end is gone or has not read for `timeout_s`; 0 means: now or
     never.

@@ -4,8 +4,8 @@ One message is one packet of a SOCK_SEQPACKET socket: magic, version and kind (`
 in some, a text. Both ends run on one machine, yet from different installations: a wrong version is an error that says
 so.
 
-    reader → writer   HELLO(name)  WANT(bgr, last sequence)  RELEASE(slot, sequence)
-    writer → reader   WELCOME(ring; carries the descriptor)  NOTICE(frame, slot, skipped)
+    reader → writer   HELLO(name)  WANT(bgr, last sequence, given back: (slot, sequence) …)  RELEASE(slot, sequence)
+    writer → reader   WELCOME(ring; carries the descriptor)  NOTICE (`framelink.notice`)
                       PRESS(slot, sequence)  GOODBYE(text)
 
 PRESS asks for a slot back because another reader goes without frames; who does not follow within the writer's
@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Sequence
 
 from framelink.errors import WireError
-from framelink.layout import FLAG_BGR, FORMATS, MAX_SIDE, FrameInfo, PixelFormat
+from framelink.layout import FLAG_BGR
 
 MAGIC = 0x4B4C4D46  # "FMLK"
-VERSION = 1
+VERSION = 2
 MAX_MESSAGE = 65536
 SMALL_MESSAGE = 448
 """The largest between a frame writer and its readers. A receive buffer of 64 KiB costs 30 µs each time; this one comes from
@@ -35,14 +35,8 @@ HELLO, WELCOME, WANT, NOTICE, RELEASE, PRESS, GOODBYE = 1, 2, 3, 4, 5, 6, 7
 
 PREFIX = struct.Struct("<IHH")
 _RING = struct.Struct("<IIQQ")  # slots, generation, slot bytes, ring id
-_WANT = struct.Struct("<IIQ")  # flags, zero, last sequence
-_NOTICE = struct.Struct("<IHHIIQqqqIIIIQ")
-# prefix, then slot flags sequence capture publish pts width height format zero skipped: one step, since every frame waits for it
-NOTICE_BYTES = _NOTICE.size
-NOTICE_PREFIX = PREFIX.pack(MAGIC, VERSION, NOTICE)
-NOTICE_HEAD = struct.Struct("<IIQ")  # slot flags sequence
-NOTICE_HEAD_AT = 8
-NOTICE_GEOMETRY = slice(48, 60)  # width height format
+_WANT = struct.Struct("<IIQ")  # flags, zero, last sequence; then a _SLOT for each that is given back
+_WANT_PACKET = struct.Struct("<IHHIIQ")
 _SLOT = struct.Struct("<IIQ")  # slot, zero, sequence
 
 
@@ -55,18 +49,6 @@ class Announcement:
     ring_id: int
     generation: int = 0
     """Which of its owner's rings this is, where there can be several (calls, outputs)."""
-
-
-class Notice(NamedTuple):
-    """A frame that the reader now holds."""
-
-    slot: int
-    info: FrameInfo
-    skipped: int
-
-
-_made = tuple.__new__
-"""Makes a named tuple without a call of Python's own, which every frame would wait for."""
 
 
 def message(kind: int, body: bytes = b"") -> bytes:
@@ -130,39 +112,21 @@ def parse_ring(body: bytes) -> Announcement:
     return Announcement(slots, slot_bytes, ring_id, generation)
 
 
-def want(bgr: bool, last_sequence: int) -> bytes:
-    return message(WANT, _WANT.pack(FLAG_BGR if bgr else 0, 0, last_sequence))
+def want(bgr: bool, last_sequence: int, given_back: Sequence[tuple[int, int]] = ()) -> bytes:
+    """`given_back`: (slot, sequence) of frames that are released at the same time."""
+    packet = _WANT_PACKET.pack(MAGIC, VERSION, WANT, FLAG_BGR if bgr else 0, 0, last_sequence)
+    for slot, sequence in given_back:
+        packet += _SLOT.pack(slot, 0, sequence)
+    return packet
 
 
-def parse_want(body: bytes) -> tuple[bool, int]:
-    """(bgr, last sequence that the reader was given)."""
-    flags, _, last_sequence = unpack(_WANT, body)
-    return bool(flags & FLAG_BGR), last_sequence
-
-
-def notice(slot: int, info: FrameInfo, skipped: int) -> bytes:
-    sequence, capture_ns, publish_ns, pts_us, width, height, format, has_bgr = info
-    flags = FLAG_BGR if has_bgr else 0
-    return _NOTICE.pack(
-        MAGIC, VERSION, NOTICE, slot, flags, sequence, capture_ns, publish_ns, pts_us, width, height, format, 0, skipped
-    )
-
-
-def parse_notice(packet: bytes, slots: int) -> Notice:
-    """Of a whole packet: prefix and body."""
-    if len(packet) != NOTICE_BYTES or not packet.startswith(NOTICE_PREFIX):
-        raise WireError("a message of %d bytes that is no notice of this version" % len(packet))
-    (
-        _, _, _, slot, flags, sequence, capture_ns, publish_ns, pts_us, width, height, number, _, skipped
-    ) = _NOTICE.unpack(packet)  # fmt: skip
-    format = FORMATS.get(number)
-    if format is None or (format is not PixelFormat.TENSORS and not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE)):
-        raise WireError("a frame that cannot be: %dx%d pixels of format %d" % (width, height, number))
-    if slot >= slots or sequence == 0:
-        raise WireError("a frame in slot %d with sequence %d; the ring has %d slots" % (slot, sequence, slots))
-    has_bgr = bool(flags & FLAG_BGR)
-    fields = (sequence, capture_ns, publish_ns, pts_us, width, height, format, has_bgr)
-    return _made(Notice, (slot, _made(FrameInfo, fields), skipped))
+def parse_want(body: bytes) -> tuple[bool, int, list[tuple[int, int]]]:
+    """(bgr, last sequence that the reader was given, [(slot, sequence) that it gives back])."""
+    if (len(body) - _WANT.size) % _SLOT.size:
+        raise WireError("a request of %d bytes" % len(body))
+    flags, _, last_sequence = unpack(_WANT, body[: _WANT.size])
+    given_back = [(slot, sequence) for slot, _, sequence in _SLOT.iter_unpack(body[_WANT.size :])]
+    return bool(flags & FLAG_BGR), last_sequence, given_back
 
 
 def release(slot: int, sequence: int) -> bytes:

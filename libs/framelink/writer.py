@@ -4,10 +4,11 @@ A reader asks for one frame (WANT); when there is one newer than its last, it ge
 it sends a RELEASE or its connection ends. `publish` sends the notices itself, from the thread that decodes, without a
 hop to another thread; the writer's own thread hears the readers and makes late BGR pictures.
 
-Measured (two busy cores, one frame every 5 ms, median): a bare SEQPACKET message reaches a waiting process in 40–60 µs, a
-frame is in the reader's hands 110–190 µs after `publish` began. The difference is Python that has gone cold on both
-sides; handing notices to the writer's own thread first would add one more such wake-up. A receive buffer of 64 KiB cost
-30 µs a message, hence `wire.SMALL_MESSAGE`.
+What costs in a hop is Python that has gone cold since the last frame, not pixels and not the message: a bare SEQPACKET message
+reaches a waiting process in 60 to 110 µs. So a notice is packed once, straight into the slot, and sent from there to
+everybody (`notice.py`); it goes out before the books are kept; a reader recognises what does not change from frame to frame as
+bytes; a slot and the next request come back in one message. A receive buffer of 64 KiB cost 30 µs a message, hence
+`wire.SMALL_MESSAGE`. docs/performance.md has the figures.
 
 What a hostile reader can do: nothing to the pixels (sealed), nothing to the writer (two slots are never given out),
 nothing lasting to the other readers: who holds slots while another goes without a frame for STARVED_S is asked for
@@ -26,10 +27,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable
 
-from framelink import layout, wire
+from framelink import layout, notice, wire
 from framelink.errors import LayoutError, WireError
 from framelink.layout import FrameInfo, PixelFormat
-from framelink.peers import Message, Peer, PeerServer
+from framelink.peers import Peer, PeerServer
 from framelink.ring import Ring
 from framelink.slots import SlotTable
 
@@ -44,9 +45,12 @@ with.
 """
 STARVED_S = 1.0
 """A reader that waits this long because others hold the slots makes the writer ask for one back."""
-_made = tuple.__new__
 _BGR24, _TENSORS = PixelFormat.BGR24, PixelFormat.TENSORS
 _NOW = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_MAGIC, _VERSION, _NOTICE = wire.MAGIC, wire.VERSION, wire.NOTICE
+_MAX_SIDE, _FLAG_BGR = layout.MAX_SIDE, layout.FLAG_BGR
+_pack_notice = notice.pack_into
+_now_ns = time.monotonic_ns
 PRESS_GRACE_S = 2.0
 """Who was asked for a slot and has not given it back by then is disconnected."""
 PRESS_PATIENCE_S = 0.25
@@ -166,10 +170,12 @@ class FrameWriter(PeerServer):
         self._ring = Ring.create(name, slots, slot_bytes)
         self.slot_bytes = self._ring.slot_bytes
         self.ring_id = self._ring.ring_id
-        self._infos: list[FrameInfo | None] = [None] * slots
+        self._notices = [self._ring.header(slot)[: notice.BYTES] for slot in range(slots)]
         self._sequence = 0
         self._waiting: list[_Reader] = []
         """Those that wait for a frame, in the order in which they asked."""
+        self._is_due = False
+        """Something has happened by which one of them may have the newest frame."""
         self._written = self._dropped = self._evicted = self._late = self._failed = 0
         try:
             super().__init__(path, name, max_readers)
@@ -208,9 +214,7 @@ class FrameWriter(PeerServer):
             self._table.let_go(self._let_go.popleft())
 
     def _in_hand(self, index: int) -> WritableSlot:
-        self._infos[index] = None
-        # From here on nobody takes the old picture for whole, not even one who looks without holding it.
-        layout.set_sequence(self._ring.header(index), 0)
+        notice.forget(self._notices[index])
         return WritableSlot(index, self._ring.payload(index))
 
     def discard(self, slot: WritableSlot) -> None:
@@ -248,26 +252,38 @@ class FrameWriter(PeerServer):
         """The frame in `slot` is the newest from now on; whoever waits for one is told. Returns its sequence."""
         if type(format) is not PixelFormat:
             format = PixelFormat(format)
-        if format is not _TENSORS and not (0 < width <= layout.MAX_SIDE and 0 < height <= layout.MAX_SIDE):
+        if not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE) and format is not _TENSORS:
             layout.check_size(width, height)
         index = slot.index
+        flags = _FLAG_BGR if has_bgr or format is _BGR24 else 0
         with self._lock:
-            if not self._table.writing(index):
+            table = self._table
+            if not table.in_hand[index]:
                 raise LayoutError("slot %d is not in the writer's hand: acquire() first, publish once" % index)
             sequence = self._sequence + 1
-            has_bgr = has_bgr or format is _BGR24
-            fields = (sequence, capture_ns, time.monotonic_ns(), pts_us, width, height, format, has_bgr)
-            info = _made(FrameInfo, fields)
-            layout.write_header(self._ring.header(index), info, self.slot_bytes)
+            packet = self._notices[index]
+            _pack_notice(
+                packet, 0, _MAGIC, _VERSION, _NOTICE, width, height, format, flags, index, 0, capture_ns, _now_ns(), pts_us,
+                sequence,
+            )  # fmt: skip
+            # The word goes out first: all that follows happens while the readers wake up.
+            told = []
+            if table.givable:
+                for reader in self._waiting:
+                    if (flags or not reader.wants_bgr) and len(reader.held) < HELD_MAX:
+                        try:
+                            reader.connection.send(packet, _NOW)
+                        except OSError:
+                            continue  # It waits on, and `_serve` finds out what the failure means.
+                        told.append(reader)
             self._sequence = sequence
-            self._infos[index] = info
-            self._table.publish(index, sequence)
+            table.publish(index, sequence)
             self._written += 1
-            late = False
-            for reader in self._waiting[:]:
-                late = not self._serve(reader, index, info) or late
-        if late:
-            self._wake()
+            for reader in told:
+                self._given(reader, index, sequence)
+            if self._waiting and self._serve_waiting():
+                self._is_due = True
+                self._wake()
         return sequence
 
     def stats(self) -> WriterStats:
@@ -304,46 +320,45 @@ class FrameWriter(PeerServer):
 
     def _serve_waiting(self) -> bool:
         """Give the newest frame to all who wait for one. True when a late BGR picture must be made first."""
-        late = False
+        late = self._is_due = False
         slot = self._table.newest
-        info = self._infos[slot] if slot is not None else None
-        if slot is not None and info is not None:
+        if slot is not None and self._waiting:
+            info = self._info(slot)
             for reader in self._waiting[:]:
                 late = not self._serve(reader, slot, info) or late
         return late
 
     def _serve(self, reader: _Reader, slot: int, info: FrameInfo) -> bool:
         """Give this reader the newest frame if it is due one. False when its BGR picture must be made first."""
-        if info[0] <= reader.last_sequence or len(reader.held) >= HELD_MAX:
+        if info.sequence <= reader.last_sequence or len(reader.held) >= HELD_MAX:
             return True
         if not self._table.may_give(slot):
             reader.blocked_since = reader.blocked_since or time.monotonic()
             return True
         if reader.wants_bgr and not info.has_bgr and self._make_bgr is not None and info.format is not _TENSORS:
             return False
-        self._give(reader, slot, info)
+        self._give(reader, slot, info.sequence)
         return True
 
-    def _give(self, reader: _Reader, slot: int, info: FrameInfo) -> None:
+    def _info(self, slot: int) -> FrameInfo:
+        """Of a published frame."""
+        return notice.parse(bytes(self._notices[slot]), self._ring.slots)[1]
+
+    def _give(self, reader: _Reader, slot: int, sequence: int) -> None:
         """The reader holds this frame from now on, and is told so."""
-        sequence = info[0]
-        skipped = sequence - reader.last_sequence - 1 if reader.last_sequence else 0
-        # The word goes out first: all that follows happens while the reader wakes up.
-        packet = wire.notice(slot, info, skipped)
-        try:
-            reader.connection.send(packet, _NOW)
-            sent = True
-        except OSError:
-            sent = False
+        if self._send(reader, self._notices[slot]):
+            self._given(reader, slot, sequence)
+
+    def _given(self, reader: _Reader, slot: int, sequence: int) -> None:
+        """It was told of this frame."""
         self._table.give(slot)
         reader.held[slot] = (sequence, time.monotonic())
         self._satisfied(reader)
         reader.blocked_since = 0.0
+        if reader.last_sequence:
+            reader.skipped += sequence - reader.last_sequence - 1
         reader.last_sequence = sequence
         reader.delivered += 1
-        reader.skipped += skipped
-        if not sent:
-            self._send(reader, packet)  # It knows what the failure means, and ends the connection.
 
     def _satisfied(self, reader: _Reader) -> None:
         """It waits no more."""
@@ -361,6 +376,7 @@ class FrameWriter(PeerServer):
             for slot in peer.held:
                 self._table.take_back(slot)
             peer.held.clear()
+            self._is_due = bool(self._waiting)
 
     # --- The writer's own thread ----------------------------------------------------------------------------------
 
@@ -368,53 +384,67 @@ class FrameWriter(PeerServer):
         return _Reader(connection)
 
     def _turn(self) -> None:
-        with self._lock:
-            late = self._serve_waiting()
-        if late:
-            self._paint()
+        if self._is_due:
+            with self._lock:
+                late = self._serve_waiting()
+            if late:
+                self._paint()
 
-    def _heard(self, peer: Peer, message: Message) -> None:
+    def _said(self, peer: Peer, packet: bytes) -> None:
         if not isinstance(peer, _Reader):
             raise TypeError("%r is no reader" % peer)
+        kind, body = wire.parse(packet)
         with self._lock:
-            self._obey(peer, message)
-        if self._on_wanted is not None and message.kind == wire.WANT:
+            self._obey(peer, kind, body)
+        if self._on_wanted is not None and kind == wire.WANT:
             self._on_wanted()
 
-    def _obey(self, reader: _Reader, message: Message) -> None:
+    def _obey(self, reader: _Reader, kind: int, body: bytes) -> None:
         if not reader.introduced:
-            if message.kind != wire.HELLO:
+            if kind != wire.HELLO:
                 raise WireError("the first message must be HELLO")
-            reader.name = wire.text(message.body)
+            reader.name = wire.text(body)
             reader.introduced = True
             ring = wire.Announcement(self._ring.slots, self._ring.slot_bytes, self._ring.ring_id)
             self._send(reader, wire.ring(wire.WELCOME, ring), self._ring.descriptor)
-        elif message.kind == wire.WANT:
-            bgr, last_sequence = wire.parse_want(message.body)
+        elif kind == wire.WANT:
+            bgr, last_sequence, given_back = wire.parse_want(body)
             if last_sequence > self._sequence:
                 raise WireError("it asks for a frame after %d, the newest is %d" % (last_sequence, self._sequence))
+            for slot, sequence in given_back:
+                self._take_back(reader, slot, sequence)
             reader.last_sequence = max(reader.last_sequence, last_sequence)
             reader.wants_bgr = bgr
             if not reader.wants:
                 reader.wants = True
                 self._waiting.append(reader)
-        elif message.kind == wire.RELEASE:
-            slot, sequence = wire.parse_slot(message.body)
-            if reader.held.get(slot, (0, 0.0))[0] != sequence:
-                raise WireError("it releases slot %d, frame %d, which it does not hold" % (slot, sequence))
-            del reader.held[slot]
-            self._table.take_back(slot)
-            if reader.pressed is not None and reader.pressed[0] == slot:
-                reader.pressed = None
+            # Mostly it has the newest frame and waits for the next.
+            self._is_due = self._is_due or reader.last_sequence < self._sequence
+        elif kind == wire.RELEASE:
+            slot, sequence = wire.parse_slot(body)
+            self._take_back(reader, slot, sequence)
         else:
-            raise WireError("an unknown kind of message: %d" % message.kind)
+            raise WireError("an unknown kind of message: %d" % kind)
+
+    def _take_back(self, reader: _Reader, slot: int, sequence: int) -> None:
+        if reader.held.get(slot, (0, 0.0))[0] != sequence:
+            raise WireError("it releases slot %d, frame %d, which it does not hold" % (slot, sequence))
+        del reader.held[slot]
+        self._table.take_back(slot)
+        if reader.pressed is not None and reader.pressed[0] == slot:
+            reader.pressed = None
+        # Somebody may have waited for just this slot.
+        self._is_due = self._is_due or bool(self._waiting)
 
     def _paint(self) -> None:
         """Make the BGR picture of the newest frame. Its slot counts as held meanwhile, the lock is free."""
         with self._lock:
             slot = self._table.newest
-            info = self._infos[slot] if slot is not None else None
-            if slot is None or info is None or info.has_bgr or not self._table.may_give(slot) or self._make_bgr is None:
+            if slot is None or not self._table.may_give(slot) or self._make_bgr is None:
+                return
+            info = self._info(slot)
+            if info.has_bgr:
+                self._is_due = True
                 return
             self._table.give(slot)
         made = True
@@ -429,10 +459,9 @@ class FrameWriter(PeerServer):
             else:
                 self._failed += 1
             if made:
-                info = info._replace(has_bgr=True)
-                self._infos[slot] = info
-                layout.mark_bgr(self._ring.header(slot))
+                notice.mark_bgr(self._notices[slot])
             self._table.take_back(slot)
+            self._is_due = bool(self._waiting)
             # It may not be the newest any more; it is newer than what they have, and what they have waited for.
             for reader in self._readers():
                 if (
@@ -441,7 +470,7 @@ class FrameWriter(PeerServer):
                     and info.sequence > reader.last_sequence
                     and len(reader.held) < HELD_MAX
                 ):
-                    self._give(reader, slot, info)
+                    self._give(reader, slot, info.sequence)
 
     def _tick(self, now: float) -> None:
         """Get slots back for who goes without frames."""

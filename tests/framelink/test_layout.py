@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from framelink import FrameInfo, LayoutError, PixelFormat, layout, slot_bytes_for
+from framelink import LayoutError, PixelFormat, layout, slot_bytes_for
 
 sides = st.integers(1, 70)
 formats = st.sampled_from([PixelFormat.I420, PixelFormat.NV12, PixelFormat.BGR24])
@@ -39,22 +39,6 @@ def test_a_slot_that_is_too_small_is_refused():
         layout.planes_of(np.zeros(10, np.uint8), 64, 48, PixelFormat.I420)
     with pytest.raises(LayoutError):
         slot_bytes_for(100000, 10)
-
-
-def test_a_header_is_read_as_it_was_written_and_not_while_it_is_being_written():
-    header = memoryview(bytearray(layout.HEADER_BYTES))
-    info = FrameInfo(5, -1, 2, -3, 64, 48, PixelFormat.NV12, True)
-    assert layout.read_header(header) is None
-    layout.write_header(header, info, 999)
-    assert layout.read_header(header) == (info, 999)
-    layout.set_sequence(header, 0)
-    assert layout.read_header(header) is None
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.binary(min_size=layout.HEADER_BYTES, max_size=layout.HEADER_BYTES))
-def test_no_header_crashes_the_reader(raw):
-    layout.read_header(memoryview(bytearray(raw)))
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ class Slots(RuleBasedStateMachine):
         slot = data.draw(st.sampled_from(list(self.kept)))
         del self.kept[slot]
         self.table.let_go(slot)
-        assert not self.table.writing(slot)
+        assert not self.table.in_hand[slot]
 
     @precondition(lambda self: self.in_hand is not None)
     @rule()
