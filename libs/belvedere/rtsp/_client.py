@@ -17,7 +17,6 @@ libavformat's demuxer takes 0.37 to 0.45 in the same runs.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import threading
 import time
@@ -141,45 +140,41 @@ class RtspClient:
         """Connects and starts the stream. The parameter sets are those of the SDP, often none: they come in the stream
         as well. Raises ClientError.
         """
-        with self._holding():
-            if self._channel is not None:
-                raise ProtocolError("this client is open already")
-            deadline = time.monotonic() + self._settings.open_timeout_s
-            try:
-                media = self._describe(deadline)
-                self._set_up(media, deadline)
-                self._play(deadline)
-            except TimeoutError:
-                raise no_answer(self._target, self._settings.open_timeout_s) from None
-            except WireClosed:
-                why = "closed the connection before the stream began; look into its log"
-                raise ServerUnreachable(self._target.server, "closed", why) from None
-            return StreamDescription(media.codec, media.parameter_sets)
+        self._hold()
+        try:
+            return self._open()
+        finally:
+            self._let_go()
 
     def receive(self) -> ReceivedUnit:
         """The next picture; waits for it. Raises StreamStalled, StreamEnded, ProtocolError, StreamRefused (the password
         was changed), StreamUnsupported, ClientClosed.
         """
-        with self._holding():
+        self._hold()
+        try:
             channel, receiver = self._ready()
             stalled_at = time.monotonic() + self._settings.stall_timeout_s
-            try:
-                while not receiver.ready:
-                    self._step(channel, receiver, stalled_at)
-            except WireClosed:
-                raise StreamEnded("the server closed the connection; connect again") from None
-            return receiver.ready.popleft()
+            ready = receiver.ready
+            while not ready:
+                self._step(channel, receiver, stalled_at)
+            return ready.popleft()
+        except WireClosed:
+            raise StreamEnded("the server closed the connection; connect again") from None
+        finally:
+            self._let_go()
 
     def receive_now(self) -> ReceivedUnit | None:
         """A picture that is here already, or None. Raises as `receive` does."""
-        with self._holding():
+        self._hold()
+        try:
             channel, receiver = self._ready()
-            try:
-                while not receiver.ready and self._step(channel, receiver, math.inf, wait=False):
-                    continue
-            except WireClosed:
-                raise StreamEnded("the server closed the connection; connect again") from None
+            while not receiver.ready and self._step(channel, receiver, math.inf, wait=False):
+                continue
             return receiver.ready.popleft() if receiver.ready else None
+        except WireClosed:
+            raise StreamEnded("the server closed the connection; connect again") from None
+        finally:
+            self._let_go()
 
     def units(self) -> Iterator[ReceivedUnit]:
         """The pictures, until one of `receive`'s errors."""
@@ -203,19 +198,18 @@ class RtspClient:
             finally:
                 self._busy.release()
 
-    @contextlib.contextmanager
-    def _holding(self) -> Iterator[None]:
-        """For one call; lets the sockets go where `close` came meanwhile."""
+    def _hold(self) -> None:
+        """For one call; `_let_go` follows, whatever happens."""
         self._waker.check()
         if not self._busy.acquire(blocking=False):
             self._waker.check()
             raise ProtocolError("this client is in use by another thread")
-        try:
-            yield
-        finally:
-            self._busy.release()
-            if self._waker.closed:
-                self.close()
+
+    def _let_go(self) -> None:
+        """Lets the sockets go, too, where `close` came meanwhile."""
+        self._busy.release()
+        if self._waker.closed:
+            self.close()
 
     def _ready(self) -> tuple[Channel, RtpReceiver]:
         if self._channel is None or self._receiver is None:
@@ -223,6 +217,21 @@ class RtspClient:
         return self._channel, self._receiver
 
     # Opening.
+
+    def _open(self) -> StreamDescription:
+        if self._channel is not None:
+            raise ProtocolError("this client is open already")
+        deadline = time.monotonic() + self._settings.open_timeout_s
+        try:
+            media = self._describe(deadline)
+            self._set_up(media, deadline)
+            self._play(deadline)
+        except TimeoutError:
+            raise no_answer(self._target, self._settings.open_timeout_s) from None
+        except WireClosed:
+            why = "closed the connection before the stream began; look into its log"
+            raise ServerUnreachable(self._target.server, "closed", why) from None
+        return StreamDescription(media.codec, media.parameter_sets)
 
     def _describe(self, deadline: float) -> VideoMedia:
         for _ in range(MAX_REDIRECTS + 1):

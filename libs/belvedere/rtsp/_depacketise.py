@@ -83,6 +83,14 @@ class Depacketiser(ABC):
         self._append(memoryview(START_CODE + header))
         self._append(body)
 
+    def _within(self, payload: memoryview, start: int) -> bool:
+        """The usual packet: one in the midst of a fragmented NAL unit that is under way. False: it is another one."""
+        data = self._data
+        if self._fragment_at is None or len(data) + len(payload) > self._max:
+            return False
+        data += payload[start:]
+        return True
+
     def _continue_fragment(self, body: memoryview) -> None:
         if self._fragment_at is not None:
             self._append(body)
@@ -138,6 +146,8 @@ class H264Depacketiser(Depacketiser):
                 self.damaged += 1
                 return
             head = payload[1]
+            if not head & 0xC0 and self._within(payload, 2):
+                return
             if head & 0x80:
                 inner = head & 0x1F
                 self._begin_fragment(bytes([payload[0] & 0xE0 | inner]), inner, payload[2:])
@@ -179,6 +189,8 @@ class H265Depacketiser(Depacketiser):
                 self.damaged += 1
                 return
             head = payload[2]
+            if not head & 0xC0 and self._within(payload, 3):
+                return
             if head & 0x80:
                 inner = head & 0x3F
                 self._begin_fragment(bytes([payload[0] & 0x81 | inner << 1, payload[1]]), inner, payload[3:])
