@@ -1,6 +1,9 @@
 """Errors in the form of the Panorama API: the model's exceptions, with x-amzn-ErrorType.
 
-Pure. An operation declares which exceptions it has; what a service raised beyond them becomes the nearest declared one.
+Pure. An operation declares which exceptions it has; what a service raised beyond them becomes a ValidationException: with
+AccessDeniedException it is what AWS's common errors name for every action, also for the lists of application instances, their
+dependencies and their node instances, which declare no 4xx but AccessDeniedException, and for the tags' operations and ListNodes,
+which declare not even that.
 """
 
 from __future__ import annotations
@@ -42,6 +45,10 @@ AUTH_CODES: Mapping[AuthKind, tuple[str, int]] = {
 }
 
 
+COMMON = frozenset({"AccessDeniedException", "ValidationException"})
+"""Exceptions of every operation, whatever the model declares for it."""
+
+
 def invalid(problems: Problems) -> AwsError:
     """Everything that is wrong with a request."""
     return AwsError(
@@ -76,8 +83,7 @@ def from_service(error: BelvedereError, model: ServiceModel, operation: Operatio
         return AwsError(code, message, 500, members)
     status = model.shapes[code].http_status or 400
     # What an operation does not declare, its clients may not expect: the request was wrong, then.
-    undeclared = operation is not None and not operation.declares(code)
-    if undeclared and code != "AccessDeniedException" and operation.declares("ValidationException"):  # type: ignore[union-attr]
+    if operation is not None and code not in COMMON and not operation.declares(code):
         return AwsError("ValidationException", error.message, 400, {"Reason": "OTHER", "Fields": []})
     return AwsError(code, error.message, status, members)
 
