@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 
 ACCOUNT = "123456789012"
 ENVELOPE = "2021-01-01"
-WAIT_S = 20
+WAIT_S = 60
 
 panorama = boto3.client("panorama", config=Config(retries={"total_max_attempts": 1}))
 s3 = boto3.client("s3")

@@ -22,7 +22,7 @@ from services.runner import Cloud, StartError, present
 from tests.support.waiting import until
 
 START_TIMEOUT_S = 60
-STOP_LIMIT_S = 5
+STOP_LIMIT_S = 15
 ONLY = "identity,logs_metrics"
 
 

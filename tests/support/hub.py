@@ -117,7 +117,7 @@ async def running_leaf_with(
         await server.stop()
 
 
-async def linked(bus: Bus, timeout_s: float = 20.0) -> None:
+async def linked(bus: Bus, timeout_s: float = 30.0) -> None:
     """Returns once the device's imports answer, which they do only over the link."""
     async with asyncio.timeout(timeout_s):
         while True:

@@ -21,7 +21,7 @@ from edge.inference.models import Models
 from edge.inference.settings import Settings
 from framelink import CallClient, CallError, CallServer
 
-WAIT_S = 20.0
+WAIT_S = 40.0
 
 
 class Inference:

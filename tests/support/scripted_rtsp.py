@@ -87,7 +87,7 @@ class ScriptedServer:
         """What was asked, in order."""
         return [asked.method for asked in self.asked]
 
-    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
         """Until `condition()` is true of what was asked; it is looked at after every request."""
         with self._heard:
             if not self._heard.wait_for(condition, timeout_s):

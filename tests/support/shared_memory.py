@@ -6,7 +6,7 @@ import time
 
 from framelink import FrameWriter, PixelFormat, slot_bytes_for
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 """For things that happen at once, on a machine with other things to do."""
 
 

@@ -17,7 +17,7 @@ from edge.ingest.settings import Settings
 from edge.ingest.workers import WantedCamera, Workers
 from framelink import FrameReader
 
-WAIT_S = 20.0
+WAIT_S = 40.0
 # Everything that waits, shortened: what is tested is that it waits and what comes after, not how long.
 SETTINGS = Settings(open_timeout_s=3.0, stall_s=1.0, retry_max_s=0.5, refused_retry_max_s=0.5, slots=6)
 

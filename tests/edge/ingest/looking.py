@@ -19,7 +19,7 @@ from edge.ingest.settings import Settings
 from edge.ingest.status import CameraStatus, RingCounts
 from framelink import Frame, FrameReader
 
-WAIT_S = 20.0
+WAIT_S = 40.0
 # Everything that waits, shortened: what is tested is that it waits and what comes after, not how long.
 SETTINGS = Settings(
     open_timeout_s=5.0,

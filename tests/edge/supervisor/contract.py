@@ -19,7 +19,7 @@ import pytest
 from edge.supervisor.environment import DEFAULT_PATH
 from edge.supervisor.sandbox import Bind, Exit, Running, Sandbox, SandboxSpec
 
-END_S = 20.0
+END_S = 40.0
 """For a test's process to come up or end, on a loaded machine."""
 
 

@@ -19,7 +19,7 @@ from tests.support.cloud import ACCOUNT, REGION
 from tests.support.front_door import Door
 
 FULL_ACCESS = "arn:aws:iam::aws:policy/AWSPanoramaFullAccess"
-WAIT_S = 20.0
+WAIT_S = 40.0
 
 
 def archive() -> bytes:

@@ -15,7 +15,8 @@ from tests.services.gateway.persons import BUCKET, PANORAMA, Person, ask, refuse
 from tests.support.cloud import ACCOUNT, REGION
 from tests.support.front_door import Door
 
-AT_ONCE_S = 1.0
+AT_ONCE_S = 10.0
+"""Far from both ends: told, it takes milliseconds on an idle machine; not told, 30 s (services/identity/directory.py)."""
 """Within which a change of keys and policies counts."""
 
 
@@ -123,7 +124,7 @@ def until(probe: Callable[[], bool]) -> float:
     """Seconds until `probe` is true."""
     began = time.monotonic()
     while not probe():
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 40
     return time.monotonic() - began
 
 

@@ -202,7 +202,7 @@ async def _is(found: object, expected: object) -> bool:
     return await found == expected  # type: ignore[misc]
 
 
-async def test_what_another_replica_changes_counts_here_within_a_second(tmp_path: Path) -> None:
+async def test_what_another_replica_changes_counts_here_as_soon_as_it_is_told(tmp_path: Path) -> None:
     async with running_cloud(tmp_path, services=["identity"]) as cloud:
         identity, other = IdentityServiceStub(cloud.channel), replica(cloud)
         with cloud.caller():
@@ -215,7 +215,7 @@ async def test_what_another_replica_changes_counts_here_within_a_second(tmp_path
             async def allowed() -> bool:
                 return (await identity.Authorize(question(arn))).allowed
 
-            await eventually(allowed, "the change", timeout_s=1)
+            await eventually(allowed, "the change", timeout_s=directory.AGE_MAX_S / 3)
 
 
 async def test_a_policy_that_cannot_be_read_any_more_allows_nothing(tmp_path: Path) -> None:

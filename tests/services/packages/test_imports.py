@@ -29,7 +29,7 @@ SERVICES = ["packages", "deployments"]
 FOLDER = f"packages/{ACCOUNT}-people_counter_code-1.0"
 FILESYSTEM = tar_gz({"panorama/app.py": b"code"})
 ASSET, DESCRIPTOR = "a" * 64 + ".tar.gz", "b" * 64 + ".json"
-WAIT_S = 20.0
+WAIT_S = 40.0
 
 
 @pytest.fixture
