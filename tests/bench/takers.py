@@ -32,15 +32,17 @@ FIVE_A_SECOND_S = 0.2
 
 def ours(address: str, *, bgr: bool = True, pause_s: float = 0.0) -> Taken:
     """Frames of `edge.ingest`."""
-    from framelink import FrameReader
+    from framelink import Frame, FrameReader
 
     with FrameReader(address, "bench", connect_timeout_s=20) as reader:
         due = time.monotonic()
+        frame: Frame | None = None
         while True:
-            with reader.get(20.0, bgr=bgr) as frame:
-                picture = frame.bgr() if bgr else frame.planes()[0]
-                yield time.monotonic_ns(), footage.number_of(picture)
+            frame = reader.get(20.0, bgr=bgr, giving_back=(frame,) if frame else ())
+            picture = frame.bgr() if bgr else frame.planes()[0]
+            yield time.monotonic_ns(), footage.number_of(picture)
             if pause_s:
+                frame.release()
                 due = max(due + pause_s, time.monotonic())
                 time.sleep(max(0.0, due - time.monotonic()))
 
