@@ -44,6 +44,10 @@ class Connections:
     def __call__(self) -> Connection:
         return Connection(self)
 
+    def __len__(self) -> int:
+        """How many are open and have not been handed over."""
+        return len(self._open)
+
     def start(self) -> None:
         """Looks for idle connections from now on."""
         self._sweep = asyncio.get_running_loop().call_later(self._every_s, self._look)
