@@ -17,7 +17,6 @@ Must not know: what a model is.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import select
 import threading
@@ -145,6 +144,8 @@ class _Link:
         self._listening = False
         self._pending: dict[int, _Pending] = {}
         self._next_id = 1
+        self._thanks: list[int] = []
+        """Answers that were fetched, and the server not told yet."""
         self._socket = sockets.connect(path, timeout_s)
         try:
             limits = self._introduce(name)
@@ -165,8 +166,8 @@ class _Link:
     ) -> tensors.Tensors:
         buffer, payload = self._buffer(size, deadline)
         try:
-            tensors.encode(inputs, payload)
-            call_id, pending = self._ask(dataclasses.replace(what, buffer=buffer))
+            tensors.encode(inputs, payload, size)
+            call_id, pending = self._ask(what, buffer)
         except BaseException:
             with self._changed:
                 self._requests.release(buffer)
@@ -245,14 +246,17 @@ class _Link:
                     raise CallError("OVERLOADED", "%s: every buffer is in use by an earlier call" % self._path)
                 self._listen_or_wait(left)
 
-    def _ask(self, asked: calls_wire.Call) -> tuple[int, _Pending]:
+    def _ask(self, what: calls_wire.Call, buffer: int) -> tuple[int, _Pending]:
         with self._changed:
             if self._ended is not None:
                 raise ServerGone(self._ended)
             call_id, self._next_id = self._next_id, self._next_id + 1
-            pending = self._pending[call_id] = _Pending(asked.buffer)
+            pending = self._pending[call_id] = _Pending(buffer)
             try:
-                self._send(calls_wire.call(dataclasses.replace(asked, call_id=call_id)))
+                # Both at once: the server wakes once for them. A call counts as open until it has heard its DONE.
+                while self._thanks:
+                    self._send(calls_wire.done(self._thanks.pop()))
+                self._send(calls_wire.call(what._replace(call_id=call_id, buffer=buffer)))
             except RingGone as error:
                 self.end(str(error))
                 raise ServerGone(str(error)) from error
@@ -267,13 +271,9 @@ class _Link:
                 self._listen_or_wait(left)
 
     def _thank(self, call_id: int, pending: _Pending) -> None:
-        """The reply is copied: its buffer is the server's again, and the call no longer counts as open."""
+        """The reply is copied: its buffer is the server's again, which hears of it with the next call."""
         if self._ended is None:
-            try:
-                self._send(calls_wire.done(call_id))
-            except RingGone as error:
-                self.end(str(error))
-            # Only now: who has a request buffer may have a call open.
+            self._thanks.append(call_id)
             self._requests.release(pending.buffer)
             self._changed.notify_all()
 
@@ -297,13 +297,14 @@ class _Link:
         finally:
             self._changed.acquire()
             self._listening = False
-        self._hear()
+        self._hear(1)
         # Whoever was answered goes; of the others one becomes the listener.
         self._changed.notify_all()
 
-    def _hear(self) -> None:
-        """Take in all messages that are there."""
-        while self._ended is None:
+    def _hear(self, most: int | None = None) -> None:
+        """Take in the messages that are there, or the first so many of them."""
+        while self._ended is None and most != 0:
+            most = None if most is None else most - 1
             try:
                 received = sockets.receive(self._socket, calls_wire.LARGEST_MESSAGE)
                 if received is None:

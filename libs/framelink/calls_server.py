@@ -273,7 +273,7 @@ class CallServer(PeerServer):
                 payload = client.replies.payload(buffer) if buffer is not None else None
             if buffer is None or payload is None:
                 return self._fail(client, call_id, "OVERLOADED", "the memory for this client's replies is used up")
-            tensors.encode(outputs, payload)
+            tensors.encode(outputs, payload, size)
         except (TensorError, NoMemory) as error:
             code = "TOO_LARGE" if isinstance(error, NoMemory) else "FAILED"
             return self._fail(client, call_id, code, "the outputs cannot be sent: %s" % error)

@@ -4,6 +4,7 @@
     server → client   READY(limits)  BUFFER(…)  RETIRE(…)  REPLY(id, buffer)  FAIL(id, code, message)  GOODBYE(text)
 
 A request's buffer is the client's again when the answer has come; a reply's buffer is the server's again after DONE.
+A client may keep its DONEs until its next CALL and send them just before it: they wake the server once.
 
 CALL may end with a JSON object of pictures, by the model's inputs: `[camera, ring, slot, sequence]` for a frame that the
 client holds in a camera's ring, null for one that lies as a tensor under `picture_key` in the buffer.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass
-from typing import Dict, Optional
+from typing import Dict, NamedTuple, Optional
 
 from framelink.errors import WireError
 from framelink.wire import clipped, message, text, unpack
@@ -61,8 +62,9 @@ Pictures = Dict[str, Optional[FrameName]]
 """input of the model (empty: its only one) → the frame, or None where its pixels are in the buffer"""
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
+    """A tuple, since one is made and changed for each call: a frozen dataclass takes four times as long."""
+
     call_id: int
     buffer: int
     deadline_ns: int

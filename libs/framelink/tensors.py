@@ -47,6 +47,8 @@ DTYPES = (
 """What can be sent; the index is the number on the wire."""
 
 _DTYPES = [np.dtype(name).newbyteorder("<") for name in DTYPES]
+_NUMBERS = {np.dtype(name): number for number, name in enumerate(DTYPES)}
+"""For the usual byte order: numpy makes a dtype's name anew, slowly, each time it is asked."""
 _HEADER = struct.Struct("<IIQ")
 _ENTRY = struct.Struct("<HBBIQQ%dQ%ds" % (MAX_DIMENSIONS, MAX_NAME_BYTES))
 
@@ -61,7 +63,7 @@ def encoded_size(tensors: Mapping[str, Array]) -> int:
             raise TensorError("a tensor's name has 1..%d bytes and no NUL, this one is %r" % (MAX_NAME_BYTES, name))
         if not isinstance(tensor, np.ndarray):
             raise TensorError("tensor %r is a %s, not an ndarray" % (name, type(tensor).__name__))
-        if tensor.dtype.name not in DTYPES:
+        if tensor.dtype not in _NUMBERS and tensor.dtype.name not in DTYPES:
             raise TensorError("tensor %r has dtype %s; possible are %s" % (name, tensor.dtype, ", ".join(DTYPES)))
         if tensor.ndim > MAX_DIMENSIONS:
             raise TensorError("tensor %r has %d dimensions; at most %d" % (name, tensor.ndim, MAX_DIMENSIONS))
@@ -72,16 +74,20 @@ def encoded_size(tensors: Mapping[str, Array]) -> int:
     return at
 
 
-def encode(tensors: Mapping[str, Array], out: Bytes) -> int:
-    """Write the tensors into a slot's payload (any memory order and byte order). Returns the bytes used."""
-    total = encoded_size(tensors)
+def encode(tensors: Mapping[str, Array], out: Bytes, size: int | None = None) -> int:
+    """Write the tensors into a slot's payload (any memory order and byte order). Returns the bytes used. `size`: what
+    `encoded_size` has said of them, where it was asked already.
+    """
+    total = encoded_size(tensors) if size is None else size
     if total > out.size:
         raise TensorError("%d bytes of tensors do not fit into %d" % (total, out.size))
     header = out.data
     _HEADER.pack_into(header, 0, MAGIC, len(tensors), total)
     at = align(_HEADER.size + len(tensors) * _ENTRY.size)
     for number, (name, tensor) in enumerate(tensors.items()):
-        code = DTYPES.index(tensor.dtype.name)
+        code = _NUMBERS.get(tensor.dtype, -1)
+        if code < 0:
+            code = DTYPES.index(tensor.dtype.name)
         raw = name.encode()
         shape = (*tensor.shape, *([0] * (MAX_DIMENSIONS - tensor.ndim)))
         entry = (len(raw), code, tensor.ndim, 0, at, tensor.nbytes, *shape, raw)

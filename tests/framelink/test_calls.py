@@ -370,8 +370,6 @@ def test_a_client_survives_a_hostile_server(path):
         announced = wire.Announcement(1, ring.slot_bytes, 1, 1)
         sockets.send(connection, wire.ring(calls_wire.BUFFER, announced), ring.descriptor)
         connection.send(calls_wire.reply(1, 1))
-        connection.setblocking(True)
-        assert wire.parse(connection.recv(1000))[0] == calls_wire.DONE
 
     answers = [
         lambda connection: connection.send(b"nonsense"),
@@ -390,6 +388,40 @@ def test_a_client_survives_a_hostile_server(path):
             server.join()
     listener.close()
     gc.collect()
+
+
+def test_a_client_says_that_it_has_its_answer_just_before_its_next_call(path):
+    listener = sockets.listen(path)
+    listener.setblocking(True)
+    heard = []
+
+    def serve():
+        connection, _ = listener.accept()
+        connection.recv(1000)
+        connection.send(calls_wire.ready(calls_wire.Limits(2, 1 << 20)))
+        ring = Ring.create("test", 1, 4096)
+        tensors.encode({"y": np.ones(2)}, ring.payload(0))
+        sockets.send(
+            connection, wire.ring(calls_wire.BUFFER, wire.Announcement(1, ring.slot_bytes, 1, 1)), ring.descriptor
+        )
+        ring.close_descriptor()
+        for _ in range(2):
+            kind = 0
+            while kind != calls_wire.CALL:
+                kind, body = wire.parse(connection.recv(1000))
+                heard.append(kind)
+            connection.send(calls_wire.reply(calls_wire.parse_call(body).call_id, 1))
+        connection.recv(1000)
+        connection.close()
+
+    server = threading.Thread(target=serve)
+    server.start()
+    with CallClient(path, "app") as client:
+        for _ in range(2):
+            assert client.call("m", {"x": np.zeros(1)}, 10)["y"].tolist() == [1.0, 1.0]
+    server.join()
+    listener.close()
+    assert heard == [calls_wire.BUFFER, calls_wire.CALL, calls_wire.DONE, calls_wire.CALL]
 
 
 def test_a_client_is_refused_with_the_reason_where_there_are_too_many(path):
