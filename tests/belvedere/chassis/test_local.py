@@ -17,10 +17,10 @@ from belvedere.chassis.batch import BatchWriter
 from belvedere.chassis.context import Caller
 from belvedere.chassis.database import Database
 from belvedere.chassis.errors import Conflict, Internal, Invalid, NotFound, Unavailable
-from belvedere.chassis.local import LocalChannel, collect
+from belvedere.chassis.local import LocalChannel, at_hand, collect
 from belvedere.chassis.memo import Memo
 from belvedere.chassis.rpc import open_channel
-from belvedere.chassis.service import Service
+from belvedere.chassis.service import AtHand, Service
 from belvedere.v1 import registry_pb2 as pb
 from belvedere.v1 import registry_pb2_grpc as pb_grpc
 
@@ -60,6 +60,17 @@ async def local(tmp_path: Path) -> AsyncIterator[tuple[Handlers, pb_grpc.Registr
     channel = LocalChannel(methods, open_channel(f"unix:{tmp_path}/nobody.sock"))
     yield handlers, pb_grpc.RegistryServiceStub(channel)
     await channel.close()
+
+
+async def test_an_answer_at_hand_is_asked_of_its_own_service_and_of_nobody_elsewhere(tmp_path: Path) -> None:
+    behind = open_channel(f"unix:{tmp_path}/nobody.sock")
+    answers: dict[str, AtHand] = {}
+    asks = [at_hand(channel, "/a.B/C") for channel in (LocalChannel({}, behind, answers), behind)]
+    assert [ask(WHO, b"1") for ask in asks] == [None, None]
+    # Services ask for theirs before all of them are there.
+    answers["/a.B/C"] = lambda who, packet: who.account.encode() + packet
+    assert [ask(WHO, b"1") for ask in asks] == [WHO.account.encode() + b"1", None]
+    await behind.close()
 
 
 async def test_a_peer_gets_a_message_of_its_own_and_the_caller(

@@ -6,6 +6,7 @@ import logging
 import stat
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from belvedere.chassis import logs
 from belvedere.chassis.paths import SOCKET_PATH_MAX, CloudPaths, EdgePaths, UnsafePath, remove_run_dir, run_dir
 from belvedere.chassis.secret import Secret
+from tests.support.waiting import until
 
 
 def test_sockets_stay_within_the_limit_however_long_the_data_folder_is(tmp_path: Path) -> None:
@@ -119,3 +121,24 @@ def test_a_repeated_line_reads_as_any_other_whoever_hears_it(
     assert len(said) == 4 and said[0] == said[1] == said[2] == {**said[3], "process": "test"}
     assert list(said[0]) == ["level", "process", "logger", "event", *fields]
     assert len(seen) == 1 and "hunter2" not in lines.getvalue()
+
+
+async def test_repeated_lines_that_may_wait_are_written_together_with_the_time_of_each(
+    lines: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", lines)
+    logs.configure("test")
+    repeated = logs.Repeated("belvedere.test", "an event", ("number",))
+    for number in range(3):
+        repeated.later(number)
+    assert not lines.getvalue()
+    before = datetime.now(UTC)
+    await until(lines.getvalue)
+    said = [json.loads(text) for text in lines.getvalue().splitlines()]
+    assert [line["number"] for line in said] == [0, 1, 2]
+    assert all(datetime.fromisoformat(line["timestamp"]) <= before for line in said)
+    for number in range(logs.LATER_LINES + 1):
+        repeated.later(number)
+    assert len(lines.getvalue().splitlines()) == 3 + logs.LATER_LINES
+    repeated.flush()
+    assert len(lines.getvalue().splitlines()) == 4 + logs.LATER_LINES
