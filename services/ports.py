@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from belvedere.bus.server import free_port
 from belvedere.chassis.runtime import Ports
 
 DEFAULT_PORT = 8700
@@ -42,6 +43,26 @@ def choose(file: Path, port: int | None) -> Ports:
         if len(set(asdict(ports).values())) != len(MEANINGS):
             raise PortError(f"--port {port} meets another port of {file} ({ports}): give one further away.")
     return ports
+
+
+def beside(file: Path, host: str, port: int | None) -> tuple[Ports, Ports]:
+    """Those of a replica, and those that `file` holds, which everybody is told. A replica listens at `port` and the two
+    after it (0: free ones), without at those that everybody is told where they are free: who comes first answers there."""
+    told = _read(file)
+    if told is None:
+        raise PortError(f"{file} is not there: start the process that runs the hub (--only hub) first.")
+    if port:
+        return replace(told, gateway=port, console=port + 1, devices=port + 2), told
+    own, free = ("gateway", "console", "devices"), asdict(_free_ports())
+    return replace(told, **{name: free[name] for name in own if port == 0 or not _is_free(host, told, name)}), told
+
+
+def _is_free(host: str, ports: Ports, name: str) -> bool:
+    try:
+        check_free(host, ports, [name], kept=True)
+    except PortError:
+        return False
+    return True
 
 
 def check_free(host: str, ports: Ports, wanted: Iterable[str], *, kept: bool) -> None:
@@ -79,14 +100,10 @@ def _consecutive(first: int) -> Ports:
 
 
 def _free_ports() -> Ports:
-    probes = [socket.socket() for _ in MEANINGS]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return Ports(*(probe.getsockname()[1] for probe in probes))
-    finally:
-        for probe in probes:
-            probe.close()
+    found: set[int] = set()
+    while len(found) < len(MEANINGS):
+        found.add(free_port())
+    return Ports(*found)
 
 
 def _read(file: Path) -> Ports | None:

@@ -6,6 +6,9 @@ It knows configuration files, not what is in them: `hub` and `leaf` write those.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import random
 import shutil
 import signal
 import socket
@@ -47,11 +50,18 @@ async def check(config: Path) -> None:
         raise ServerFailed(f"nats-server refuses {config.name}: {output.decode(errors='replace').strip()[-500:]}")
 
 
+FREE_PORTS = range(20_000, 32_768)
+"""Below those that Linux gives to connections (ip_local_port_range): a port that is kept would be taken by some
+connection, which may even be one to itself, while its server is away."""
+
+
 def free_port() -> int:
-    """A TCP port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that nobody listens on at this moment, and that no connection takes for its own end by itself."""
+    for port in random.sample(FREE_PORTS, len(FREE_PORTS)):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError(errno.EADDRINUSE, f"every port from {FREE_PORTS.start} to {FREE_PORTS.stop - 1} is in use")
 
 
 class NatsServer:
