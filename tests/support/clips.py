@@ -20,6 +20,8 @@ ENCODERS = {"h264": "libx264", "hevc": "libx265", "h265": "libx265"}
 ENCODER_OPTIONS = {
     "libx264": {"preset": "ultrafast", "tune": "zerolatency"},
     "libx265": {"preset": "ultrafast", "tune": "zerolatency", "x265-params": "log-level=none"},
+    # The Huffman tables of the standard, as RTP wants them.
+    "mjpeg": {"huffman": "default"},
 }
 
 

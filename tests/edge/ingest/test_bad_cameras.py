@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from belvedere.chassis.secret import Secret
 from belvedere.rtsp import AccessUnit, Fault, FaultScript, FileSource, RtspServer
 from belvedere.rtsp._faulty import FaultConduct, FaultyServer
 from framelink import FrameReader, RingGone
@@ -188,6 +189,40 @@ async def test_with_every_third_packet_lost_nothing_broken_is_shown_and_the_loss
         await server.stop()
 
 
+async def test_a_camera_that_refuses_the_password_is_refused_and_asked_again_with_long_waits(
+    tmp_path: Path, clip: Path
+) -> None:
+    async with RtspServer("127.0.0.1", 0, users={"u": Secret("right")}) as server:
+        url = _added(server, Reel(clip, _endless))
+        async with looking(url, tmp_path, "u", "wrong", retry_max_s=0.01, refused_retry_max_s=60.0) as seen:
+            row = await seen.state("refused")
+            assert row["reason"] == "401 from the camera: wrong user name or password"
+            await seen.until(lambda row: row["reconnects"] >= 2)
+            # Not in a tight loop, which locks accounts: half a second and more between tries, doubling.
+            assert seen.row()["reconnects"] <= 3
+            assert seen.states == ["authenticating", "refused"]
+
+
+async def test_a_camera_that_answers_404_is_not_found_and_asked_again_until_it_has_the_stream(
+    tmp_path: Path, clip: Path
+) -> None:
+    async with RtspServer("127.0.0.1", 0) as server, looking(server.url("front"), tmp_path) as seen:
+        row = await seen.state("not_found")
+        assert "404 from the camera: it has no stream /front" in row["reason"]
+        await seen.until(lambda row: row["reconnects"] >= 2)
+        server.add("front", Reel(clip, _endless))
+        row = await seen.state("streaming")
+        assert row["reason"] is None
+
+
+async def test_a_camera_of_another_codec_is_unsupported_and_told_which_ones_are(tmp_path: Path) -> None:
+    sdp = "v=0\r\nm=video 0 RTP/AVP 97\r\na=rtpmap:97 MP4V-ES/90000\r\na=control:track1\r\n"
+    with ScriptedServer({"DESCRIBE": lambda asked: asked.answer(200, sdp, "Content-Type: application/sdp")}) as server:
+        async with looking(server.url, tmp_path) as seen:
+            row = await seen.state("unsupported")
+            assert "the camera sends mpeg4; switch its stream to H.264, H.265 or MJPEG" in row["reason"]
+
+
 async def test_a_camera_with_only_sound_is_unsupported(tmp_path: Path) -> None:
     sdp = "v=0\r\nm=audio 0 RTP/AVP 8\r\na=control:track1\r\n"
     with ScriptedServer({"DESCRIBE": lambda asked: asked.answer(200, sdp, "Content-Type: application/sdp")}) as server:
@@ -235,6 +270,12 @@ async def test_a_camera_that_freezes_is_stalled_and_comes_back_by_itself(tmp_pat
         assert "no frame for 0.6 s" in row["reason"] or "no picture for" in row["reason"]
         frozen.clear()
         await seen.state("streaming")
+
+
+async def _endless(units: Sequence[AccessUnit]) -> AsyncGenerator[AccessUnit, None]:
+    for number in itertools.count():
+        yield replace(units[number % len(units)], pts_90k=number * 3600)
+        await asyncio.sleep(1 / FPS)
 
 
 async def _until_gone(reader: FrameReader) -> None:

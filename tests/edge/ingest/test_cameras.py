@@ -45,11 +45,13 @@ def square_at(frame: Frame) -> int:
     return int(np.flatnonzero(bright[HEIGHT // 2])[0])
 
 
-@pytest.mark.parametrize("codec", ["h264", "hevc"])
+@pytest.mark.parametrize("codec", ["h264", "hevc", "mjpeg"])
 async def test_every_frame_of_a_camera_reaches_a_reader_in_order(
     codec: str, tmp_path: Path, server: RtspServer
 ) -> None:
-    server.add("front", ScriptedCamera(make_clip(tmp_path / "clip.mp4", codec, WIDTH, HEIGHT, FPS, 2)))
+    pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    clip = make_clip(tmp_path / "clip.mp4", codec, WIDTH, HEIGHT, FPS, 2, pixel_format=pixels)
+    server.add("front", ScriptedCamera(clip))
     async with ingesting(tmp_path) as ingest:
         await ingest.want(camera("front", server.url("front"), USER, PASSWORD))
         await ingest.state("front", "streaming")

@@ -15,9 +15,14 @@ import pytest
 
 from belvedere.chassis.secret import Secret
 from belvedere.rtsp import AccessUnit, ReceivedUnit, RtspServer, StreamDescription
-from edge.ingest.decoder import Decoder
+from edge.ingest.decoder import Decoder, Undecodable
+from edge.ingest.feed import Demand, Feed
 from edge.ingest.gop import Gop
 from edge.ingest.hardware import candidates
+from edge.ingest.ring import CameraRing
+from edge.ingest.settings import Settings
+from edge.ingest.status import CameraStatus
+from edge.ingest.timestamps import TimestampValidator
 from tests.edge.ingest.looking import Reel, looking, next_frame
 from tests.support.clips import make_clip
 from tests.support.waiting import until
@@ -97,16 +102,40 @@ async def test_without_memory_for_packets_the_next_key_frame_is_waited_for(tmp_p
                 assert frame.info.capture_ns > 0
 
 
-@pytest.mark.parametrize("scheme", ["rtspt", "rtspu"])
-async def test_a_cameras_address_may_say_how_it_sends(scheme: str, tmp_path: Path, clip: Path) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "setting", "taken"),
+    [("rtsp", "tcp", "tcp"), ("rtsp", "udp", "udp"), ("rtspt", "udp", "tcp"), ("rtspu", "tcp", "udp")],
+)
+async def test_a_camera_sends_as_the_setting_says_unless_its_address_says_otherwise(
+    scheme: str, setting: str, taken: str, tmp_path: Path, clip: Path
+) -> None:
     async with RtspServer("127.0.0.1", 0) as server:
         server.add("front", Reel(clip, in_real_time))
         url = server.url("front").replace("rtsp:", f"{scheme}:")
-        async with looking(url, tmp_path, transport="udp" if scheme == "rtspt" else "tcp") as seen:
+        async with looking(url, tmp_path, transport=setting) as seen:
             row = await seen.state("streaming")
-            assert row["transport"] == ("tcp" if scheme == "rtspt" else "udp")
+            assert row["transport"] == taken
             with await seen.reader() as reader:
                 (await next_frame(reader)).release()
+
+
+async def test_bgr_is_made_for_those_frames_only_that_a_reader_waits_for_with_bgr(tmp_path: Path, clip: Path) -> None:
+    async with RtspServer("127.0.0.1", 0) as server:
+        server.add("front", Reel(clip, in_real_time))
+        async with looking(server.url("front"), tmp_path) as seen:
+            with await seen.reader() as planes_only:
+                for _ in range(5):
+                    with await next_frame(planes_only, bgr=False) as frame:
+                        assert not frame.info.has_bgr
+                with await seen.reader() as wants_bgr, await next_frame(wants_bgr, bgr=True) as frame:
+                    assert frame.info.has_bgr
+                    behind = frame.info.sequence
+                # One that was asked for before is the other reader's business.
+                with await next_frame(planes_only, bgr=False) as frame:
+                    assert frame.info.sequence >= behind
+                for _ in range(3):
+                    with await next_frame(planes_only, bgr=False) as frame:
+                        assert not frame.info.has_bgr
 
 
 @pytest.mark.parametrize("scheme", ["Basic", "MD5", "SHA-256"])
@@ -182,3 +211,38 @@ def test_a_device_that_is_not_there_falls_back_to_the_processor_and_says_so(devi
     assert decoder.note is not None and device.partition(":")[0] in decoder.note
     assert "decoding on the processor" in decoder.note
     assert Decoder(StreamDescription("h264", ()), 1, "none").note is None
+
+
+async def test_a_camera_without_its_hardware_decoder_streams_and_its_status_says_why(
+    tmp_path: Path, clip: Path
+) -> None:
+    async with RtspServer("127.0.0.1", 0) as server:
+        server.add("front", Reel(clip, in_real_time))
+        async with looking(server.url("front"), tmp_path, decode_device="no-such-thing") as seen:
+            row = await seen.state("streaming")
+            assert row["decoder"] == "software"
+            assert "no-such-thing" in row["decoder_note"] and "decoding on the processor" in row["decoder_note"]
+
+
+async def test_hardware_that_opens_and_cannot_decode_this_camera_is_given_up_for_the_processor(clip: Path) -> None:
+    decoder = Decoder(StreamDescription("h264", ()), 1)
+    decoder.device = "cuda"  # As after opening one: what follows is what the first picture's failure leads to.
+    [first, *_] = await Reel(clip, in_real_time).units()
+    good = ReceivedUnit(first.data, 0, True, 1, 1, 0, None)
+    with pytest.raises(Undecodable):
+        list(decoder.decode(replace(good, data=b"\0\0\0\1\x65" + b"\xaa" * 50)))
+    assert decoder.device == "software"
+    assert decoder.note is not None and "cuda does not decode this stream" in decoder.note
+    assert len(list(decoder.decode(good))) == 1
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_decoder_has_the_threads_of_the_setting_and_keeps_no_picture_back_for_them(
+    threads: int, tmp_path: Path
+) -> None:
+    ring = CameraRing(tmp_path / "frames.sock", "test", 4)
+    settings = Settings(decode_threads=threads)
+    status = CameraStatus(lambda: None)
+    feed = Feed(StreamDescription("h264", ()), ring, Demand(ring, 1.0), status, TimestampValidator(), settings)
+    context = feed._decoder._context
+    assert (context.thread_count, str(context.thread_type).rpartition(".")[2]) == (threads, "SLICE")
