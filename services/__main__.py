@@ -1,4 +1,4 @@
-"""`python -m services --data DIR [--port N] [--only registry,packages]`: the cloud side, or some of its services, in
+"""`python -m services --data DIR [--port N] [--only registry,packages] [--replica NAME]`: the cloud side, or some of its services, in
 one process.
 
 Prints `console http://…` and `ready http://…` on stdout when everything is up; logs go to stderr. SIGTERM and SIGINT
@@ -17,7 +17,7 @@ from belvedere.chassis.database import DatabaseError
 from belvedere.chassis.paths import UnsafePath
 from belvedere.chassis.settings import SettingError
 from belvedere.chassis.stop import stop_on_signals
-from services.runner import SERVICES, Cloud, StartError, present
+from services.runner import HUB, SERVICES, Cloud, StartError, present
 
 log = logs.get_logger(__name__)
 
@@ -25,11 +25,11 @@ FAILED = 1
 CANNOT_START = 2
 
 
-async def serve(data: Path, services: list[str], port: int | None) -> int:
+async def serve(data: Path, services: list[str], port: int | None, replica: str = "") -> int:
     """Runs until a signal or a failure; returns the exit code."""
     stop = asyncio.Event()
     stop_on_signals(stop)
-    cloud = Cloud(data, services, port=port, stop=stop)
+    cloud = Cloud(data, services, port=port, stop=stop, replica=replica)
     starting = asyncio.create_task(cloud.__aenter__())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -77,13 +77,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--port", type=int, help="first of five ports (8700): front door, console, devices, leaf, hub; 0: free ones"
     )
-    parser.add_argument("--only", help=f"these services, separated by commas, of: {', '.join(SERVICES)}")
+    parser.add_argument(
+        "--only",
+        help=f"these services, separated by commas, of: {', '.join(SERVICES)}; {HUB}: none, for replicas to join",
+    )
+    parser.add_argument(
+        "--replica",
+        default="",
+        help="a name: joins the hub that another process of this data folder runs (docs/storage.md)",
+    )
     options = parser.parse_args(argv)
     logs.configure("services")
     try:
         services = present(options.only.split(",") if options.only else SERVICES)
         with asyncio.Runner(loop_factory=event_loop()) as runner:
-            return runner.run(serve(options.data, services, options.port))
+            return runner.run(serve(options.data, services, options.port, options.replica))
     except (StartError, SettingError, UnsafePath, DatabaseError, BusError, OSError) as error:
         print(f"cannot start: {error}", file=sys.stderr)
         return CANNOT_START

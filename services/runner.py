@@ -6,7 +6,7 @@
 
 Must not know what a service does: it imports `services.<name>.service` by name and uses what `create(runtime)` gives
 back (`belvedere.chassis.service`). Start: lock, ports, hub, bus, blobs, create, migrations, gRPC server, tasks, ready
-hooks, health SERVING. Stop: the same backwards, each step with a limit of its own; a task that fails or a hub that ends
+hooks, health SERVING. A replica joins the hub that another process runs, instead of starting one. Stop: the same backwards, each step with a limit of its own; a task that fails or a hub that ends
 stops everything.
 """
 
@@ -14,6 +14,7 @@ import asyncio
 import fcntl
 import importlib
 import os
+import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -40,6 +41,9 @@ log = get_logger(__name__)
 
 SERVICES = ("identity", "registry", "packages", "deployments", "device_jobs", "logs_metrics", "gateway", "console")
 """All of them, in the order of their start: who is asked by others comes first."""
+HUB = "hub"
+"""Instead of services: a process that runs the message hub and nothing else, for replicas to join."""
+REPLICA = re.compile(r"[A-Za-z0-9_-]{0,32}")
 LISTENERS = {"gateway": "gateway", "console": "console", "devices": "registry"}
 """Which service listens on which port; leaf and hub are the hub's."""
 
@@ -69,9 +73,14 @@ class Cloud:
         port: int | None = None,
         stop: asyncio.Event | None = None,
         cloud_settings: CloudSettings | None = None,
+        replica: str = "",
     ) -> None:
-        """`port`: see services.ports.choose. `stop`: set it to end everything; it is set when something fails."""
-        self.paths = CloudPaths(data)
+        """`port`: see services.ports. `stop`: set it to end everything; it is set when something fails. `replica`: a name
+        for this process, where another one runs the hub of the same data folder."""
+        if not REPLICA.fullmatch(replica):
+            raise StartError(f"{replica[:40]!r} can't be the name of a replica: up to 32 letters, digits, - and _.")
+        self.paths = CloudPaths(data, replica)
+        self._replica = replica
         self.stop = stop or asyncio.Event()
         self.settings = cloud_settings or settings.load(CloudSettings, "BELVEDERE_")
         self._names = tuple(services)
@@ -111,8 +120,8 @@ class Cloud:
     async def _start(self) -> None:
         self.paths.prepare()
         self._lock()
-        self._stack.callback(remove_run_dir, self.paths.data)
-        ports = self._ports()
+        self._stack.callback(remove_run_dir, self.paths.own)
+        ports, announced = self._ports()
         hub, bus = await self._start_bus(ports)
         methods: Methods = {}
         at_hand: dict[str, AtHand] = {}
@@ -122,6 +131,8 @@ class Cloud:
             blobs=BlobStore.at(self.paths.blobs),
             hub=hub,
             ports=ports,
+            announced=announced,
+            replica=self._replica,
             open_channel=lambda: LocalChannel(methods, rpc.open_channel(f"unix:{self.paths.grpc_socket}"), at_hand),
             cloud=self.settings,
             stop=self.stop,
@@ -183,14 +194,21 @@ class Cloud:
             file.seek(0)
             holder = file.read().strip()
             raise StartError(
-                f"{self.paths.data} is in use by process {holder or '(unknown)'}: stop it, or use another data folder."
+                f"{self.paths.own} is in use by process {holder or '(unknown)'}: stop it, or use another data folder."
             ) from error
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
 
-    def _ports(self) -> Ports:
+    def _ports(self) -> tuple[Ports, Ports]:
+        """Those to listen at, and those to tell."""
+        if self._replica and self.settings.database_url is None:
+            raise StartError(
+                "replicas share one PostgreSQL: set BELVEDERE_DATABASE_URL for all of them, and for the hub's."
+            )
         try:
+            if self._replica:
+                return ports.beside(self.paths.ports_file, self.settings.host, self._port)
             chosen = ports.choose(self.paths.ports_file, self._port)
             own = [port for port, service in LISTENERS.items() if service in self._names]
             kept = self.paths.ports_file.exists()
@@ -199,14 +217,14 @@ class Cloud:
             self.paths.host_file.write_text(self.settings.url_host + "\n")
         except ports.PortError as error:
             raise StartError(str(error)) from error
-        return chosen
+        return chosen, chosen
 
     async def _start_bus(self, chosen: Ports) -> tuple[Hub, Bus]:
         config = HubConfig(
             self.paths.data, chosen.hub, chosen.leaf, self.settings.host, host_names=self.settings.host_names
         )
         try:
-            hub = await Hub.start(config)
+            hub = Hub.join(config) if self._replica else await Hub.start(config)
             self._on_stop("hub", HUB_STOP_TIMEOUT_S, hub.stop)
             bus = await Bus.connect(hub.url, hub.services_credentials(), "services")
         except BusError as error:
@@ -249,9 +267,11 @@ class Cloud:
 
 
 def present(wanted: Iterable[str] = SERVICES) -> list[str]:
-    """Those of `wanted` whose folder is there, in the order of SERVICES. Raises StartError for a name that is no
-    service."""
+    """Those of `wanted` whose folder is there, in the order of SERVICES; of HUB alone none. Raises StartError for a name
+    that is no service."""
     wanted = list(wanted)
+    if wanted == [HUB]:
+        return []
     for name in wanted:
         if name not in SERVICES:
             raise StartError(f"there is no service {name!r}: {', '.join(SERVICES)} are known.")

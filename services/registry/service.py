@@ -283,7 +283,8 @@ def create(runtime: Runtime) -> Service:
     """The service, made of what the runtime gives."""
     settings = runtime.settings(Settings, ENV)
     database, hub, ports, cloud = runtime.database("registry"), runtime.hub, runtime.ports, runtime.cloud
-    addresses = Addresses(cloud.host_names[0], ports.devices, ports.gateway, hub.leaf_urls, hub.tls.ca)
+    told = runtime.announced
+    addresses = Addresses(cloud.host_names[0], told.devices, told.gateway, hub.leaf_urls, hub.tls.ca)
 
     def viewer_key(device_id: str) -> bytes:
         return rules.device_viewer_key(viewer_root(runtime.paths.secrets, settings.viewer_key), device_id)

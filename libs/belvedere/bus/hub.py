@@ -89,13 +89,12 @@ leafnodes {{
 class Hub:
     """A running hub."""
 
-    def __init__(
-        self, config: HubConfig, keys: Keyring, certificates: HubTls, server: NatsServer, ports: tuple[int, int]
-    ) -> None:
+    server: NatsServer
+
+    def __init__(self, config: HubConfig, keys: Keyring, certificates: HubTls, ports: tuple[int, int]) -> None:
         self.config = config
         self.keys = keys
         self.tls = certificates
-        self.server = server
         self.client_port, self.leaf_port = ports
 
     @classmethod
@@ -111,7 +110,8 @@ class Hub:
             write_secret(conf, render(config, keys, certificates, *ports, int(time.time())).encode())
             await check(conf)
             server = await NatsServer.start("nats-server", conf, config.data / "logs" / "nats-server.log")
-            hub = cls(config, keys, certificates, server, ports)
+            hub = cls(config, keys, certificates, ports)
+            hub.server = server
             try:
                 await hub._until_ready()
                 return hub
@@ -124,6 +124,14 @@ class Hub:
                 await server.stop()
                 raise
         raise ServerFailed("unreachable")  # the loop returns or raises
+
+    @classmethod
+    def join(cls, config: HubConfig) -> Hub:
+        """The hub that another process of this data folder runs, with its keys: for a replica of the services."""
+        secrets = config.data / "secrets"
+        if not (secrets / "nats").is_dir():
+            raise ServerFailed(f"there is no hub in {config.data} yet: start it first")
+        return JoinedHub(config, Keyring.open(secrets), HubTls(secrets / "tls"), (config.client_port, config.leaf_port))
 
     async def __aenter__(self) -> Self:
         return self
@@ -198,3 +206,14 @@ class Hub:
                     log.debug("JetStream is not up yet", reason=str(error))
                     await asyncio.sleep(RETRY_S)
             await streams.ensure(bus)
+
+
+class JoinedHub(Hub):
+    """One that another process runs: neither stopped nor watched from here. Connections to it come back by themselves."""
+
+    async def stop(self) -> None:
+        return
+
+    async def wait(self) -> int:
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")

@@ -108,7 +108,18 @@ class _Paths:
 
 
 class CloudPaths(_Paths):
-    """The cloud side's data folder."""
+    """The cloud side's data folder. Keys and blobs are all processes', sockets and the lock each one's own."""
+
+    def __init__(self, data: Path, replica: str = "") -> None:
+        """`replica`: the name of a further process of the services, which does not run the hub."""
+        super().__init__(data)
+        self.own = self.data / "replicas" / replica if replica else self.data
+        """What is this process's own."""
+
+    @property
+    def run(self) -> Path:
+        """The folder for sockets, made if absent."""
+        return run_dir(self.own)
 
     @property
     def secrets(self) -> Path:
@@ -147,8 +158,8 @@ class CloudPaths(_Paths):
 
     @property
     def lock_file(self) -> Path:
-        """Held by the one process that uses this data folder."""
-        return self.data / "lock"
+        """Held by the one process that uses this data folder, or is this replica."""
+        return self.own / "lock"
 
     @property
     def grpc_socket(self) -> Path:
@@ -160,7 +171,9 @@ class CloudPaths(_Paths):
         self._make(self.data)
         # All of it is private: databases and streams hold what people wrote in logs, blobs hold their models.
         self._make(self.secrets, self.nats, self.db, self.blobs, self.logs, private=True)
-        run_dir(self.data)
+        if self.own != self.data:
+            self._make(self.own, private=True)
+        run_dir(self.own)
 
 
 class EdgePaths(_Paths):

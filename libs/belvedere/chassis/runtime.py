@@ -88,18 +88,23 @@ class Runtime:
     blobs: "BlobStore"
     hub: "Hub"
     ports: Ports
+    """Where this process listens."""
+    announced: Ports
+    """Where appliances and users are told to go: the data folder's, whichever replica or balancer listens there."""
     open_channel: Callable[[], grpc.aio.Channel]
     cloud: CloudSettings = field(default_factory=CloudSettings)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     clock: Callable[[], datetime] = utc_now
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    replica: str = ""
+    """The name of a process that does not run the hub; empty: the one that does."""
     _databases: dict[str, Database] = field(default_factory=dict)
     _channel: grpc.aio.Channel | None = None
 
     @property
     def paths(self) -> CloudPaths:
         """Where things lie in the data folder."""
-        return CloudPaths(self.data)
+        return CloudPaths(self.data, self.replica)
 
     def settings(self, cls: type[S], env: str) -> S:
         """`settings.load` with this process's environment."""
