@@ -47,8 +47,9 @@ SLICE_S = 0.06
 # Slices of each way, where there is time. The first look at a way is longer than one.
 PASSES = 8
 LOOK_S = 0.12
-# After the first look: a way that is this much worse than the best is left out, and larger batches than it are not tried.
-HOPELESS = 1.4
+# After the first look: a way that is this much worse than the best is left out; so are batches larger than one that is this
+# much worse than the next smaller one. It is a lot: what was looked at once may have met others at work.
+HOPELESS = 2.0
 # Batched answers may differ by rounding: other sizes are computed by other routines.
 TOLERANCE = 1e-2
 REMEMBERED_MAX = 64
@@ -179,7 +180,8 @@ class _Trial:
             ways += self._side_by_side(single, best_batch)
         if not self._prepared.batchable and self._settings.batch_max > 1:
             self._told.append("no batches: its file fixes the number of pictures")
-        contenders = [way for way in ways if self._cost(way) < HOPELESS * min(map(self._cost, ways))]
+        least = min(map(self._cost, ways))
+        contenders = [way for way in ways if way is single or self._cost(way) < HOPELESS * least]
         for way in contenders * (PASSES if len(ways) > 1 else 0):
             if time.monotonic() > self._until:
                 break
