@@ -81,7 +81,7 @@ class Running:
             self.process = subprocess.Popen(
                 arguments, cwd=REPOSITORY, env=_environment(env), stdin=subprocess.DEVNULL, stdout=out, stderr=err
             )
-        self._errors = logs / f"{name}.err"
+        self.errors = logs / f"{name}.err"
 
     def line(self, mark: str) -> str:
         """The first line of its output that has `mark` in it, once it is there."""
@@ -91,7 +91,7 @@ class Running:
                 if mark in line and line.endswith("\n"):
                     return line.strip()
             if self.process.poll() is not None:
-                raise AssertionError(f"ended with {self.process.returncode}:\n{self._errors.read_text()[-2000:]}")
+                raise AssertionError(f"ended with {self.process.returncode}:\n{self.errors.read_text()[-2000:]}")
             return None
 
         return wait_for(f"a line with {mark!r}", look, START_TIMEOUT_S)

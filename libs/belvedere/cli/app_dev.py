@@ -132,21 +132,44 @@ async def _deploying(options: argparse.Namespace, redeploy: Redeploy) -> int:
 
 
 async def _redeploy(work: FolderWork, redeploy: Redeploy) -> None:
-    await asyncio.to_thread(redeploy)
-    # Only the code: a build writes into package.json itself.
-    async for changed in changes(work.code_folders()):
-        sources = [path for folder in work.code_folders() for path in sorted(folder.rglob("*.py"))]
-        broken = [problem for path in sources if (problem := syntax_problem(path)) is not None]
-        if broken:
-            _print(broken)
-            print("the old code runs on", file=sys.stderr, flush=True)
-            continue
-        try:
-            await asyncio.to_thread(redeploy)
-        except CliError as error:
-            print(f"not deployed: {error}; the old code runs on", file=sys.stderr, flush=True)
-        else:
-            print(f"  deployed: {_since(changed):.2f} s from the change to the new code's first frame", flush=True)
+    saved: set[Path] = set()
+    news = asyncio.Event()
+
+    async def watch() -> None:
+        # Only the code: a build writes into package.json itself.
+        async for changed in changes(work.code_folders()):
+            saved.update(changed)
+            news.set()
+
+    # From the beginning: what is saved while something is being deployed is deployed after it.
+    watching = asyncio.create_task(watch())
+    watching.add_done_callback(lambda _: news.set())
+    try:
+        await asyncio.to_thread(redeploy)
+        while await news.wait():
+            news.clear()
+            if watching.done():
+                watching.result()
+            changed = set(saved)
+            saved.clear()
+            await _redeploy_once(work, redeploy, changed)
+    finally:
+        watching.cancel()
+
+
+async def _redeploy_once(work: FolderWork, redeploy: Redeploy, changed: set[Path]) -> None:
+    sources = [path for folder in work.code_folders() for path in sorted(folder.rglob("*.py"))]
+    broken = [problem for path in sources if (problem := syntax_problem(path)) is not None]
+    if broken:
+        _print(broken)
+        print("the old code runs on", file=sys.stderr, flush=True)
+        return
+    try:
+        await asyncio.to_thread(redeploy)
+    except CliError as error:
+        print(f"not deployed: {error}; the old code runs on", file=sys.stderr, flush=True)
+    else:
+        print(f"  deployed: {_since(changed):.2f} s from the change to the new code's first frame", flush=True)
 
 
 def _since(changed: set[Path]) -> float:
