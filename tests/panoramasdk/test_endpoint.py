@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.interpreter import LIBS
-from tests.support.oldest_python import oldest_environment
+from tests.support.oldest_python import INSTALL_TIMEOUT_S, oldest_environment
+
+pytestmark = pytest.mark.timeout(2 * INSTALL_TIMEOUT_S + 150)  # the first test may have to install it
 
 ASK = 'print(boto3.client("s3").get_object(Bucket="bucket", Key="key")["Body"].read().decode())'
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "example", "AWS_DEFAULT_REGION": "us-east-1"}

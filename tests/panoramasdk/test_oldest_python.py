@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.oldest_python import oldest_environment
+from tests.support.oldest_python import INSTALL_TIMEOUT_S, oldest_environment
+
+pytestmark = pytest.mark.timeout(2 * INSTALL_TIMEOUT_S + 150)  # the first test may have to install it
 
 HERE = Path(__file__)
 TIMEOUT_S = 110.0

@@ -19,6 +19,7 @@ NUMPY = {"3.7": "1.18.0", "3.8": "1.18.0"}
 BOTO3 = "1.26.102"
 """Of the time of those code assets, and what panorama-backpack asks for: knows no AWS_ENDPOINT_URL."""
 INSTALL_TIMEOUT_S = 90.0
+"""For each of two steps."""
 
 
 def interpreter() -> tuple[str, Path]:

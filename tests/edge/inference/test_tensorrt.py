@@ -14,7 +14,9 @@ from edge.inference.settings import Settings
 from edge.inference.tensors import InputSpec
 from tests.edge.inference.contract import BackendContract
 from tests.support.models import mobilenet_onnx, tiny_onnx, tiny_tensorflow, weighted_onnx
-from tests.support.tensorrt import tensorrt_or_skip
+from tests.support.tensorrt import INSTALL_TIMEOUT_S, tensorrt_or_skip
+
+pytestmark = pytest.mark.timeout(INSTALL_TIMEOUT_S + 120)  # the first test may have to install it
 
 
 def make(cache: Path) -> Backend:

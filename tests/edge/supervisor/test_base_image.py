@@ -9,7 +9,9 @@ import pytest
 from tests.edge.supervisor.appliance import Appliance
 from tests.edge.supervisor.archives import app_spec
 from tests.edge.supervisor.frames import MEDIA, Frames
-from tests.support.oldest_python import base_image
+from tests.support.oldest_python import INSTALL_TIMEOUT_S, base_image
+
+pytestmark = pytest.mark.timeout(2 * INSTALL_TIMEOUT_S + 150)  # the first test may have to install it
 
 APP = """
 import os, subprocess, sys
