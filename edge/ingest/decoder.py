@@ -8,7 +8,6 @@ pictures back, since it sends them out of order. A new picture size in the strea
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fractions import Fraction
 from typing import Any
 
 import av
@@ -22,7 +21,6 @@ from edge.ingest.hardware import NONE, NoHardware, open_decoder
 
 log = get_logger(__name__)
 
-TIME_BASE = Fraction(1, 90_000)
 SOFTWARE = "software"
 
 
@@ -52,7 +50,6 @@ class Decoder:
         """
         packet = av.Packet(unit.data)
         packet.pts = unit.pts_90k
-        packet.time_base = TIME_BASE
         # With B-frames, what comes out is not what was put in last.
         packet.opaque = (unit.last_packet_ns, unit.pts_90k)
         try:

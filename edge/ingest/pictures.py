@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorRange
 
-from edge.ingest.swscale import Converter
+from edge.ingest.swscale import Converter, Route
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -68,13 +68,16 @@ class Pictures:
         for plane, target in zip(frame.planes, planes, strict=True):
             np.copyto(target, _rows(plane, target.shape[0])[:, : target.shape[1]])
 
-    def copy_bgr(self, frame: av.VideoFrame, target: npt.NDArray[Any]) -> None:
-        """Convert a frame into BGR (height, width, 3)."""
+    def copy_bgr(self, frame: av.VideoFrame, target: npt.NDArray[Any], route: Route | None = None) -> None:
+        """Convert a frame into BGR (height, width, 3). `route`: from the frame's memory to `target`, where it is known already."""
         direct = self._direct
         if direct is None or not direct.fits(frame):
             direct = self._direct = Converter.make(frame)
         if direct is not None:
-            direct.convert(frame, target)
+            if route is not None:
+                direct.follow(route, frame.height)
+            else:
+                direct.convert(frame, target)
             return
         height, width, _ = target.shape
         converted = self._to_bgr.reformat(frame, format="bgr24", threads=SWS_THREADS)

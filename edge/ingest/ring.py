@@ -9,13 +9,16 @@ from __future__ import annotations
 import functools
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy.typing as npt
 
 from belvedere.chassis.logs import get_logger
 from edge.ingest import direct
 from edge.ingest.errors import CameraStalled
 from edge.ingest.pictures import Pictures, from_planes
 from edge.ingest.status import RingCounts
+from edge.ingest.swscale import Route
 from framelink import FrameWriter, NoMemory, PixelFormat, WritableSlot, slot_bytes_for
 
 if TYPE_CHECKING:
@@ -31,6 +34,14 @@ SLOTS_MAX = 64
 """Of a ring, those of the decoder included."""
 
 
+class _Place(NamedTuple):
+    """A slot as a decoder's, and as what BGR is made from."""
+
+    room: direct.Room
+    bgr: npt.NDArray[Any]
+    route: Route
+
+
 class CameraRing:
     """The ring of one camera at `path`; `put` from one thread, `readers` and `close` from any."""
 
@@ -43,7 +54,7 @@ class CameraRing:
         self._late_pictures = Pictures()
         self._writer: FrameWriter | None = None
         self._size = (0, 0)
-        self._rooms: dict[int, direct.Room] = {}
+        self._places: dict[int, _Place] = {}
         """By slot."""
         self._claimed: dict[int, WritableSlot] = {}
         """By the address of their pictures: those that a decoder writes into, or has written into."""
@@ -57,6 +68,7 @@ class CameraRing:
         width, height = picture.width, picture.height
         writer = self._writer_for(width, height)
         slot = self._claimed.pop(frame.planes[0].buffer_ptr, None) if picture is frame else None
+        place = self._places[slot.index] if slot is not None else None
         if slot is None:
             slot = writer.acquire()
             if slot is None:
@@ -65,8 +77,9 @@ class CameraRing:
         has_bgr = writer.bgr_wanted()
         # From the decoded frame itself where it has the same size: what was converted once need not be so twice.
         source = frame if (frame.width, frame.height) == (width, height) else picture
-        if has_bgr:
-            slot.planes(width, height, PixelFormat.I420)
+        if has_bgr and place is not None:
+            self._pictures.copy_bgr(frame, place.bgr, place.route)
+        elif has_bgr:
             self._pictures.copy_bgr(source, slot.bgr(width, height))
         with self._lock:
             sequence = writer.publish(
@@ -89,24 +102,25 @@ class CameraRing:
         slot = writer.acquire_kept()
         if slot is None:
             return None
-        room = self._rooms.get(slot.index) or self._room(writer, slot)
+        room = (self._places.get(slot.index) or self._place(writer, slot)).room
         if (room.planes[1] - room.planes[0]) // width < height + direct.SPARE_ROWS:
             room.let_go()
             return None
         self._claimed[room.planes[0]] = slot
         return room
 
-    def _room(self, writer: FrameWriter, slot: WritableSlot) -> direct.Room:
+    def _place(self, writer: FrameWriter, slot: WritableSlot) -> _Place:
         width, height = self._size
         addresses = [plane.ctypes.data for plane in slot.planes(width, height, PixelFormat.I420)]
-        # Up to the BGR picture: the rows behind the last plane are the decoder's, too.
-        end = slot.bgr(width, height).ctypes.data
+        bgr = slot.bgr(width, height)
         first, second, third = addresses
         half = (width + 1) // 2
+        # Up to the BGR picture: the rows behind the last plane are the decoder's, too.
+        size = bgr.ctypes.data - first
         let_go = functools.partial(writer.let_go, slot.index)
-        room = direct.Room((first, second, third), (width, half, half), end - first, let_go, slot.payload)
-        self._rooms[slot.index] = room
-        return room
+        room = direct.Room((first, second, third), (width, half, half), size, let_go, slot.payload)
+        place = self._places[slot.index] = _Place(room, bgr, Route.make(room.planes, room.strides, bgr))
+        return place
 
     def ready(self) -> bool:
         """Readers can attach."""
@@ -121,6 +135,10 @@ class CameraRing:
         """Until a reader asks (True), `wake` is called, or the time is over."""
         self._asked.clear()
         return self.wanted() or (self._asked.wait(timeout_s) and self.wanted())
+
+    def _on_wanted(self) -> None:
+        if not self._asked.is_set():  # It is asked for every frame, and hardly ever waited for.
+            self._asked.set()
 
     def wake(self) -> None:
         """Ends `wait_wanted`; from any thread."""
@@ -153,7 +171,7 @@ class CameraRing:
     def close(self) -> None:
         """Tell the readers that there are no more frames, and let the memory go."""
         writer, self._writer, self._newest = self._writer, None, None
-        self._rooms.clear()
+        self._places.clear()
         self._claimed.clear()
         if writer is not None:
             writer.close()
@@ -172,7 +190,7 @@ class CameraRing:
                 kept=min(DECODERS_SLOTS, SLOTS_MAX - self._slots) if direct.available() else 0,
                 slot_bytes=slot_bytes_for(width, height),
                 make_bgr=self._make_bgr,
-                on_wanted=self._asked.set,
+                on_wanted=self._on_wanted,
             )
         except NoMemory as error:
             raise CameraStalled(f"no memory on the appliance for the camera's frames: {error}") from error

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -46,6 +47,21 @@ def _library() -> Any | None:
     return library
 
 
+class Route(NamedTuple):
+    """From where to where, as libswscale wants it: worked out once for a place that is used again and again."""
+
+    source: Any
+    source_strides: Any
+    target: Any
+    target_strides: Any
+
+    @classmethod
+    def make(cls, planes: Sequence[int], strides: Sequence[int], target: npt.NDArray[np.uint8]) -> Route:
+        """`planes`: addresses of Y, U and V. `target`: (height, width, 3), contiguous and writable."""
+        into = _Pointers(target.ctypes.data, None, None, None)
+        return cls(_Pointers(*planes, None), _Strides(*strides, 0), into, _Strides(target.strides[0], 0, 0, 0))
+
+
 class Converter:
     """I420 → BGR for one size, range and colour space. One thread at a time."""
 
@@ -79,11 +95,13 @@ class Converter:
     def convert(self, frame: av.VideoFrame, target: npt.NDArray[np.uint8]) -> None:
         """Into `target`: (height, width, 3), contiguous and writable."""
         planes = frame.planes
-        source = _Pointers(*[plane.buffer_ptr for plane in planes], None)
-        strides = _Strides(*[plane.line_size for plane in planes], 0)
-        into = _Pointers(target.ctypes.data, None, None, None)
+        route = Route.make([plane.buffer_ptr for plane in planes], [plane.line_size for plane in planes], target)
+        self.follow(route, frame.height)
+
+    def follow(self, route: Route, height: int) -> None:
+        """The same for a picture that lies where the route begins."""
         self._library.sws_scale(
-            self._context, source, strides, 0, frame.height, into, _Strides(target.strides[0], 0, 0, 0)
+            self._context, route.source, route.source_strides, 0, height, route.target, route.target_strides
         )
 
     def __del__(self) -> None:
