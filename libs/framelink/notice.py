@@ -11,7 +11,7 @@ import struct
 
 from framelink.errors import WireError
 from framelink.layout import FLAG_BGR, FORMATS, MAX_SIDE, FrameInfo, PixelFormat
-from framelink.wire import MAGIC, NOTICE, VERSION
+from framelink.wire import MAGIC, NOTICE, PREFIX, VERSION
 
 # Native and without gaps: magic version kind · width height format flags · slot zero · capture publish pts · sequence
 _NOTICE = struct.Struct("@IHHIIIIIIqqqQ")
@@ -25,33 +25,25 @@ FORM_BYTES = 24
 """Magic to flags: size, format and whether there is BGR."""
 slot_and_sequence = struct.Struct("@24xI28xQ").unpack
 """Of a whole packet; struct.error where it has another length."""
-pack_into = _NOTICE.pack_into
-"""(header, 0, MAGIC, VERSION, NOTICE, width, height, format, flags, slot, 0, capture_ns, publish_ns, pts_us, sequence)"""
+pack_behind_prefix = struct.Struct("@IIIIIIqqqQ").pack_into
+"""(header, PREFIX_BYTES, width, height, format, flags, slot, 0, capture_ns, publish_ns, pts_us, sequence), after `prepare`."""
+PREFIX_BYTES = PREFIX.size
 
 _made = tuple.__new__
 """Makes a named tuple without a call of Python's own."""
+
+
+def prepare(header: memoryview) -> None:
+    """A new slot: what begins every notice is written once."""
+    PREFIX.pack_into(header, 0, MAGIC, VERSION, NOTICE)
 
 
 def write(header: memoryview, slot: int, info: FrameInfo) -> None:
     """The frame stands in this slot from now on."""
     sequence, capture_ns, publish_ns, pts_us, width, height, format, has_bgr = info
     flags = FLAG_BGR if has_bgr else 0
-    pack_into(
-        header,
-        0,
-        MAGIC,
-        VERSION,
-        NOTICE,
-        width,
-        height,
-        format,
-        flags,
-        slot,
-        0,
-        capture_ns,
-        publish_ns,
-        pts_us,
-        sequence,
+    pack_behind_prefix(
+        header, PREFIX_BYTES, width, height, format, flags, slot, 0, capture_ns, publish_ns, pts_us, sequence
     )
 
 

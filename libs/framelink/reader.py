@@ -157,6 +157,8 @@ class Frame:
 class _Connection:
     """One connection to one writer. Frames keep it, so that a release never reaches the wrong one."""
 
+    __slots__ = ("_forms", "_gone", "_owner", "form", "hear", "lock", "pressed", "ring", "socket", "waits_s")
+
     def __init__(self, path: str, name: str, connect_timeout_s: float) -> None:
         # Re-entrant: a forgotten frame's __del__ may run in the midst of anything.
         self.lock = threading.RLock()

@@ -47,9 +47,8 @@ STARVED_S = 1.0
 """A reader that waits this long because others hold the slots makes the writer ask for one back."""
 _BGR24, _TENSORS = PixelFormat.BGR24, PixelFormat.TENSORS
 _NOW = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-_MAGIC, _VERSION, _NOTICE = wire.MAGIC, wire.VERSION, wire.NOTICE
 _MAX_SIDE, _FLAG_BGR = layout.MAX_SIDE, layout.FLAG_BGR
-_pack_notice = notice.pack_into
+_pack_notice, _PREFIX_BYTES = notice.pack_behind_prefix, notice.PREFIX_BYTES
 _now_ns = time.monotonic_ns
 PRESS_GRACE_S = 2.0
 """Who was asked for a slot and has not given it back by then is disconnected."""
@@ -126,6 +125,7 @@ class _Reader(Peer):
 
     def __init__(self, connection: socket.socket) -> None:
         super().__init__(connection)
+        self.tell = connection.send
         self.wants = False
         self.wants_bgr = False
         self.blocked_since = 0.0
@@ -171,6 +171,8 @@ class FrameWriter(PeerServer):
         self.slot_bytes = self._ring.slot_bytes
         self.ring_id = self._ring.ring_id
         self._notices = [self._ring.header(slot)[: notice.BYTES] for slot in range(slots)]
+        for header in self._notices:
+            notice.prepare(header)
         self._sequence = 0
         self._waiting: list[_Reader] = []
         """Those that wait for a frame, in the order in which they asked."""
@@ -263,16 +265,15 @@ class FrameWriter(PeerServer):
             sequence = self._sequence + 1
             packet = self._notices[index]
             _pack_notice(
-                packet, 0, _MAGIC, _VERSION, _NOTICE, width, height, format, flags, index, 0, capture_ns, _now_ns(), pts_us,
-                sequence,
-            )  # fmt: skip
+                packet, _PREFIX_BYTES, width, height, format, flags, index, 0, capture_ns, _now_ns(), pts_us, sequence
+            )
             # The word goes out first: all that follows happens while the readers wake up.
             told = []
             if table.givable:
                 for reader in self._waiting:
                     if (flags or not reader.wants_bgr) and len(reader.held) < HELD_MAX:
                         try:
-                            reader.connection.send(packet, _NOW)
+                            reader.tell(packet, _NOW)
                         except OSError:
                             continue  # It waits on, and `_serve` finds out what the failure means.
                         told.append(reader)

@@ -10,8 +10,14 @@ from framelink.errors import WireError
 INFO = FrameInfo(5, -1, 2, -3, 64, 48, PixelFormat.NV12, False)
 
 
-def test_a_notice_is_read_as_it_was_written_and_not_while_it_is_being_written():
+def _slot():
     header = memoryview(bytearray(layout.HEADER_BYTES))
+    notice.prepare(header)
+    return header
+
+
+def test_a_notice_is_read_as_it_was_written_and_not_while_it_is_being_written():
+    header = _slot()
     assert notice.read(header) is None
     notice.write(header, 7, INFO)
     assert notice.parse(notice.read(header), 8) == (7, INFO)
@@ -24,7 +30,7 @@ def test_a_notice_is_read_as_it_was_written_and_not_while_it_is_being_written():
 
 def test_notices_begin_alike_exactly_where_size_format_and_bgr_are_the_same():
     def start(slot, info):
-        header = memoryview(bytearray(layout.HEADER_BYTES))
+        header = _slot()
         notice.write(header, slot, info)
         return notice.read(header)[: notice.FORM_BYTES]
 
@@ -34,7 +40,7 @@ def test_notices_begin_alike_exactly_where_size_format_and_bgr_are_the_same():
 
 
 def test_a_notice_is_a_message_like_any_other():
-    header = memoryview(bytearray(layout.HEADER_BYTES))
+    header = _slot()
     notice.write(header, 7, INFO)
     assert wire.parse(notice.read(header))[0] == wire.NOTICE
 
@@ -44,10 +50,10 @@ def test_a_notice_is_a_message_like_any_other():
     [(8, {}), (7, {"sequence": 0}), (7, {"width": 0}), (7, {"height": 1 << 20}), (7, {"format": 9})],
 )
 def test_a_notice_that_cannot_be_is_refused(slot, change):
-    packet = bytearray(layout.HEADER_BYTES)
-    notice.write(memoryview(packet), slot, INFO._replace(**change))
+    header = _slot()
+    notice.write(header, slot, INFO._replace(**change))
     with pytest.raises(WireError):
-        notice.parse(bytes(packet[: notice.BYTES]), 8)
+        notice.parse(bytes(header[: notice.BYTES]), 8)
 
 
 @settings(max_examples=200, deadline=None)
