@@ -89,15 +89,27 @@ class Presence:
 
     async def watch_silence(self) -> None:
         """Until cancelled: who is silent for too long, or cut off, is OFFLINE."""
+        compared = time.monotonic()
         while True:
             await asyncio.sleep(CHECK_EVERY_S)
             now = time.monotonic()
+            if now - compared >= self._settings.heartbeat_silence_s:
+                compared = now
+                await self._correct()
             silent = [d for d, at in self._heard.items() if now - at > self._settings.heartbeat_silence_s]
             cut = [d for d, at in self._cut.items() if now - at >= self._settings.link_gone_s]
             for device_id in {*silent, *cut}:
                 self._cut.pop(device_id, None)
                 if self._heard.pop(device_id, None) is not None:
                     await self._set_connected(device_id, False)
+
+    async def _correct(self) -> None:
+        """A replica that lost the bus for a while heard nobody, and said so of all: who is heard here is ONLINE."""
+        async with self._database.session(read_only=True) as session:
+            said_offline = await store.disconnected(session)
+        for device_id in said_offline:
+            if device_id in self._heard and device_id not in self._cut:
+                await self._set_connected(device_id, True)
 
     async def watch_reports(self) -> None:
         """What devices report of themselves, until cancelled."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import JSON, Index, LargeBinary, UniqueConstraint, event, func
 from sqlalchemy.orm import registry
-from sqlmodel import Field, SQLModel, select
+from sqlmodel import Field, SQLModel, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from belvedere.chassis.database import UtcDateTime
@@ -105,6 +105,12 @@ async def by_name(session: AsyncSession, account: str, region: str, name: str) -
     """The device of this name."""
     query = select(DeviceRow).where(DeviceRow.account == account, DeviceRow.region == region, DeviceRow.name == name)
     return (await session.exec(query)).first()
+
+
+async def disconnected(session: AsyncSession) -> Sequence[str]:
+    """Ids of the devices that have an identity and are not connected, of all accounts."""
+    query = select(DeviceRow.device_id).where(DeviceRow.nats_public_key != "", col(DeviceRow.connected).is_(False))
+    return (await session.exec(query)).all()
 
 
 async def enrolled(session: AsyncSession) -> Sequence[DeviceRow]:

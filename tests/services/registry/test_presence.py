@@ -79,6 +79,29 @@ async def test_a_device_is_online_while_it_is_heard(cloud: RunningCloud, tmp_pat
     assert [name.rsplit(".", 1)[1] for name in types] == ["provisioned", "enrolled", "online", "offline", "online"]
 
 
+async def test_a_device_that_is_heard_is_online_whatever_a_replica_said_that_heard_nobody(
+    cloud: RunningCloud, tmp_path: Path
+) -> None:
+    device = await provision(cloud, "one")
+    await device.enrol()
+    async with device.leaf(tmp_path / "leaf") as bus:
+
+        async def beats() -> None:
+            while True:
+                await device.beat(bus)
+                await asyncio.sleep(0.3)
+
+        beating = asyncio.create_task(beats())
+        await becomes(device, ONLINE)
+        async with cloud.runtime.database("registry").session() as session, session.begin():
+            row = await session.get_one(store.DeviceRow, device.device_id)
+            row.connected = False
+        await becomes(device, OFFLINE)
+        await becomes(device, ONLINE)
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
+
+
 async def test_a_device_whose_link_is_gone_is_offline_before_its_silence_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
