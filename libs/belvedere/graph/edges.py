@@ -54,22 +54,64 @@ def check_edges(merged: Merged, ports: dict[str, Ports], problems: Problems) -> 
         if edge in edges:
             continue
         edges[edge] = None
-        _check_way(item, ports, problems)
+        _check_way(item, output, ports, problems)
         already = incoming[item.consumer, input.name]
         already.append(edge)
         _check_room(item, input, already, problems)
     _check_circles(merged.edges, edges, problems)
+    _check_shown(merged.edges, edges, ports, problems)
     return tuple(edges)
 
 
-def _check_way(item: MergedEdge, ports: dict[str, Ports], problems: Problems) -> None:
-    """A display shows what code gives it: a camera by itself has nobody to hand its pictures on."""
-    ends = [ports[name].interface for name in (item.producer, item.consumer)]
-    if [end.category for end in ends if end is not None] == ["media_source", "media_sink"]:
+def _check_way(item: MergedEdge, output: PackageOutput, ports: dict[str, Ports], problems: Problems) -> None:
+    """A display shows what code gives it: a camera by itself has nobody to hand its pictures on. And values come from
+    parameters and go to code: what code and models give each other, they do by call and by pictures."""
+    producer, consumer = ports[item.producer], ports[item.consumer]
+    ends = [end.interface.category for end in (producer, consumer) if end.interface is not None]
+    if ends == ["media_source", "media_sink"]:
+        problems.add(item.place, _shows_nothing(item.consumer, item.producer))
+    elif output.type is not PortType.MEDIA and producer.parameter is None:
         problems.add(
-            item.place,
-            f'"{item.consumer}" would show nothing of "{item.producer}": lead the camera to code, and the code to the display',
+            f"{item.place}.producer",
+            f"{_end(item.producer, output.name)} gives {output.type}: no edge can carry that, only pictures and the values "
+            "of parameters; the results of a model come to code by node.call",
         )
+    elif output.type is not PortType.MEDIA and ends != ["business_logic"]:
+        problems.add(
+            f"{item.place}.consumer",
+            f'"{item.consumer}" is no code: the value of "{item.producer}" can be led to a business logic node only',
+        )
+
+
+def _check_shown(
+    items: Sequence[MergedEdge], edges: Iterable[Edge], ports: dict[str, Ports], problems: Problems
+) -> None:
+    """Pictures that come to a display by way of models have to come from code."""
+    into: dict[str, list[str]] = defaultdict(list)
+    for edge in edges:
+        into[edge.consumer_node].append(edge.producer_node)
+    for item in items:
+        if item.consumer not in into or _category(ports, item.consumer) != "media_sink":
+            continue
+        reached, ways = set[str](), [item.producer] if _category(ports, item.producer) == "ml_model" else []
+        while ways:
+            name = ways.pop()
+            if name in reached:
+                continue
+            reached.add(name)
+            if _category(ports, name) == "media_source":
+                problems.add(item.place, _shows_nothing(item.consumer, name))
+            elif _category(ports, name) == "ml_model":
+                ways += into[name]
+
+
+def _category(ports: dict[str, Ports], name: str) -> str:
+    interface = ports[name].interface if name in ports else None
+    return interface.category if interface is not None else ""
+
+
+def _shows_nothing(display: str, camera: str) -> str:
+    return f'"{display}" would show nothing of "{camera}": lead the camera to code, and the code to the display'
 
 
 def _check_circles(items: Sequence[MergedEdge], edges: Iterable[Edge], problems: Problems) -> None:

@@ -424,6 +424,61 @@ def test_pictures_that_lead_in_a_circle_or_past_the_code_are_refused() -> None:
     ]
 
 
+def test_pictures_of_a_camera_that_only_a_model_sees_are_shown_by_no_display() -> None:
+    manifest = graphs.manifest()
+    manifest["nodeGraph"]["edges"] = [
+        {"producer": "front_door.video_out", "consumer": "detector.video_in"},
+        {"producer": "detector.video_out", "consumer": "output.video_in"},
+    ]
+    assert problems(manifest, graphs.overrides("north")) == [
+        'edges[1]: "output" would show nothing of "north": lead the camera to code, and the code to the display',
+    ]
+
+
+def test_values_that_no_edge_can_carry_are_refused_by_name() -> None:
+    model = graphs.model_package()
+    (interface,) = model["nodePackage"]["interfaces"]
+    interface["outputs"].append({"name": "score", "type": "float32"})
+    interface["inputs"].append({"name": "floor", "type": "float32"})
+    code = graphs.code_package()
+    (interface,) = code["nodePackage"]["interfaces"]
+    interface["outputs"].append({"name": "count", "type": "int32"})
+    interface["inputs"].append({"name": "last_count", "type": "int32"})
+    known = graphs.releases("north")
+    for document in (model, code):
+        known[PackageQuery(graphs.ACCOUNT, document["nodePackage"]["name"], "1.0")] = graphs.release(document)
+    manifest = graphs.manifest()
+    manifest["nodeGraph"]["edges"] = [
+        {"producer": "front_door.video_out", "consumer": "code_node.video_in"},
+        {"producer": "detector.score", "consumer": "code_node.threshold"},
+        {"producer": "threshold", "consumer": "detector.floor"},
+        {"producer": "code_node.count", "consumer": "code_node.last_count"},
+    ]
+    by_call = "only pictures and the values of parameters; the results of a model come to code by node.call"
+    assert problems(manifest, graphs.overrides("north"), known) == [
+        f"edges[1].producer: detector.score gives float32: no edge can carry that, {by_call}",
+        'edges[2].consumer: "detector" is no code: the value of "threshold" can be led to a business logic node only',
+        f"edges[3].producer: code_node.count gives int32: no edge can carry that, {by_call}",
+        'edges[3]: "code_node" leads back to itself by way of "code_node"',
+    ]
+
+
+def test_several_models_draw_edges_to_each_other_and_the_code_calls_each() -> None:
+    manifest = graphs.manifest()
+    inner = manifest["nodeGraph"]
+    again = next(node for node in inner["nodes"] if node["name"] == "detector")
+    inner["nodes"].append({**again, "name": "classifier"})
+    inner["edges"] = [
+        {"producer": "front_door.video_out", "consumer": "detector.video_in"},
+        {"producer": "detector.video_out", "consumer": "classifier.video_in"},
+        {"producer": "classifier.video_out", "consumer": "code_node.video_in"},
+        {"producer": "front_door.video_out", "consumer": "classifier.video_in"},
+    ]
+    (view,) = app_view(resolved(manifest, graphs.overrides("north", "south")))
+    assert [model.name for model in view.models] == ["detector", "classifier"]
+    assert [stream.stream_id for stream in view.inputs[0].streams] == ["north", "south"]
+
+
 def test_what_the_code_asks_of_the_appliance_is_in_its_graph() -> None:
     package = graphs.code_package()
     implementation = package["nodePackage"]["assets"][0]["implementations"][0]

@@ -492,6 +492,28 @@ async def test_what_a_device_said_while_the_cloud_was_away_is_heard(tmp_path: Pa
             await until(cloud, instance_id, "DEPLOYMENT_SUCCEEDED")
 
 
+async def test_a_second_code_node_and_values_between_nodes_are_refused_by_name(
+    cloud: RunningCloud, device: Device
+) -> None:
+    manifest = graphs.manifest()
+    inner = manifest["nodeGraph"]
+    inner["nodes"].append({"name": "second", "interface": f"{graphs.ACCOUNT}::people_counter_code.code_interface"})
+    inner["edges"].append({"producer": "detector.video_out", "consumer": "second.title"})
+    with pytest.raises(Invalid) as caught:
+        await stub(cloud).CreateApplicationInstance(
+            pb.CreateApplicationInstanceRequest(
+                default_runtime_context_device=device.device_id,
+                manifest_payload=pb.ManifestPayload(payload_data=json.dumps(manifest)),
+                manifest_overrides_payload=pb.ManifestOverridesPayload(
+                    payload_data=json.dumps(graphs.overrides("north"))
+                ),
+            )
+        )
+    fields = dict(caught.value.fields)
+    assert fields["nodes[6]"].startswith('"second" is the second business logic node after "code_node"')
+    assert fields["edges[4]"] == "detector.video_out is media, but second.title takes string"
+
+
 async def test_a_port_that_another_application_of_the_device_has_is_refused_with_everything_else(
     cloud: RunningCloud, device: Device
 ) -> None:
