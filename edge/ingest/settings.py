@@ -50,7 +50,8 @@ class Settings:
 
     slots: int = 8
     """Frames in a camera's ring, 3 to 64. The memory is taken when the first frame comes, and refused with a message where
-    there is not enough: 8 of 1920×1080 are 75 MB.
+    there is not enough: 8 of 1920×1080 are 75 MB, and three more for the decoder, which writes into them, 28 MB (its own
+    memory, 12 MB and more, is not needed then).
     """
 
     idle: Literal["warm", "drop"] = "warm"
@@ -74,7 +75,8 @@ class Settings:
     decode_device: str = "auto"
     """What decodes: `auto` (hardware where the appliance has some, else the processor), `none` (the processor), or a device
     type of FFmpeg's, with or without which one: `cuda`, `vaapi:/dev/dri/renderD128`. What cannot be had falls back to the
-    processor, with a message in the log and in `ingest.status`.
+    processor, with a message in the log and in `ingest.status`. PyAV's wheels decode on NVIDIA's only (`cuda`); VA-API takes a
+    PyAV that was built with the distribution's FFmpeg.
     """
 
     worker_restart_max_s: float = 10.0
