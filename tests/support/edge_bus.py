@@ -86,12 +86,21 @@ class RunningProcess:
             self._news.notify_all()
 
     async def status(
-        self, wanted: Callable[[dict[str, Any]], bool], timeout_s: float = STATUS_TIMEOUT_S
+        self, wanted: Callable[[dict[str, Any]], bool], timeout_s: float = STATUS_TIMEOUT_S, *, since: int | None = None
     ) -> dict[str, Any]:
-        """The next status that is as wanted, the last one included."""
+        """The first status that is as wanted, of those from now on and the last one; `since`: of all but so many.
+
+        None is missed, however many come at the same time: what is waited for may not last.
+        """
+        looked_at = max(len(self.statuses) - 1, 0) if since is None else since
 
         def found() -> bool:
-            return bool(self.statuses) and wanted(self.statuses[-1])
+            nonlocal looked_at
+            while looked_at < len(self.statuses):
+                if wanted(self.statuses[looked_at]):
+                    return True
+                looked_at += 1
+            return False
 
         async with self._news:
             try:
@@ -100,7 +109,7 @@ class RunningProcess:
             except TimeoutError:
                 last = self.statuses[-1] if self.statuses else None
                 raise AssertionError(f"{self.name}: not within {timeout_s} s; the last status was {last}") from None
-            return self.statuses[-1]
+            return self.statuses[looked_at]
 
     def logs(self) -> str:
         """All that it and its children wrote to stderr."""

@@ -94,11 +94,11 @@ async def test_a_model_that_hangs_again_and_again_is_given_up_and_the_others_com
         await ask(tmp_path, "inference", "apply", {"models": rows(tmp_path)})
         await inference.status(lambda s: states(s) == READY)
         for turn in range(3):
-            before = worker_of(inference).pid
+            before, told = worker_of(inference).pid, len(inference.statuses)
             with pytest.raises(CallError, match="taken to be hung"):
                 await call(tmp_path, "endless", FOR_EVER)
             after = {"endless": "failed", "good": "ready"} if turn == 2 else READY
-            await inference.status(lambda s: states(s) != READY)
+            await inference.status(lambda s: states(s) != READY, since=told)
             status = await inference.status(lambda s, after=after: states(s) == after)
             assert worker_of(inference).pid != before
             assert await call(tmp_path, "good", {"x": X})
