@@ -36,8 +36,9 @@ class Key(NamedTuple):
     secret: Secret[bytes]
     principal: identity_pb2.Principal
     account: str
-    """The principal's, and its ARN, as texts of their own: a message makes a new one each time."""
+    """The principal's, as are its ARN and id: texts of their own, for a message makes a new one each time."""
     arn: str
+    user_id: str
     expires: datetime | None
     """Of temporary credentials."""
 
@@ -141,7 +142,14 @@ class Access:
             raise AuthError(kind, text) from error
         principal = answer.principal
         expires = answer.expires.ToDatetime(UTC) if answer.HasField("expires") else None
-        return Key(Secret(answer.signing_key), principal, principal.account_id, principal.arn, expires)
+        return Key(
+            secret=Secret(answer.signing_key),
+            principal=principal,
+            account=principal.account_id,
+            arn=principal.arn,
+            user_id=principal.user_id,
+            expires=expires,
+        )
 
     async def authorize(self, call: Call, action: str, resource: str, facts: Facts = NO_FACTS) -> None:
         """Raises AuthError(DENIED) unless policies allow it. Leaves identity's line in the audit trail."""

@@ -141,7 +141,7 @@ class FrontDoor:
             signature = sigv4.parse(request)
             name = signature.scope.service
             service, key = self._remembering.get(name), self._access.known(signature)
-            if service is None or key is None or request.header("x-amz-content-sha256") not in _OF_NO_BODY:
+            if service is None or key is None or request.named.get("x-amz-content-sha256") not in _OF_NO_BODY:
                 return None
             sigv4.verify_time(signature, self._clock(), service.skew_s)
             sigv4.verify(request, signature, key.secret.reveal(), sigv4.EMPTY_SHA256)
@@ -151,8 +151,8 @@ class FrontDoor:
         who = Caller(key.account, region, key.arn, request_id)
         found = service.ready(who, request)
         if found is not None:
-            agent = request.header("user-agent") or ""
-            asker = Asker(key.arn, key.principal.user_id, region, source_address, agent)
+            agent = request.named.get("user-agent", "")
+            asker = Asker(key.arn, key.user_id, region, source_address, agent)
             facts = TAGGED if found.has_tags else NO_FACTS
             if self._access.allowed(who, key.principal, asker, found.action, found.resource, facts):
                 answer = whole.packet(found.reply, request_id, SERVER)
