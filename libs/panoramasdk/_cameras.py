@@ -17,7 +17,7 @@ import time
 import weakref
 from typing import Callable, Collection, ContextManager, Sequence
 
-from framelink import FramelinkError, FrameReader, RingGone
+from framelink import Frame, FramelinkError, FrameReader, RingGone
 from panoramasdk._errors import NodeError, TimeoutException
 from panoramasdk._media import media
 from panoramasdk._picture import Picture
@@ -49,6 +49,8 @@ class _Feed:
         """`latest` has not been delivered yet."""
         self.paused = False
         """By its owner, for this application: it delivers nothing, not even its previous frame."""
+        self.returning: list[Frame] = []
+        """To be given back with the next request, in one message."""
 
 
 class Cameras:
@@ -141,12 +143,16 @@ class Cameras:
         self._drain_wake()
 
     def _ask(self, feed: _Feed) -> None:
-        """Request a frame of this camera, if there is not a new one already."""
+        """Request a frame of this camera, if there is not a new one already; what is to be given back is so either way."""
+        returning, feed.returning = feed.returning, []
         if feed.reader is not None and not feed.fresh and not feed.paused:
             try:
-                feed.reader.request(bgr=self._bgr_unused < BGR_UNUSED_FRAMES)
+                feed.reader.request(bgr=self._bgr_unused < BGR_UNUSED_FRAMES, giving_back=returning)
             except (RingGone, OSError):
                 self._lose(feed)
+        else:
+            for frame in returning:
+                frame.release()
 
     def _take(self, feed: _Feed) -> None:
         """What this camera has for us, without waiting."""
@@ -186,14 +192,17 @@ class Cameras:
     # --- Slots -------------------------------------------------------------------------------------------------------
 
     def _settle_older(self) -> None:
-        """Give slots back: of every batch but the last. A camera's latest stays, it may be wanted again."""
+        """Give slots back, with the requests that follow: of every batch but the last. A camera's latest stays, it may be wanted
+        again.
+        """
         latest = {id(feed.latest) for feed in self._feeds}
+        returning = {id(feed.stream): feed.returning for feed in self._feeds}
         keep = []
         for known in self._older + self._last:
             picture = known()
             if picture is None:
                 continue
-            if id(picture) in latest or not picture.settle():
+            if id(picture) in latest or not picture.settle(returning[id(picture.stream)].append):
                 keep.append(known)
         self._older, self._last = keep, []
 

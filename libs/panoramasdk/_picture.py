@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 
@@ -72,8 +72,11 @@ class Picture:
         with self._lock:
             self._lent -= 1
 
-    def settle(self) -> bool:
-        """Give the slot back; what medias still need is copied. False while the display reads it."""
+    def settle(self, give_back: Callable[[Frame], object] = Frame.release) -> bool:
+        """Give the slot back; what medias still need is copied. False while the display reads it.
+
+        `give_back`: what gives the frame back, now or soon.
+        """
         with self._lock:
             if self._frame is None:
                 return True
@@ -81,7 +84,7 @@ class Picture:
                 return False
             if any(one._needs_picture() for one in list(self._medias)):
                 self._pixels = self.copy()
-            self._frame.release()
+            give_back(self._frame)
             self._frame = None
             return True
 
