@@ -112,8 +112,9 @@ def _mounts() -> Iterator[tuple[str, Path, list[str]]]:
 
 
 def _hierarchies() -> list[Path]:
-    """Of version 1, each with some controller; runc makes a group in every one."""
-    return [where for kind, where, _ in _mounts() if kind == "cgroup"]
+    """All that are mounted: on a machine with version 1, runc makes a group in every one, also in that of version 2 beside
+    them, which keeps nothing there."""
+    return [where for kind, where, _ in _mounts() if kind in ("cgroup", "cgroup2")]
 
 
 def _version1() -> dict[str, Path]:
