@@ -65,6 +65,63 @@ def test_a_slow_reader_skips_to_the_newest_frame_and_the_skipped_ones_are_counte
     assert camera.reader("reader").delivered == 2
 
 
+def test_a_request_gives_frames_back_in_the_same_message(camera, reader):
+    camera.publish()
+    first = reader.get(5, bgr=False)
+    reader.request(bgr=False, giving_back=[first])
+    eventually(lambda: camera.reader("reader").waiting, "the request")
+    assert camera.reader("reader").held == 0 and not first.held
+    first.release()  # harmless
+    camera.publish()
+    second = reader.get(5, bgr=False)
+    assert (second.info.sequence, camera.reader("reader").held, camera.writer.stats().malformed) == (2, 1, 0)
+
+
+def test_frames_are_given_back_also_where_no_request_is_sent(camera, reader):
+    camera.publish()
+    first = reader.get(5, bgr=False)
+    reader.request(bgr=False)
+    reader.request(bgr=False, giving_back=[first])
+    eventually(lambda: camera.reader("reader").held == 0, "the giving back")
+    reader.close()
+    first.release()
+
+
+def test_a_frame_of_a_writer_that_has_gone_can_be_given_to_its_successor(tmp_path):
+    with NumberCamera(tmp_path / "s") as camera:
+        reader = FrameReader(camera.writer.path, "reader")
+        camera.publish()
+        first = reader.get(5, bgr=False)
+    with NumberCamera(tmp_path / "s") as camera:
+        reader.reconnect(5)
+        reader.request(bgr=False, giving_back=[first])
+        eventually(lambda: camera.reader("reader").waiting, "the request")
+        assert (camera.reader("reader").held, camera.writer.stats().malformed) == (0, 0)
+        reader.close()
+
+
+def test_a_picture_that_its_taker_turned_round_leaves_the_next_one_as_it_is(camera, reader):
+    camera.publish(bgr=True)
+    with reader.get(5) as frame:
+        frame.bgr().shape = (48 * 64, 3)
+        assert frame.bgr().shape == (48, 64, 3)
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            frame.bgr().flags.writeable = True
+
+
+def test_who_waits_because_the_others_hold_the_slots_has_its_frame_as_soon_as_one_is_given_back(tmp_path):
+    with NumberCamera(tmp_path / "s", slots=3) as camera, FrameReader(camera.writer.path, "holder") as holder:
+        camera.publish()
+        kept = holder.get(5, bgr=False)
+        camera.publish()
+        with FrameReader(camera.writer.path, "waiting") as waiting:
+            waiting.request(bgr=False)
+            eventually(lambda: camera.reader("waiting").waiting, "the request")
+            assert waiting.take() is None
+            kept.release()
+            assert waiting.get(5, bgr=False).info.sequence == 2
+
+
 def test_a_waiting_reader_is_told_at_the_next_publish(camera, reader):
     reader.request(bgr=False)
     assert reader.take() is None
