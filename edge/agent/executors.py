@@ -66,7 +66,9 @@ class Executors:
         await self._tell("supervisor", {"applications": rows, "keep": None if keep is None else list(keep)})
 
     async def apply_outputs(self, outputs: Sequence[WantedOutput]) -> None:
-        rows = [asdict(output) | {"cameras": list(output.cameras)} for output in outputs]
+        rows = [
+            asdict(output) | {"cameras": list(output.cameras), "streams": dict(output.streams)} for output in outputs
+        ]
         await self._tell("display", {"outputs": rows, "viewer_key": self._config.viewer_key})
 
     async def _tell(self, process: str, body: dict[str, Any]) -> None:

@@ -62,6 +62,8 @@ class WantedOutput:
     application: str
     node: str
     cameras: tuple[str, ...]
+    streams: tuple[tuple[str, str], ...] = ()
+    """(stream id, camera id)."""
 
 
 @dataclass(frozen=True)
@@ -321,7 +323,8 @@ def _input(port: ViewInput) -> dict[str, Any]:
 def _output(app: TargetApplication, view: CodeView) -> WantedOutput | None:
     if not any(output.connected for output in view.outputs):
         return None
-    return WantedOutput(app.instance_id, app.name, view.node.name, tuple(sorted(view.cameras)))
+    streams = {(stream.stream_id, stream.camera_id) for port in view.inputs for stream in port.streams}
+    return WantedOutput(app.instance_id, app.name, view.node.name, tuple(sorted(view.cameras)), tuple(sorted(streams)))
 
 
 def _ordered(items: list[_Item]) -> tuple[_Item, ...]:

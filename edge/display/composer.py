@@ -8,6 +8,7 @@ handed time and pictures and gives back frames; it knows no encoder, no viewers 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import av
@@ -54,6 +55,7 @@ class Composer:
         self._title = title
         self._stale_s = stale_s
         self._streams: dict[str, _Stream] = {}
+        self._reasons: Mapping[str, str] = {}
         self.refused = 0
 
     @property
@@ -87,6 +89,14 @@ class Composer:
         if self._admits(stream_id):
             self._streams[stream_id] = _Stream(width // 2 * 2, height // 2 * 2, seen_s)
 
+    def explain(self, reasons: Mapping[str, str]) -> None:
+        """Why each stream would show nothing at this moment, by its id; for placards. From any thread."""
+        self._reasons = dict(reasons)
+
+    def _reason(self, name: str) -> str:
+        # A second node's streams have its name before their own.
+        return self._reasons.get(name) or self._reasons.get(name.rpartition("/")[2], "")
+
     def _admits(self, stream_id: str) -> bool:
         if stream_id in self._streams or len(self._streams) < MAX_STREAMS:
             return True
@@ -104,7 +114,8 @@ class Composer:
         canvas = planes_of(frame)
         if not self._streams:
             fill_black(canvas)
-            draw_placard(canvas, f"{self._title}: waiting for the first picture")
+            why = "; ".join(dict.fromkeys(self._reasons.values()))
+            draw_placard(canvas, f"{self._title}: waiting for the first picture", why)
             return frame
         tiles = layout(len(self._streams), width, height)
         if len(tiles) > 1:
@@ -119,7 +130,7 @@ class Composer:
                     target[:] = source
             silent_s = now_s - stream.updated_s
             if silent_s >= self._stale_s:
-                draw_placard(region, f"{name}: no picture for {int(silent_s)} s")
+                draw_placard(region, f"{name}: no picture for {int(silent_s)} s", self._reason(name))
                 continue
             for rect in stream.rects:
                 draw_rect(region, rect)

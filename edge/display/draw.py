@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ LABEL_HEIGHTS = 34
 """A picture is so many lines of text high: 17 px at 576, 32 px at 1080."""
 MIN_FONT_PX = 13
 PLACARD_HEIGHTS = 18
+REASON_LINES, MIN_COLUMNS = 4, 8
 FONTS = ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "NotoSans-Regular.ttf")
 """Looked for in the system's font folders; Pillow's own font, which is there always, has ASCII only."""
 MAX_TEXT = 200
@@ -64,8 +66,10 @@ def draw_label(planes: Planes, text: str, x: float, y: float) -> None:
     _blend(planes, mask, _even(x, width), _even(y, height), backing=True)
 
 
-def draw_placard(planes: Planes, text: str) -> None:
-    """Darkens the whole picture and writes the text across its middle: nobody may take it for a live one."""
+def draw_placard(planes: Planes, text: str, reason: str = "") -> None:
+    """Darkens the whole picture and writes the text across its middle, and the reason below it: nobody may take it for a
+    live one.
+    """
     luma, *chroma = planes
     np.multiply(luma, DARKENED_LUMA, out=luma, casting="unsafe")
     luma += int(16 * (1 - DARKENED_LUMA))
@@ -73,11 +77,26 @@ def draw_placard(planes: Planes, text: str) -> None:
         plane[:] = NEUTRAL
     height, width = luma.shape
     size = max(MIN_FONT_PX, height // PLACARD_HEIGHTS)
-    text = _plain(text)
+    masks = [_fitting(_plain(text), size, width)]
+    small = max(MIN_FONT_PX, size * 2 // 3)
+    masks += [_fitting(line, small, width) for line in _wrapped(_plain(reason), small, width)]
+    top = (height - sum(mask.shape[0] for mask in masks)) // 4 * 2
+    for mask in masks:
+        _blend(planes, mask, (width - mask.shape[1]) // 4 * 2, top, backing=False)
+        top += mask.shape[0]
+
+
+def _wrapped(text: str, size: int, width: int) -> list[str]:
+    """The text in lines of about this width, so many at most as a placard has room for."""
+    if not text.strip():
+        return []
+    columns = len(text) * width // max(width, _mask(text, size).shape[1])
+    return textwrap.wrap(text, max(MIN_COLUMNS, columns - 1 if columns < len(text) else columns))[:REASON_LINES]
+
+
+def _fitting(text: str, size: int, width: int) -> npt.NDArray[np.uint16]:
     mask = _mask(text, size)
-    if mask.shape[1] > width:
-        mask = _mask(text, max(8, size * width // mask.shape[1] - 1))
-    _blend(planes, mask, (width - mask.shape[1]) // 4 * 2, (height - mask.shape[0]) // 4 * 2, backing=False)
+    return mask if mask.shape[1] <= width else _mask(text, max(8, size * width // mask.shape[1] - 1))
 
 
 def fill_black(planes: Planes) -> None:

@@ -15,6 +15,7 @@ from belvedere.chassis.edge import CommandFailed, EdgeProcess
 from belvedere.chassis.logs import get_logger
 from belvedere.chassis.process import Child
 
+from .reasons import reasons
 from .wanted import Wanted, WantedInvalid
 
 log = get_logger(__name__)
@@ -32,7 +33,15 @@ class DisplayService:
     def __init__(self, process: EdgeProcess) -> None:
         self._process = process
         self._wanted: dict[str, Any] = {"outputs": []}
+        self._reasons: dict[str, str] = {}
         self._child: Child | None = None
+
+    async def cameras_say(self, status: dict[str, Any]) -> None:
+        """An `ingest.status`: placards say why a camera shows nothing."""
+        told = reasons(status)
+        if told != self._reasons:
+            self._reasons = told
+            await self._hand_on({"reasons": told})
 
     async def apply(self, body: dict[str, Any]) -> None:
         """Command `apply`: the whole wanted set."""
@@ -41,7 +50,7 @@ class DisplayService:
         except WantedInvalid as error:
             raise CommandFailed("INVALID_REQUEST", f"display.apply: {error}") from error
         self._wanted = body
-        await self._hand_on()
+        await self._hand_on(body)
 
     async def keep_worker(self) -> None:
         """Runs the worker, again and again, until cancelled."""
@@ -65,7 +74,8 @@ class DisplayService:
         assert child.process.stdout is not None
         self._child = child
         try:
-            await self._hand_on()
+            await self._hand_on(self._wanted)
+            await self._hand_on({"reasons": self._reasons})
             while line := await child.process.stdout.readline():
                 self._process.publish_status(json.loads(line))
         finally:
@@ -74,13 +84,13 @@ class DisplayService:
             code = await asyncio.shield(child.stop(WORKER_GRACE_S))
         return code
 
-    async def _hand_on(self) -> None:
-        """The wanted set to the worker; one that starts later gets it then."""
+    async def _hand_on(self, document: dict[str, Any]) -> None:
+        """To the worker; one that starts later gets it then."""
         child = self._child
         if child is None or child.process.stdin is None:
             return
         try:
-            child.process.stdin.write(json.dumps(self._wanted).encode() + b"\n")
+            child.process.stdin.write(json.dumps(document).encode() + b"\n")
             await child.process.stdin.drain()
         except (BrokenPipeError, ConnectionResetError):
             log.warning("display worker does not listen; it will be started again")
@@ -90,5 +100,6 @@ async def main(process: EdgeProcess) -> None:
     service = DisplayService(process)
     process.publish_status({"outputs": []})
     await process.command("apply", service.apply)
+    await process.on_status("ingest", service.cameras_say)
     process.tasks.start("display worker", service.keep_worker())
     await process.stop.wait()

@@ -13,7 +13,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import av
 
@@ -169,6 +169,10 @@ class Video:
             if screen is not None:
                 self._start()
             self._changed.notify()
+
+    def explain(self, reasons: Mapping[str, str]) -> None:
+        """Why each of its streams would show nothing at this moment, by stream id: what a placard says."""
+        self._composer.explain(reasons)
 
     def _start(self) -> None:
         if self._thread is None:

@@ -27,6 +27,8 @@ class WantedOutput:
     node: str
     cameras: tuple[str, ...]
     """Ids of the cameras whose frames it may show by reference."""
+    streams: tuple[tuple[str, str], ...] = ()
+    """(stream id, camera id): which camera a stream without pictures lacks them of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,12 @@ def _output(place: str, row: Any) -> WantedOutput:
     cameras = row.get("cameras", [])
     if not isinstance(cameras, list) or not all(isinstance(camera, str) and camera for camera in cameras):
         raise WantedInvalid(f"{place}.cameras: must be a list of camera ids")
-    return WantedOutput(texts["instance_id"], texts["application"], texts["node"], tuple(cameras))
+    streams = row.get("streams", {})
+    if not isinstance(streams, Mapping) or not all(isinstance(camera, str) for camera in streams.values()):
+        raise WantedInvalid(f"{place}.streams: must be an object of camera ids by stream id")
+    return WantedOutput(
+        texts["instance_id"], texts["application"], texts["node"], tuple(cameras), tuple(sorted(streams.items()))
+    )
 
 
 def _key(text: Any) -> Secret[bytes] | None:

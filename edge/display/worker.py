@@ -1,7 +1,7 @@
 """The process that shows: `python -m edge.display.worker --data DIR`, started by the service.
 
 What to show comes as JSON lines on stdin, each the whole wanted set as in `display.apply` (so that the viewer key
-stands on no command line); status goes out as JSON lines on stdout, on change and once a second; logs go to stderr. It
+stands on no command line), or `{"reasons": {camera id: why it shows nothing}}`; status goes out as JSON lines on stdout, on change and once a second; logs go to stderr. It
 ends on SIGTERM, when stdin closes, and when its parent dies.
 """
 
@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ STATUS_CHECK_S = 0.2
 STATUS_EVERY_S = 1.0
 MAX_LINE = 4 * 1024 * 1024
 PORTS_FILE = "display.json"
+REASONS = "reasons"
+"""A line with this member says why cameras show nothing, and leaves the wanted set as it is."""
 CLOSE_TIMEOUT_S = 2.0
 
 
@@ -64,6 +66,8 @@ class Display:
         self._screen_task: asyncio.Task[None] | None = None
         self._screen_owner: str | None = None
         self._order: list[str] = []
+        self._outputs: dict[str, WantedOutput] = {}
+        self._reasons: Mapping[str, str] = {}
 
     async def start(self) -> None:
         """Listens. Raises OSError, ListenFailed or framelink's AddressTaken."""
@@ -107,10 +111,20 @@ class Display:
                 self._videos[output.instance_id] = video
                 self._receivers[output.instance_id] = self._open_receiver(video)
         await self._move_paths({output.instance_id: output.application for output in outputs.values()})
+        self._outputs = outputs
+        self.explain(self._reasons)
         self._order = list(outputs)
         self.choose_screen()
         await self._rings.apply({camera for output in wanted.outputs for camera in output.cameras})
         log.info("outputs applied", instances=sorted(outputs))
+
+    def explain(self, reasons: Mapping[str, str]) -> None:
+        """Why each camera would show nothing at this moment, by its id."""
+        self._reasons = reasons
+        for output in self._outputs.values():
+            self._videos[output.instance_id].explain(
+                {stream: reasons[camera] for stream, camera in output.streams if camera in reasons}
+            )
 
     async def _move_paths(self, names: dict[str, str]) -> None:
         paths = assign_paths(names.items(), self._rtsp_paths)
@@ -199,7 +213,11 @@ async def _lines() -> AsyncIterator[bytes]:
 async def _listen(display: Display, stop: asyncio.Event) -> None:
     try:
         async for line in _lines():
-            await display.apply(Wanted.from_json(json.loads(line)))
+            document = json.loads(line)
+            if REASONS in document:
+                display.explain(document[REASONS])
+            else:
+                await display.apply(Wanted.from_json(document))
     finally:
         stop.set()  # the service has gone, or what it said cannot be followed
 
