@@ -27,7 +27,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Field = tuple[int, "int | bytes | str"]
 
-ONNX_FLOAT, ONNX_UINT8, ONNX_INT64, ONNX_BOOL, ONNX_FLOAT16 = 1, 2, 7, 9, 10
+ONNX_FLOAT, ONNX_UINT8, ONNX_INT8, ONNX_INT64, ONNX_BOOL, ONNX_FLOAT16 = 1, 2, 3, 7, 9, 10
 TF_FLOAT, TF_UINT8 = 1, 4
 
 
@@ -54,6 +54,16 @@ def weighted_onnx(path: Path, weight: Array, shape: Sequence[int | str] = (1, 3)
     sizes = np.broadcast_shapes(tuple(1 if isinstance(side, str) else side for side in shape), weight.shape)
     given = [open_side or size for open_side, size in zip(out, sizes[-len(out) :], strict=True)]
     return _onnx_file(path, nodes, [_onnx_weight("w", weight)], [_onnx_value("x", shape)], [_onnx_value("y", given)])
+
+
+def quantised_onnx(path: Path, step: float = 0.5) -> Path:
+    """`x` float32 (1, 3) → `y`, the same rounded to whole steps of 8 bits."""
+    constants = [_onnx_weight("step", np.array(step, np.float32)), _onnx_weight("zero", np.array(0, np.int8))]
+    nodes = [
+        _onnx_node("QuantizeLinear", ["x", "step", "zero"], ["small"]),
+        _onnx_node("DequantizeLinear", ["small", "step", "zero"], ["y"]),
+    ]
+    return _onnx_file(path, nodes, constants, [_onnx_value("x", (1, 3))], [_onnx_value("y", (1, 3))])
 
 
 def lookup_onnx(path: Path, batch: int | str = "batch") -> Path:
@@ -243,7 +253,7 @@ def _onnx_value(name: str, shape: Sequence[int | str], dtype: int = ONNX_FLOAT) 
 
 
 def _onnx_weight(name: str, values: Array) -> bytes:
-    dtype = ONNX_FLOAT16 if values.dtype == np.float16 else ONNX_FLOAT
+    dtype = {"float16": ONNX_FLOAT16, "int8": ONNX_INT8}.get(values.dtype.name, ONNX_FLOAT)
     return _message(*((1, side) for side in values.shape), (2, dtype), (8, name), (9, values.tobytes()))
 
 

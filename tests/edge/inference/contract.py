@@ -21,7 +21,7 @@ import pytest
 from edge.inference.backends.base import Backend, Prepared, Session, Tuning
 from edge.inference.errors import InvalidInput, ModelInvalid, ModelUnsupported
 from edge.inference.tensors import InputSpec, aliases, fit
-from tests.support.models import ONNX_UINT8, image_onnx, tiny_onnx, weighted_onnx
+from tests.support.models import ONNX_UINT8, image_onnx, quantised_onnx, tiny_onnx, weighted_onnx
 
 X = np.array([[1.0, 2.0, 3.0]], np.float32)
 
@@ -151,6 +151,12 @@ class BackendContract:
     def test_int8_of_a_model_that_is_not_quantised_is_refused(self, backend: Backend, tmp_path: Path) -> None:
         with pytest.raises(ModelInvalid, match="INT8, but the model is not quantised"):
             self.prepare(backend, tiny_onnx(tmp_path / "model"), precision="INT8")
+
+    def test_int8_of_a_quantised_model_computes(self, backend: Backend, tmp_path: Path) -> None:
+        session = self.prepare(backend, quantised_onnx(tmp_path / "model"), precision="INT8").session(Tuning())
+        x = np.array([[1.0, 1.3, -200.0]], np.float32)
+        # In steps of a half, and not below what 8 bits hold of them.
+        assert session.infer({"x": x})["y"].tolist() == [[1.0, 1.5, -64.0]]
 
     def test_fp16_computes(self, backend: Backend, tmp_path: Path) -> None:
         session = self.prepare(backend, tiny_onnx(tmp_path / "model"), precision="FP16").session(Tuning())

@@ -63,6 +63,17 @@ class TestOpenVino(BackendContract):
         assert len(folders) == 3
         assert all((folder / CONVERTED).exists() for folder in folders)
 
+    def test_another_precision_or_version_is_converted_anew(self, backend: Backend, tmp_path: Path) -> None:
+        path = tiny_onnx(tmp_path / "model")
+        self.prepare(backend, path)
+        self.prepare(self.make_backend(tmp_path / "cache"), path)
+        assert len(list((tmp_path / "cache").iterdir())) == 1
+        self.prepare(backend, path, precision="FP16")
+        newer = OpenVinoBackend(Settings(cached_models=3), tmp_path / "cache")
+        newer.version = "a later one"
+        self.prepare(newer, path)
+        assert len(list((tmp_path / "cache").iterdir())) == 3
+
     def test_nothing_is_left_behind_of_a_model_that_failed(self, backend: Backend, tmp_path: Path) -> None:
         path = tmp_path / "broken"
         path.write_bytes(b"\x08\x08garbage")

@@ -51,6 +51,14 @@ class TestBuilding:
         self.build(make(tmp_path / "cache"), path)
         assert (folder / "engine.plan").stat().st_mtime_ns == before
 
+    def test_another_version_builds_an_engine_of_its_own(self, backend: Backend, tmp_path: Path) -> None:
+        path = tiny_onnx(tmp_path / "model")
+        self.build(backend, path)
+        newer = make(tmp_path / "cache")
+        newer.version = "a later one"  # type: ignore[misc]
+        self.build(newer, path)
+        assert len(list((tmp_path / "cache").iterdir())) == 2
+
     def test_the_longest_unused_engine_goes_first(self, backend: Backend, tmp_path: Path) -> None:
         for number in range(3):
             self.build(backend, tiny_onnx(tmp_path / f"model-{number}"))
