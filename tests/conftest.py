@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from belvedere.chassis.paths import remove_run_dir
-from tests.support import databases
+from tests.support import databases, installs
 from tests.support.postgres import Postgres, postgres
 
 OPTION = "--database"
@@ -36,6 +36,13 @@ def postgresql() -> Iterator[Postgres]:
     """One server for the whole run; started by the first who asks."""
     with postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installs_beside_the_tests(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What tests of this run need from pip is installed while others run."""
+    with installs.beside({marker.name for item in request.session.items for marker in item.iter_markers()}):
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

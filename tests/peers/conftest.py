@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.clients import Clients, environment
+from tests.support import clients
+from tests.support.clients import Clients
 from tests.support.front_door import Door, front_door
 
 Aws = Callable[..., Any]
@@ -23,8 +24,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
 
 @pytest.fixture(scope="session")
 def last_botocore() -> Clients:
-    """AWS's last boto3 that knows Panorama by itself."""
-    return environment("botocore-1.43.37", ["boto3==1.43.37", "botocore==1.43.37"])
+    return clients.last_botocore()
 
 
 WARM = [
@@ -36,8 +36,7 @@ WARM = [
 
 @pytest.fixture(scope="session")
 def installed_tools() -> Clients:
-    """The Panorama command line of AWS's and today's AWS CLI. setuptools: the former imports pkg_resources."""
-    return environment("panoramacli-1.1.6", ["panoramacli==1.1.6", "setuptools<81", "awscli>=1.46"])
+    return clients.panorama_tools()
 
 
 @pytest.fixture(scope="session")

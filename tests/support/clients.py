@@ -127,6 +127,16 @@ class Clients:
         return done
 
 
+def last_botocore() -> Clients:
+    """AWS's last boto3 that knows Panorama by itself."""
+    return environment("botocore-1.43.37", ["boto3==1.43.37", "botocore==1.43.37"])
+
+
+def panorama_tools() -> Clients:
+    """The Panorama command line of AWS's and today's AWS CLI. setuptools: the former imports pkg_resources."""
+    return environment("panoramacli-1.1.6", ["panoramacli==1.1.6", "setuptools<81", "awscli>=1.46"])
+
+
 def environment(name: str, requirements: Sequence[str]) -> Clients:
     """The environment with these requirements; made if it is not there yet."""
     wanted = hashlib.sha256("\n".join([sys.version, *requirements]).encode()).hexdigest()[:12]

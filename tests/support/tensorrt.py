@@ -4,6 +4,7 @@ appliance without a GPU.
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import importlib.util
 import subprocess
@@ -26,31 +27,25 @@ def tensorrt_or_skip() -> None:
     """After this `edge.inference.backends.tensorrt` finds a library."""
     if any(importlib.util.find_spec(name) for name in ("tensorrt", "tensorrt_rtx_bindings")):
         return
-    stamp = FOLDER / ".installed"
-    if not stamp.exists():
-        # Without what they ask for: CUDA's libraries come with the second wheel.
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-deps",
-            "--upgrade",
-        ]
-        try:
-            done = subprocess.run(
-                [*command, "--target", str(FOLDER), *WHEELS],
-                capture_output=True,
-                text=True,
-                timeout=INSTALL_TIMEOUT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            pytest.skip(f"TensorRT-RTX was not installed within {INSTALL_TIMEOUT_S:.0f} s")
-        if done.returncode:
-            pytest.skip(f"TensorRT-RTX cannot be installed: {(done.stderr.strip().splitlines() or ['pip failed'])[-1]}")
-        stamp.touch()
+    FOLDER.parent.mkdir(exist_ok=True)
+    with FOLDER.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs of the tests share the folder
+        if not (FOLDER / ".installed").exists():
+            _install()
+            (FOLDER / ".installed").touch()
     sys.path.append(str(FOLDER))
     importlib.invalidate_caches()
+
+
+def _install() -> None:
+    # Without what they ask for: CUDA's libraries come with the second wheel.
+    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--upgrade", "--target", str(FOLDER)]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", "install", *options, *WHEELS],
+            capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"TensorRT-RTX was not installed within {INSTALL_TIMEOUT_S:.0f} s")
+    if done.returncode:
+        pytest.skip(f"TensorRT-RTX cannot be installed: {(done.stderr.strip().splitlines() or ['pip failed'])[-1]}")
