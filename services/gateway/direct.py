@@ -20,6 +20,8 @@ from services.gateway.sigv4 import HttpRequest
 
 SWEEPS = 5
 """Idle connections are looked for so many times within the time that they may be idle."""
+IN_A_ROW = 16
+"""Requests of one connection that are answered before others have their turn: a client may send hundreds in one go."""
 Work = Coroutine[Any, Any, bytes]
 
 
@@ -106,7 +108,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._looks = 0
-        if self._task is None and not self._full:
+        if self._task is None and not self._full and not self._held:
             self._take(data)
         else:
             self._hold(self._held + data)
@@ -131,7 +133,7 @@ class Connection(asyncio.Protocol):
         return self._task
 
     def _take(self, data: bytes) -> None:
-        transport, answerer = self._transport, self._all.answerer
+        transport, answerer, taken = self._transport, self._all.answerer, 0
         while data and transport is not None and not transport.is_closing():
             found = head.read(data)
             answer = answerer.take(found[0], found[1], self._source) if found is not None else None
@@ -143,8 +145,11 @@ class Connection(asyncio.Protocol):
             data = data[end:] if end < len(data) else b""
             if isinstance(answer, bytes):
                 transport.write(answer)
+                taken += 1
                 if not self._full:
-                    continue
+                    if taken < IN_A_ROW:
+                        continue
+                    asyncio.get_running_loop().call_soon(self._go_on)
             else:
                 self._task = asyncio.get_running_loop().create_task(self._work(answer))
             if data:

@@ -98,6 +98,18 @@ async def test_answers_come_in_the_order_of_their_requests_whether_ready_or_not(
         assert found == [b"later;", b"now:2;", b"later;", b"now:3;"]
 
 
+async def test_a_client_that_sends_hundreds_in_one_go_does_not_keep_others_from_their_turn() -> None:
+    async with served() as party, party.client() as (reader, writer), party.client() as (other, asks):
+        many = 300
+        writer.write(b"".join(request("/now", b"%d" % number) for number in range(many)))
+        asks.write(request("/other"))
+        writer.write(request("/now", b"last"))
+        expected = [b"now:%d;" % number for number in range(many)] + [b"now:last;"]
+        assert [await reader.readuntil(b";") for _ in expected] == expected
+        assert await other.readexactly(6) == b"other:"
+        assert party.answers.asked.index("/other") < many
+
+
 async def test_a_request_of_which_a_part_is_missing_is_handed_over_whole() -> None:
     async with served() as party, party.client() as (reader, writer):
         whole = request("/now", b"abc")
