@@ -19,6 +19,7 @@ from tests.support.local_run import code_of, copied, motion_app
 from tests.support.whole import Running, command, run, wait_for
 
 FREE_PORTS = {"BELVEDERE_DISPLAY_RTSP_PORT": "0", "BELVEDERE_DISPLAY_HTTP_PORT": "0"}
+END_TIMEOUT_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def dev(tmp_path: Path, clip: Path) -> Iterator[tuple[Running, Path]]:
         yield running, app
     finally:
         running.process.send_signal(signal.SIGINT)
-        running.process.wait(20)
+        running.process.wait(END_TIMEOUT_S)
 
 
 def test_a_run_says_where_to_look_and_ends_clean_at_ctrl_c(
@@ -61,7 +62,7 @@ def test_a_run_says_where_to_look_and_ends_clean_at_ctrl_c(
     assert len(children) > 8
 
     running.process.send_signal(signal.SIGINT)
-    assert running.process.wait(20) == 0
+    assert running.process.wait(END_TIMEOUT_S) == 0
     found = json.loads(figures.read_text())
     assert found["frames_taken"] >= 1 and found["started_s"] > 0
     assert "first delivery after" in running.output.read_text()
@@ -95,7 +96,7 @@ def test_a_saved_change_runs_and_a_broken_one_does_not(dev: tuple[Running, Path]
     wait_for("the failure is told", lambda: "not swapped: " in errors.read_text() or None)
     assert "not swapped: exit code 1: no use; the old code runs on\n" in errors.read_text()
     running.process.send_signal(signal.SIGINT)
-    assert running.process.wait(20) == 0, "the changed code ran on to the end"
+    assert running.process.wait(END_TIMEOUT_S) == 0, "the changed code ran on to the end"
     started = running.line("first delivery after").split()[-2]
     assert 0 < float(started) < delivered_within_s, "the run's first delivery, not that of the changed code"
 
