@@ -29,8 +29,10 @@ from tests.bench.result import LIMIT, Line, Report, compared
 ROUNDS = 5
 FRAMES = 60
 """Two seconds of the camera, a round and party: a group of pictures."""
-B1_LASTS_AT_MOST_S = 220.0
-"""No further round that would end later."""
+B1_ROUNDS_LAST_AT_MOST_S = 170.0
+"""No further round that would end later: all of B1 is to take less than four minutes."""
+ROBOFLOW_ROUNDS = 2
+MEASURED = "CPU a picture, RTSP → 1080p "
 ANSWER_WITHIN_S = 60.0
 READERS = 4
 DELAY_FRAMES = 150
@@ -112,39 +114,39 @@ def b1(folder: Path) -> Report:
         parties.append("pipe")
     else:
         notes.append("left out: the pipe way (no ffmpeg here: apt-get install ffmpeg)")
-    parties.append("roboflow")
     spent: dict[str, list[float]] = {party: [] for party in parties}
+    beside: dict[str, list[float]] = {"ours": [], "Roboflow InferencePipeline": []}
     began = time.monotonic()
     with bench_camera.running(folder) as camera:
         for number in range(ROUNDS):
-            if number > 1 and (time.monotonic() - began) * (number + 1) / number > B1_LASTS_AT_MOST_S:
+            if number > 1 and (time.monotonic() - began) * (number + 1) / number > B1_ROUNDS_LAST_AT_MOST_S:
                 notes.append(f"B1: {number} rounds instead of {ROUNDS}: the machine is busy, or slow")
                 break
-            for party in list(parties):
-                try:
-                    spent[party].append(_cost(party, camera, folder))
-                except (peers.PeerAbsent, TakerFailed) as reason:
-                    if party.startswith("ours"):
-                        raise
-                    notes.append(f"left out: {party}: {reason}")
-                    parties.remove(party)
-                    del spent[party]
+            for party in parties:
+                spent[party].append(_cost(party, camera, folder))
+        # By itself, since it takes it ten times as long to begin as all others.
+        while len(beside["ours"]) < ROBOFLOW_ROUNDS and time.monotonic() - began < B1_ROUNDS_LAST_AT_MOST_S:
+            try:
+                theirs = _cost("roboflow", camera, folder)
+            except (peers.PeerAbsent, TakerFailed) as reason:
+                notes.append(f"left out: roboflow: {reason}")
+                break
+            beside["Roboflow InferencePipeline"].append(theirs)
+            beside["ours"].append(_cost("ours", camera, folder))
     pyav = {"PyAV loop": spent["pyav"]}
     pipe = {"ffmpeg, pipe, shared memory": spent["pipe"]} if "pipe" in spent else {}
-    roboflow = {"Roboflow InferencePipeline": spent["roboflow"]} if "roboflow" in spent else {}
 
     def line(what: str, party: str, others: Mapping[str, Sequence[float]], reach: str) -> Line:
-        measure = f"CPU a picture, RTSP → 1080p {what}"
-        return compared("B1", measure, "ms", {"ours": spent[party], **others}, reach=reach)
+        return compared("B1", MEASURED + what, "ms", {"ours": spent[party], **others}, reach=reach)
 
-    return Report(
-        [
-            line("BGR, every frame taken", "ours", pyav | pipe | roboflow, "≤ 1.05× PyAV, ≤ 0.60× pipe"),
-            line("BGR, 5 of 30 taken", "ours-5", pyav | pipe, "≤ 0.80× PyAV"),
-            line("YUV, every frame taken", "ours-yuv", {LIMIT: spent["bare"]}, "≤ 1.10× bare decoding"),
-        ],
-        notes,
-    )
+    lines = [
+        line("BGR, every frame taken", "ours", pyav | pipe, "≤ 1.05× PyAV, ≤ 0.60× pipe"),
+        line("BGR, 5 of 30 taken", "ours-5", pyav | pipe, "≤ 0.80× PyAV"),
+        line("YUV, every frame taken", "ours-yuv", {LIMIT: spent["bare"]}, "≤ 1.10× bare decoding"),
+    ]
+    if beside["ours"]:
+        lines.append(compared("B1", MEASURED + "BGR, every frame taken (it leaves out what is late)", "ms", beside))
+    return Report(lines, notes)
 
 
 def _cost(party: str, camera: BenchCamera, folder: Path) -> float:
