@@ -106,3 +106,16 @@ def test_a_tensor_inside_of_the_model_that_does_not_fit_into_memory(tmp_path: Pa
         code, message = reason(inference, matmul_onnx(tmp_path / "m", side))
     assert code == "MODEL_INVALID"
     assert "GiB, the appliance has" in message and "of memory free" in message
+
+
+def test_a_tensor_inside_that_only_shows_when_it_is_computed_fails_that_call_alone(tmp_path: Path) -> None:
+    # ONNX Runtime does not tell what is in between: the call that needs it hears that there is no memory.
+    side = 1 << 20
+    with Inference(tmp_path, Settings(backend="onnxruntime", trial_s=0)) as inference:
+        huge = WantedModel("huge", matmul_onnx(tmp_path / "m", side), "ONNX", "FP32", ())
+        inference.ready(huge, WantedModel("good", tiny_onnx(tmp_path / "good"), "ONNX", "FP32", ()))
+        with inference.client() as client:
+            with pytest.raises(CallError, match="the model failed on these inputs") as caught:
+                client.call("huge", {"x": np.ones((side, 1), np.float32)}, WAIT_S)
+            assert caught.value.code == "FAILED"
+            assert client.call("good", {"x": X}, WAIT_S)
