@@ -27,7 +27,9 @@ from framelink.output_receiver import Output, OutputReceiver, OutputStats
 from framelink.output_sender import FramePicture, OutputSender, Picture, PixelPicture, SenderStats
 from framelink.outputs_wire import Annotations
 from framelink.reader import Frame, FrameReader
-from framelink.writer import HELD_MAX, FrameWriter, ReaderStats, WritableSlot, WriterStats
+from framelink.writable import WritableSlot
+from framelink.writer import HELD_MAX, FrameWriter
+from framelink.writer_stats import ReaderStats, WriterStats
 
 __all__ = [
     "HELD_MAX",

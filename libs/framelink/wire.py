@@ -35,8 +35,9 @@ HELLO, WELCOME, WANT, NOTICE, RELEASE, PRESS, GOODBYE = 1, 2, 3, 4, 5, 6, 7
 
 PREFIX = struct.Struct("<IHH")
 _RING = struct.Struct("<IIQQ")  # slots, generation, slot bytes, ring id
-_WANT = struct.Struct("<IIQ")  # flags, zero, last sequence; then a _SLOT for each that is given back
-_WANT_PACKET = struct.Struct("<IHHIIQ")
+_WANT_PACKET = struct.Struct("<IHHIIQ")  # prefix, flags, zero, last sequence; then a _SLOT for each that is given back
+_WANT_AND_ONE_BACK = struct.Struct("<IHHIIQIIQ")
+WANT_PREFIX = PREFIX.pack(MAGIC, VERSION, WANT)
 _SLOT = struct.Struct("<IIQ")  # slot, zero, sequence
 
 
@@ -120,12 +121,16 @@ def want(bgr: bool, last_sequence: int, given_back: Sequence[tuple[int, int]] = 
     return packet
 
 
-def parse_want(body: bytes) -> tuple[bool, int, list[tuple[int, int]]]:
-    """(bgr, last sequence that the reader was given, [(slot, sequence) that it gives back])."""
-    if (len(body) - _WANT.size) % _SLOT.size:
-        raise WireError("a request of %d bytes" % len(body))
-    flags, _, last_sequence = unpack(_WANT, body[: _WANT.size])
-    given_back = [(slot, sequence) for slot, _, sequence in _SLOT.iter_unpack(body[_WANT.size :])]
+def parse_want(packet: bytes) -> tuple[bool, int, Sequence[tuple[int, int]]]:
+    """Of a whole packet: (bgr, last sequence that the reader was given, [(slot, sequence) that it gives back])."""
+    if len(packet) == _WANT_AND_ONE_BACK.size:  # What nearly all are.
+        _, _, _, flags, _, last_sequence, slot, _, sequence = _WANT_AND_ONE_BACK.unpack(packet)
+        return bool(flags & FLAG_BGR), last_sequence, ((slot, sequence),)
+    behind = len(packet) - _WANT_PACKET.size
+    if behind < 0 or behind % _SLOT.size:
+        raise WireError("a request of %d bytes" % len(packet))
+    _, _, _, flags, _, last_sequence = _WANT_PACKET.unpack_from(packet)
+    given_back = [(slot, sequence) for slot, _, sequence in _SLOT.iter_unpack(packet[_WANT_PACKET.size :])]
     return bool(flags & FLAG_BGR), last_sequence, given_back
 
 

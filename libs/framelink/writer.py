@@ -24,8 +24,7 @@ import os
 import socket
 import time
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable
+from typing import Callable
 
 from framelink import layout, notice, wire
 from framelink.errors import LayoutError, WireError
@@ -33,9 +32,8 @@ from framelink.layout import FrameInfo, PixelFormat
 from framelink.peers import Peer, PeerServer
 from framelink.ring import Ring
 from framelink.slots import SlotTable
-
-if TYPE_CHECKING:
-    from framelink.layout import Array, Bytes
+from framelink.writable import WritableSlot
+from framelink.writer_stats import ReaderStats, WriterStats
 
 log = logging.getLogger("framelink")
 
@@ -54,70 +52,6 @@ PRESS_GRACE_S = 2.0
 """Who was asked for a slot and has not given it back by then is disconnected."""
 PRESS_PATIENCE_S = 0.25
 """Who was asked has so long before the next one is asked too."""
-
-
-@dataclass(frozen=True)
-class ReaderStats:
-    """One connected reader, counted since it connected."""
-
-    name: str
-    delivered: int
-    skipped: int
-    """Frames that were published between two deliveries and that this reader never saw."""
-    held: int
-    """Slots it holds at this moment."""
-    waiting: bool
-    """It has asked for a frame that has not come yet."""
-
-
-@dataclass(frozen=True)
-class WriterStats:
-    """Counted since the writer started."""
-
-    frames_written: int
-    dropped_no_slot: int
-    """`acquire` found every slot in use."""
-    readers: list[ReaderStats]
-    malformed: int
-    """Connections closed because of a message that is not in order."""
-    refused: int
-    """Connections refused because `max_readers` were there."""
-    evicted: int
-    """Readers disconnected because they did not give back a slot, or did not read their messages."""
-    bgr_late: int
-    """BGR pictures made after publishing, on demand."""
-    bgr_failed: int
-    """Demands for which `make_bgr` raised; the frame went out without BGR."""
-
-
-class WritableSlot:
-    """A slot in the writer's hand: views of its memory."""
-
-    def __init__(self, index: int, payload: Bytes, info: FrameInfo | None = None) -> None:
-        self.index = index
-        self.payload = payload
-        """All of it: uint8, (slot_bytes,)."""
-        self.info = info
-        """What was published in it; None before. For `make_bgr`."""
-        self._layout: tuple[int, int, PixelFormat] | None = None
-        if info is not None:
-            self._layout = (info.width, info.height, info.format)
-
-    def planes(self, width: int, height: int, format: PixelFormat) -> tuple[Array, ...]:
-        """Writable planes (`PixelFormat` says their shapes). LayoutError where they do not fit."""
-        self._layout = (width, height, format)
-        return layout.planes_of(self.payload, width, height, format)
-
-    def bgr(self, width: int, height: int) -> Array:
-        """The writable BGR picture (height, width, 3) beside the planes; call `planes` first, it decides where this
-        one lies.
-        """
-        known = self._layout
-        if known is None:
-            known = self._layout = (width, height, PixelFormat.BGR24)
-        if known[:2] != (width, height):
-            raise LayoutError("BGR of %dx%d beside planes of %dx%d" % (width, height, known[0], known[1]))
-        return layout.bgr_of(self.payload, width, height, known[2])
 
 
 class _Reader(Peer):
@@ -394,11 +328,32 @@ class FrameWriter(PeerServer):
     def _said(self, peer: Peer, packet: bytes) -> None:
         if not isinstance(peer, _Reader):
             raise TypeError("%r is no reader" % peer)
-        kind, body = wire.parse(packet)
-        with self._lock:
-            self._obey(peer, kind, body)
-        if self._on_wanted is not None and kind == wire.WANT:
-            self._on_wanted()
+        if packet.startswith(wire.WANT_PREFIX):
+            with self._lock:
+                self._wanted_by(peer, packet)
+            if self._on_wanted is not None:
+                self._on_wanted()
+        else:
+            kind, body = wire.parse(packet)
+            with self._lock:
+                self._obey(peer, kind, body)
+
+    def _wanted_by(self, reader: _Reader, packet: bytes) -> None:
+        bgr, last_sequence, given_back = wire.parse_want(packet)
+        if not reader.introduced:
+            raise WireError("the first message must be HELLO")
+        if last_sequence > self._sequence:
+            raise WireError("it asks for a frame after %d, the newest is %d" % (last_sequence, self._sequence))
+        for slot, sequence in given_back:
+            self._take_back(reader, slot, sequence)
+        if last_sequence > reader.last_sequence:
+            reader.last_sequence = last_sequence
+        reader.wants_bgr = bgr
+        if not reader.wants:
+            reader.wants = True
+            self._waiting.append(reader)
+        if reader.last_sequence < self._sequence:  # Mostly it has the newest frame and waits for the next.
+            self._is_due = True
 
     def _obey(self, reader: _Reader, kind: int, body: bytes) -> None:
         if not reader.introduced:
@@ -408,19 +363,6 @@ class FrameWriter(PeerServer):
             reader.introduced = True
             ring = wire.Announcement(self._ring.slots, self._ring.slot_bytes, self._ring.ring_id)
             self._send(reader, wire.ring(wire.WELCOME, ring), self._ring.descriptor)
-        elif kind == wire.WANT:
-            bgr, last_sequence, given_back = wire.parse_want(body)
-            if last_sequence > self._sequence:
-                raise WireError("it asks for a frame after %d, the newest is %d" % (last_sequence, self._sequence))
-            for slot, sequence in given_back:
-                self._take_back(reader, slot, sequence)
-            reader.last_sequence = max(reader.last_sequence, last_sequence)
-            reader.wants_bgr = bgr
-            if not reader.wants:
-                reader.wants = True
-                self._waiting.append(reader)
-            # Mostly it has the newest frame and waits for the next.
-            self._is_due = self._is_due or reader.last_sequence < self._sequence
         elif kind == wire.RELEASE:
             slot, sequence = wire.parse_slot(body)
             self._take_back(reader, slot, sequence)
