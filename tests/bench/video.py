@@ -206,6 +206,7 @@ def b5(folder: Path) -> Report:
     notes = [] if "pipe" in parties else ["left out: ffmpeg (not here: apt-get install ffmpeg)"]
     middle: dict[str, list[float]] = {party: [] for party in parties}
     late: dict[str, list[float]] = {party: [] for party in parties}
+    decode: list[float] = []
     with bench_camera.running(folder) as camera:
         for _ in range(3):
             for party in list(parties):
@@ -218,7 +219,8 @@ def b5(folder: Path) -> Report:
                     continue
                 middle[party].append(statistics.median(delays))
                 late[party].append(statistics.quantiles(delays, n=100)[98])
-    decode = [_decode_ms()] * len(middle["ours"])
+            decode.append(_decode_ms())
+    allowed = statistics.median(decode) + 1
     names = {"opencv": "OpenCV VideoCapture", "pipe": "ffmpeg nobuffer, pipe"}
 
     def line(what: str, rounds: Mapping[str, list[float]], reach: str) -> Line:
@@ -227,10 +229,12 @@ def b5(folder: Path) -> Report:
         return compared("B5", measure, "ms", {**named, LIMIT: decode}, reach=reach)
 
     lines = [
-        line("p50", middle, f"≤ one decode + 1 ms = {decode[0] + 1:.1f}"),
-        line("p99", late, f"≤ one decode + 1 ms + a frame interval = {decode[0] + 1 + 1000 / footage.FPS:.1f}"),
+        line("p50", middle, f"≤ one decode + 1 ms = {allowed:.1f}"),
+        line("p99", late, f"≤ one decode + 1 ms + a frame interval = {allowed + 1000 / footage.FPS:.1f}"),
     ]
-    return Report(lines, [*notes, "B5's limit is one decoding of a picture and its BGR, by wall clock, in this run"])
+    return Report(
+        lines, [*notes, "B5's limit is one decoding of a picture and its BGR, by wall clock, in the same rounds"]
+    )
 
 
 def _delays(party: str, camera: BenchCamera, folder: Path) -> list[float]:
@@ -256,6 +260,6 @@ def _decode_ms() -> float:
                 frame.to_ndarray(format="bgr24")
             times.append((time.monotonic_ns() - began) / 1e6)
             time.sleep(1 / footage.FPS - times[-1] / 1e3 if times[-1] < 30 else 0)
-            if len(times) == DELAY_FRAMES:
+            if len(times) == FRAMES:
                 break
     return statistics.median(times)
