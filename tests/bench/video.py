@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import shutil
 import statistics
 import subprocess
@@ -30,10 +31,11 @@ ROUNDS = 5
 FRAMES = 60
 """Two seconds of the camera, a round and party: a group of pictures."""
 B1_ROUNDS_LAST_AT_MOST_S = 170.0
-"""No further round that would end later: all of B1 is to take less than four minutes."""
+"""No further round that would end later, and no Roboflow after it: all of B1 is to take less than four minutes."""
 ROBOFLOW_ROUNDS = 2
 MEASURED = "CPU a picture, RTSP → 1080p "
 ANSWER_WITHIN_S = 60.0
+"""Of a party: to have begun, and for each measure."""
 READERS = 4
 DELAY_FRAMES = 150
 
@@ -57,6 +59,8 @@ class Taker:
 
     def line(self) -> str:
         assert self.process.stdout is not None
+        if not select.select([self.process.stdout], [], [], ANSWER_WITHIN_S)[0]:
+            raise TakerFailed(f"it says nothing within {ANSWER_WITHIN_S:.0f} s")
         line = self.process.stdout.readline()
         if not line:
             said = self.errors.read_text().strip().splitlines()
