@@ -9,16 +9,15 @@ one that replaces it gets it when the first ends, with nobody turned away in bet
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from belvedere.chassis.logs import get_logger
 from belvedere.fleet import ReasonCode
-from edge.supervisor.errors import SupervisorError
+from edge.supervisor.connections import PIECE_BYTES, Connections, both_ways
+from edge.supervisor.errors import SandboxUnavailable, SupervisorError
 from edge.supervisor.spec import Port
 
 log = get_logger(__name__)
@@ -27,7 +26,6 @@ CONNECT_TIMEOUT_S = 5.0
 """To the application, which is on this machine; then the connection is closed."""
 IDLE_TIMEOUT_S = 600.0
 """A connection on which nothing moves in either direction for this long is closed."""
-PIECE_BYTES = 64 * 1024
 BACKLOG = 64
 
 Connect = Callable[[], Awaitable[socket.socket]]
@@ -55,12 +53,10 @@ class Claim:
         self.port = port
         self.connections = 0
         """Since it was claimed."""
-        self.refused = 0
-        """Connections beyond the bound, and those that came while the application did not listen."""
-        self._connections_max = connections_max
+        self._open = Connections(connections_max)
+        """Its count of the refused also has those that came while the application did not listen."""
         self._release = release
         self._connect: Connect | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     def open(self, connect: Connect) -> None:
         """Connections are passed on from now on."""
@@ -72,43 +68,37 @@ class Claim:
             "host_port": self.port.host_port,
             "container_port": self.port.container_port,
             "connections": self.connections,
-            "refused": self.refused,
+            "refused": self._open.refused,
         }
 
     async def close(self) -> None:
         """Ends its connections and gives the port up."""
         self._connect = None
         self._release(self)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._open.close()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection from outside."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         try:
-            if self._connect is None or len(self._tasks) > self._connections_max:
-                self.refused += 1
-                return
-            try:
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    near_reader, near_writer = await self._inside(self._connect)
-            except (OSError, SupervisorError) as error:
-                self.refused += 1
-                log.debug("an application takes no connection", port=self.port.host_port, error=str(error))
-                return
-            self.connections += 1
-            try:
-                await _both_ways(reader, writer, near_reader, near_writer)
-            finally:
-                near_writer.close()
+            await self._open.serve(reader, writer, self._pass_on)
         except (ConnectionError, TimeoutError) as error:
             log.debug("connection ended", port=self.port.host_port, error=str(error))
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if self._connect is None:
+                raise SandboxUnavailable("it does not run")
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                near_reader, near_writer = await self._inside(self._connect)
+        except (OSError, SupervisorError) as error:
+            self._open.refused += 1
+            log.debug("an application takes no connection", port=self.port.host_port, error=str(error))
+            return
+        self.connections += 1
+        try:
+            await both_ways((reader, writer), (near_reader, near_writer), IDLE_TIMEOUT_S)
         finally:
-            self._tasks.discard(task)
-            writer.close()
+            near_writer.close()
 
     async def _inside(self, connect: Connect) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         sock = await connect()
@@ -170,31 +160,3 @@ class PortBoard:
             self._claims.pop(number, None)
             if (server := self._servers.pop(number, None)) is not None:
                 server.close()
-
-
-async def _both_ways(
-    far_reader: asyncio.StreamReader,
-    far_writer: asyncio.StreamWriter,
-    near_reader: asyncio.StreamReader,
-    near_writer: asyncio.StreamWriter,
-) -> None:
-    """Passes bytes until both sides have ended, or nothing moves any more."""
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(IDLE_TIMEOUT_S) as idle:
-
-        async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            while data := await reader.read(PIECE_BYTES):
-                writer.write(data)
-                await writer.drain()
-                idle.reschedule(loop.time() + IDLE_TIMEOUT_S)
-            with contextlib.suppress(OSError):
-                writer.write_eof()
-
-        there = asyncio.create_task(pump(far_reader, near_writer))
-        back = asyncio.create_task(pump(near_reader, far_writer))
-        try:
-            await asyncio.gather(there, back)
-        finally:
-            for task in (there, back):
-                task.cancel()
-            await asyncio.gather(there, back, return_exceptions=True)

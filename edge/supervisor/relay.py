@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from belvedere.chassis.logs import get_logger
 from belvedere.chassis.secret import Secret
+from edge.supervisor.connections import PIECE_BYTES, Connections, both_ways
 
 log = get_logger(__name__)
 
@@ -30,7 +31,6 @@ IDLE_TIMEOUT_S = 120.0
 """A connection on which nothing moves for this long is closed."""
 HEAD_TIMEOUT_S = 10.0
 HEAD_MAX_BYTES = 16 * 1024
-PIECE_BYTES = 64 * 1024
 RENEW_BEFORE_S = 20 * 60.0
 """AWS's libraries begin to renew 15 minutes before the end: what they get then must be newer than that."""
 
@@ -41,13 +41,14 @@ class Served:
     """A server on a listening socket that somebody else made, with a bound on its connections."""
 
     def __init__(self, name: str, connections_max: int) -> None:
-        self.refused = 0
-        """Connections beyond the bound."""
         self._name = name
-        self._connections_max = connections_max
-        self._open = 0
+        self._open = Connections(connections_max)
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def refused(self) -> int:
+        """Connections beyond the bound."""
+        return self._open.refused
 
     async def start(self, listener: socket.socket) -> None:
         """Serves until `close`; the socket is then closed."""
@@ -58,27 +59,13 @@ class Served:
         """Ends every connection."""
         if self._server is not None:
             self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._open.close()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self._open += 1
         try:
-            if self._open > self._connections_max:
-                self.refused += 1
-                await refuse(reader, writer, 503, "too many connections at once")
-            else:
-                await self.serve(reader, writer)
+            await self._open.serve(reader, writer, self.serve, _too_many)
         except (ConnectionError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             log.debug("connection ended", what=self._name, error=str(error))
-        finally:
-            self._open -= 1
-            self._tasks.discard(task)
-            writer.close()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
@@ -103,14 +90,7 @@ class GatewayRelay(Served):
             await refuse(reader, writer, 503, "the gateway can't be reached from the appliance just now")
             return
         try:
-            there = asyncio.create_task(_pump(reader, far_writer))
-            back = asyncio.create_task(_pump(far_reader, writer))
-            try:
-                await asyncio.gather(there, back)
-            finally:
-                for task in (there, back):
-                    task.cancel()
-                await asyncio.gather(there, back, return_exceptions=True)
+            await both_ways((reader, writer), (far_reader, far_writer), IDLE_TIMEOUT_S)
         finally:
             far_writer.close()
 
@@ -169,18 +149,8 @@ class CredentialsEndpoint(Served):
         )
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while True:
-        async with asyncio.timeout(IDLE_TIMEOUT_S):
-            data = await reader.read(PIECE_BYTES)
-            if not data:
-                break
-            writer.write(data)
-            await writer.drain()
-    if writer.can_write_eof():
-        writer.write_eof()
-    else:
-        writer.close()
+async def _too_many(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await refuse(reader, writer, 503, "too many connections at once")
 
 
 def _seconds_left(credentials: Mapping[str, Any]) -> float:
