@@ -13,32 +13,41 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-
-from tests.support.clients import last_botocore, panorama_tools
-from tests.support.frameworks import framework
-from tests.support.oldest_python import oldest_environment
-from tests.support.tensorrt import tensorrt_or_skip
 
 REPOSITORY = Path(__file__).parents[2]
 NICE = 10
 """The tests go first."""
 STOP_TIMEOUT_S = 10.0
 
-NEEDS: dict[str, list[Callable[[], object]]] = {
-    "tensorrt": [tensorrt_or_skip],
-    "peers": [oldest_environment, panorama_tools, last_botocore],
-    "frameworks": [lambda name=name: framework(name) for name in ("pytorch", "tensorflow", "mxnet", "onnx")],
-}
-"""By marker, in the order in which the tests come."""
+MARKERS = ("tensorrt", "peers", "frameworks")
+"""In the order in which the tests come."""
+FRAMEWORKS = ("pytorch", "tensorflow", "mxnet", "onnx")
+
+
+def needs(marker: str) -> list[Callable[[], object]]:
+    """What tests with that marker need. Imported here: every run of the tests imports this module."""
+    if marker == "tensorrt":
+        from tests.support.tensorrt import tensorrt_or_skip
+
+        return [tensorrt_or_skip]
+    if marker == "peers":
+        from tests.support.clients import last_botocore, panorama_tools
+        from tests.support.oldest_python import oldest_environment
+
+        return [oldest_environment, panorama_tools, last_botocore]
+    from tests.support.frameworks import framework
+
+    return [partial(framework, name) for name in FRAMEWORKS]
 
 
 @contextlib.contextmanager
 def beside(markers: Iterable[str]) -> Iterator[None]:
     """Inside the block a process of its own installs what tests with these markers need."""
-    wanted = [marker for marker in NEEDS if marker in markers]
+    wanted = [marker for marker in MARKERS if marker in markers]
     if not wanted:
         yield
         return
@@ -58,7 +67,7 @@ def beside(markers: Iterable[str]) -> Iterator[None]:
 def main() -> None:
     os.nice(NICE)
     for marker in sys.argv[1:]:
-        for install in NEEDS[marker]:
+        for install in needs(marker):
             with contextlib.suppress(pytest.skip.Exception):
                 install()
 
