@@ -31,9 +31,9 @@ JSON: Mapping[str, str] = {"Content-Type": "application/json"}
 REMEMBERED = ("Describe", "List")
 """Operations whose requests without a body, and whose answers, are read and written once: what clients that wait or show a
 page ask again and again. Both are pure functions of what came, so nothing can be stale."""
-BODIES_REMEMBERED = 512
+REPLIES_REMEMBERED = 512
 BODY_REMEMBERED_MAX = 32 << 10
-"""Bytes: a page of 25. With BODIES_REMEMBERED of them, 16 MiB at most, and as much again for the messages."""
+"""Bytes: a page of 25. With REPLIES_REMEMBERED of them, 16 MiB at most, and as much again for the messages."""
 READINGS_REMEMBERED = 1024
 TARGET_REMEMBERED_MAX = 2 << 10
 """Characters of path and query."""
@@ -71,7 +71,7 @@ class PanoramaService:
         self._inputs: dict[str, tuple[Any, Translator]] = {}
         self._outputs: dict[str, tuple[Any, Translator]] = {}
         self._readings: OrderedDict[tuple[str, ...], Reading] = OrderedDict()
-        self._bodies: OrderedDict[tuple[str, bytes], bytes] = OrderedDict()
+        self._replies: OrderedDict[tuple[str, bytes], Reply] = OrderedDict()
         for name, target in OPERATIONS.items():
             operation, messages = model.operations[name], MESSAGES[target.service]
             request, response = getattr(messages, f"{name}Request"), getattr(messages, f"{name}Response")
@@ -93,12 +93,12 @@ class PanoramaService:
             await call.authorize(*needed)
         try:
             if operation.name in tags.OPERATIONS:
-                body = _json(await self._tags.call(operation.name, values, call.who))
-            else:
-                body = self._written(operation.name, await self._peers.call(operation.name, reading.packet))
+                return Reply(
+                    operation.success_status, JSON, _json(await self._tags.call(operation.name, values, call.who))
+                )
+            return self._written(operation, await self._peers.call(operation.name, reading.packet))
         except BelvedereError as error:
             raise failures.from_service(error, self._model, operation) from error
-        return Reply(operation.success_status, JSON, body)
 
     def ready(self, who: Caller, request: HttpRequest) -> Ready | None:
         """What was asked and answered before, where its service says at once that the answer still holds."""
@@ -110,15 +110,14 @@ class PanoramaService:
         answer = self._peers.at_hand[name](who, reading.packet)
         if answer is None:
             return None
-        body = self._bodies.get((name, answer))
-        if body is None:
+        key = (name, answer)
+        reply = self._replies.get(key)
+        if reply is None:
             return None
         self._readings.move_to_end(place)
-        self._bodies.move_to_end((name, answer))
+        self._replies.move_to_end(key)
         (resource,) = reading.resources
-        return Ready(
-            name, reading.action, resource, resource != ANY, Reply(reading.operation.success_status, JSON, body)
-        )
+        return Ready(name, reading.action, resource, resource != ANY, reply)
 
     def _reading(self, call: Call) -> Reading:
         """Raises AwsError for what is no operation."""
@@ -157,20 +156,22 @@ class PanoramaService:
             packet = request.SerializeToString()
         return Reading(operation, self._resources(call, match, values), values, packet)
 
-    def _written(self, operation: str, answer: bytes) -> bytes:
-        """The JSON of an answer. The same message is the same JSON."""
-        key = (operation, answer)
-        body = self._bodies.get(key)
-        if body is not None:
-            self._bodies.move_to_end(key)
-            return body
-        response_type, translator = self._outputs[operation]
+    def _written(self, operation: Operation, answer: bytes) -> Reply:
+        """The reply of an answer. The same message is the same reply."""
+        name = operation.name
+        key = (name, answer)
+        reply = self._replies.get(key)
+        if reply is not None:
+            self._replies.move_to_end(key)
+            return reply
+        response_type, translator = self._outputs[name]
         body = _json(translator.read(response_type.FromString(answer)))
-        if operation.startswith(REMEMBERED) and len(body) <= BODY_REMEMBERED_MAX:
-            self._bodies[key] = body
-            if len(self._bodies) > BODIES_REMEMBERED:
-                self._bodies.popitem(last=False)
-        return body
+        reply = Reply(operation.success_status, JSON, body)
+        if name.startswith(REMEMBERED) and len(body) <= BODY_REMEMBERED_MAX:
+            self._replies[key] = reply
+            if len(self._replies) > REPLIES_REMEMBERED:
+                self._replies.popitem(last=False)
+        return reply
 
     def _resources(self, call: Call, match: Match, values: Mapping[str, Any]) -> tuple[str, ...]:
         if "ResourceArn" in match.path_values:
