@@ -1,11 +1,12 @@
 """What the console asks of other services, it asks as who is logged in, and only what that user's policies allow.
 
-    channel = AskingChannel(runtime.channel(), Policies(runtime.channel(), "console"), keep_s=10.0, entries=1024)
+    channel = AskingChannel(runtime.channel(), Policies(…, "console"), keep_s=10.0, tell_s=300.0, entries=1024)
     with as_visitor(visitor):
         await RegistryServiceStub(channel).ListDevices(...)          # Denied, in AWS's words, where no policy allows it
 
-The page asks the same things every other second: a decision is kept for `keep_s`, and leaves its line in the audit trail when
-it is made. So a changed policy counts here after that time at most. Must not know what is asked.
+The page asks the same things every other second: a decision is kept for `keep_s`, so that a changed policy counts here after
+that time at most. The first one leaves its line in the audit trail, and further ones while the page stays open every `tell_s`:
+who looked at what, from where and how long is there; each refusal is. Must not know what is asked.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -38,13 +40,28 @@ def as_visitor(visitor: Visitor) -> Iterator[None]:
         _VISITOR.reset(before)
 
 
+@dataclass(frozen=True)
+class _Decision:
+    """What the policies said."""
+
+    made: float
+    told: float = float("-inf")
+    """When the audit trail was last told that it is allowed. Monotonic seconds, both."""
+    refusal: str | None = None
+
+
+_NONE = _Decision(float("-inf"))
+
+
 class AskingChannel:
     """What stubs of unary methods need of a channel: each call is made after the policies have allowed it."""
 
-    def __init__(self, channel: grpc.aio.Channel, policies: Policies, *, keep_s: float, entries: int) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, policies: Policies, *, keep_s: float, tell_s: float, entries: int
+    ) -> None:
         self._channel, self._policies = channel, policies
-        self._keep_s, self._entries = keep_s, entries
-        self._known: OrderedDict[Sequence[Any], tuple[float, str | None]] = OrderedDict()
+        self._keep_s, self._tell_s, self._entries = keep_s, tell_s, entries
+        self._known: OrderedDict[Sequence[Any], _Decision] = OrderedDict()
 
     def unary_unary(
         self,
@@ -73,16 +90,17 @@ class AskingChannel:
             need.action,
             need.resource,
         )
-        made, refusal = self._known.get(place, (float("-inf"), None))
-        if time.monotonic() - made > self._keep_s:
+        decision, now = self._known.get(place, _NONE), time.monotonic()
+        if now - decision.made > self._keep_s:
+            told_before = now - decision.told < self._tell_s
             try:
-                await self._policies.ask(need, visitor)
-                refusal = None
+                await self._policies.ask(need, visitor, told_before=told_before)
+                decision = _Decision(now, decision.told if told_before else now)
             except Denied as error:
-                refusal = error.message
-            self._known[place] = (time.monotonic(), refusal)
+                decision = _Decision(now, refusal=error.message)
+            self._known[place] = decision
             self._known.move_to_end(place)
             while len(self._known) > self._entries:
                 self._known.popitem(last=False)
-        if refusal is not None:
-            raise Denied(refusal)
+        if decision.refusal is not None:
+            raise Denied(decision.refusal)

@@ -75,7 +75,10 @@ class Console:
 
     def _asking(self, channel: grpc.aio.Channel) -> grpc.aio.Channel:
         """The channel for what a visitor wants to see."""
-        kept: dict[str, Any] = {"keep_s": self._settings.decision_cache_s, "entries": self._settings.max_decisions}
+        settings = self._settings
+        kept: dict[str, Any] = {
+            "keep_s": settings.decision_cache_s, "tell_s": settings.audit_again_s, "entries": settings.max_decisions
+        }  # fmt: skip
         return cast("grpc.aio.Channel", AskingChannel(channel, Policies(channel, "console"), **kept))
 
     async def stop(self) -> None:

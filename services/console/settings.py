@@ -17,6 +17,9 @@ class Settings:
     """A session is asked for again at identity after this time, so that one that was ended stops working."""
     decision_cache_s: float = 10.0
     """What a user's policies said to a question counts so long here: the page asks the same ones every other second."""
+    audit_again_s: float = 300.0
+    """How often a page that stays open leaves the same line in the audit trail. Another user, browser, address or
+    question leaves its own at once, and so does what is refused."""
     max_decisions: int = 4096
     """Decisions kept at once."""
     max_requests: int = 32

@@ -161,16 +161,17 @@ class IdentityHandlers(UserHandlers, RoleHandlers):
                 if len(holder.decided) >= DECISIONS_MAX:
                     holder.decided.clear()
                 holder.decided[action, resource] = why
-        await self._trail.record(
-            at=self._clock(),
-            account=who.account,
-            principal=who.arn,
-            action=action,
-            resource=resource,
-            allowed=not why,
-            source_address=source,
-            request_id=request.request_id,
-        )
+        if why or not request.told_before:
+            await self._trail.record(
+                at=self._clock(),
+                account=who.account,
+                principal=who.arn,
+                action=action,
+                resource=resource,
+                allowed=not why,
+                source_address=source,
+                request_id=request.request_id,
+            )
         if not why:
             return pb.AuthorizeResponse(allowed=True)
         return pb.AuthorizeResponse(allowed=False, message=rules.refusal(who.arn, action, resource, why))

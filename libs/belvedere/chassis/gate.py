@@ -61,8 +61,8 @@ class Policies:
         self._deployments = DeploymentsServiceStub(channel)
         self._owner = owner
 
-    async def ask(self, need: Need, visitor: Visitor) -> None:
-        """Raises Denied. Leaves a line in the audit trail."""
+    async def ask(self, need: Need, visitor: Visitor, *, told_before: bool = False) -> None:
+        """Raises Denied. Leaves a line in the audit trail; with `told_before` only where it is refused."""
         who = visitor.who
         request = identity_pb2.AuthorizeRequest(
             principal=visitor.principal,
@@ -78,6 +78,7 @@ class Policies:
             source_address=who.source,
             request_id=who.request_id,
             tag_keys=sorted({*need.tag_keys, *need.request_tags}),
+            told_before=told_before,
         )
         with acting_as(Caller(who.account, who.region, service_principal(self._owner), who.request_id)):
             decision = await self._identity.Authorize(request)
