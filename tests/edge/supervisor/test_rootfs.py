@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import random
 import tarfile
 import tracemalloc
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 
 from edge.supervisor.errors import ArchiveRefused, SupervisorError
 from edge.supervisor.rootfs import RootfsStore, UnpackLimits
+from tests.support.small_disk import on_small_disk
 
 Members = list[tuple[tarfile.TarInfo, bytes]]
 
@@ -154,11 +156,31 @@ def test_holes_count_as_what_they_unpack_to(store: RootfsStore, tmp_path: Path) 
 
 
 def test_the_last_of_the_disk_is_left_to_the_appliance(archive: Callable[[Members], Path], tmp_path: Path) -> None:
-    path = archive([member("a", b"x")])
-    store = RootfsStore(tmp_path / "rootfs", UnpackLimits(keep_free_bytes=1 << 60))
-    with pytest.raises(SupervisorError, match="no space is left"):
-        store.ready(path)
-    assert list((tmp_path / "rootfs").iterdir()) == []
+    path = archive([member(f"{number}", random.Random(number).randbytes(1 << 20)) for number in range(32)])
+    (disk := tmp_path / "disk").mkdir()
+    said = on_small_disk(
+        disk,
+        40,
+        f"""
+        import shutil
+        from pathlib import Path
+        from edge.supervisor.errors import SupervisorError
+        from edge.supervisor.rootfs import RootfsStore, UnpackLimits
+        for keep_mb in (41, 4):
+            store = RootfsStore(Path({str(disk / "rootfs")!r}), UnpackLimits(keep_free_bytes=keep_mb << 20))
+            try:
+                unpacked = store.ready(Path({str(path)!r}))
+                print("files", len(list(unpacked.iterdir())))
+            except SupervisorError as error:
+                print(error, shutil.disk_usage({str(disk)!r}).used >> 20)
+        try:
+            RootfsStore(Path({str(disk / "rootfs2")!r}), UnpackLimits(keep_free_bytes=0)).ready(Path({str(path)!r}))
+        except SupervisorError as error:  # the disk itself says so: nothing was kept free
+            print(error, shutil.disk_usage({str(disk)!r}).used >> 20)
+        """,
+    )
+    full = "no space is left to unpack the application: free some on the appliance"
+    assert said.splitlines() == [f"{full} 0", "files 32", f"{full} 32"]
 
 
 @pytest.mark.parametrize("cut", [10, 100, -5])
