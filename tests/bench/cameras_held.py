@@ -41,8 +41,10 @@ BEGIN = 4
 MOST = 24
 """Cameras tried at most."""
 START_TIMEOUT_S = 60.0
-PEER_START_S = 180.0
-"""Its imports alone take half a minute on a quiet machine."""
+PEER_START_S = 90.0
+"""Its imports alone take half a minute on a quiet machine. One that takes longer is left out."""
+PARTY_S = 100.0
+"""No further try of a party begins after this: what it held by then is its number, and a note says so."""
 
 Try = Callable[[Path, int], str]
 """(folder, cameras) → empty where they were held, else why not."""
@@ -52,14 +54,18 @@ def b12(folder: Path) -> Report:
     """One line."""
     notes: list[str] = []
     clip, detector = _clip(), footage.ensure_detector(peers.REPOSITORY / ".cache")
-    ours = _most(folder, "ours", lambda where, count: _ours(where, count, clip, detector, notes))
+    ours = _most(folder, "ours", notes, lambda where, count: _ours(where, count, clip, detector, notes))
     found: dict[str, float] = {}
     try:
         python = peers.python_of("roboflow", peers.ROBOFLOW)
         # Where the aim would just be reached: few tries of a minute each.
         begin = max(1, int(ours / AIM))
         held = _most(
-            folder, "roboflow", lambda where, count: _roboflow(where, count, clip, detector, python, notes), begin
+            folder,
+            "roboflow",
+            notes,
+            lambda where, count: _roboflow(where, count, clip, detector, python, notes),
+            begin,
         )
         found["roboflow"] = held
     except peers.PeerAbsent as absent:
@@ -71,9 +77,9 @@ def b12(folder: Path) -> Report:
     return Report([Line("B12", measure, "cameras", ours, found, None, ratios, reach=f"≥ {AIM:g}× roboflow")], notes)
 
 
-def _most(folder: Path, party: str, attempt: Try, begin: int = BEGIN) -> float:
+def _most(folder: Path, party: str, notes: list[str], attempt: Try, begin: int = BEGIN) -> float:
     held, missed = 0, MOST + 1
-    count = begin
+    count, began = begin, time.monotonic()
     while missed - held > 1:
         where = folder / f"{party}-{count}"
         where.mkdir()
@@ -84,6 +90,9 @@ def _most(folder: Path, party: str, attempt: Try, begin: int = BEGIN) -> float:
             held = count
         count = min((held + missed) // 2, held * 2) if held else missed // 2
         if count in (held, missed):
+            break
+        if time.monotonic() - began > PARTY_S:
+            notes.append(f"{party}: no time to try between {held} held and {missed}")
             break
     return float(held)
 
@@ -125,7 +134,12 @@ def _roboflow(folder: Path, count: int, clip: Path, detector: Path, python: Path
                 [str(python), str(script), str(detector), str(WARM_S), str(SECONDS), *urls], folder / "roboflow.err", {}
             )
         )
-        cores = _cores(process, folder / "roboflow.err", [process.pid], PEER_START_S)
+        try:
+            cores = _cores(process, folder / "roboflow.err", [process.pid], PEER_START_S)
+        except RuntimeError as error:
+            raise peers.PeerAbsent(
+                f"roboflow: did not begin within {PEER_START_S:g} s: {' '.join(str(error).split())[-120:]}"
+            ) from error
         said = _line(process, folder / "roboflow.err", SECONDS + START_TIMEOUT_S)
         why = _missed(said, [str(number) for number in range(count)])
         notes.append(f"roboflow, {count} cameras: {why or 'held'}; {cores:.2f} cores")
