@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -114,11 +115,12 @@ async def _run(command: Sequence[str], timeout_s: float) -> str:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
     )
+    assert process.stdout is not None
     said = bytearray()
     try:
         async with asyncio.timeout(timeout_s):
-            assert process.stdout is not None
             while chunk := await process.stdout.read(SAID_MAX_BYTES):
                 said += chunk
                 del said[:-SAID_MAX_BYTES]
@@ -128,10 +130,13 @@ async def _run(command: Sequence[str], timeout_s: float) -> str:
             f"its conversion took more than {timeout_s:.0f} s; BELVEDERE_PACKAGES_MODEL_IMPORT_TIMEOUT_S allows more"
         ) from error
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        # The group: bubblewrap's inner process, while it is made, outlives the outer one and would hold the output. As
+        # long as that is open and not read, `wait` does not return.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        while await process.stdout.read(SAID_MAX_BYTES):
+            continue
+        await process.wait()
     return said.decode(errors="replace")
 
 
