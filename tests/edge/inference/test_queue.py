@@ -1,4 +1,5 @@
 import threading
+import time
 
 import pytest
 
@@ -55,3 +56,42 @@ def test_closing_gives_back_what_waits_and_ends_who_waits() -> None:
     full: FairQueue[int] = FairQueue(8)
     full.put("a", 1)
     assert full.close() == [1]
+
+
+def test_while_others_compute_what_comes_is_gathered_and_a_free_place_begins_it() -> None:
+    queue: FairQueue[int] = FairQueue(8)
+    queue.free()
+    queue.put("a", 1)
+    assert queue.gather(0, 4, 0.0, lambda: 1) == [1]
+    assert queue.gather(1, 4, 0.0, lambda: 1) == [], "the only place is taken"
+    queue.put("a", 2)
+    assert queue.gather(0, 4, 0.0, lambda: 1) == [2]
+    gathered: list[list[int]] = []
+
+    def gather() -> None:
+        gathered.append(queue.gather(1, 4, 0.0, lambda: 1))
+        gathered.append(queue.gather(2, 4, 0.0, lambda: 1))
+
+    thread = threading.Thread(target=gather)
+    thread.start()
+    queue.put("b", 3)
+    queue.free()
+    thread.join(5)
+    assert gathered == [[3], []]
+
+
+def test_a_batch_begins_when_as_many_as_expected_are_there_or_its_time_is_over() -> None:
+    queue: FairQueue[int] = FairQueue(8)
+    queue.free(2)
+    later = time.monotonic() + 60
+    assert queue.gather(2, 4, later, lambda: 2) == []
+    assert queue.gather(2, 4, time.monotonic() - 1, lambda: 4) == []
+
+
+def test_what_was_gathered_before_the_end_is_still_computed() -> None:
+    queue: FairQueue[int] = FairQueue(8)
+    queue.free()
+    queue.close()
+    assert queue.gather(1, 4, time.monotonic() + 60, lambda: 4) == []
+    with pytest.raises(QueueClosed):
+        queue.gather(0, 4, 0.0, lambda: 1)
