@@ -15,7 +15,7 @@ import pytest
 from services.packages.models.environments import Environment, Environments, InstallFailed
 
 CACHE = Path(__file__).parents[2] / ".cache" / "model-import"
-MAKE_TIMEOUT_S = 100.0
+MAKE_TIMEOUT_S = 300.0
 
 
 def framework(name: str) -> Environment:

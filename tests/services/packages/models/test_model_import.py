@@ -92,7 +92,7 @@ def blobs(tmp_path: Path) -> BlobStore:
 
 @pytest.fixture
 def importer(blobs: BlobStore, tmp_path: Path) -> ModelImporter:
-    return ModelImporter(blobs, Environments(CACHE), timeout_s=100, work=tmp_path)
+    return ModelImporter(blobs, Environments(CACHE), timeout_s=300, work=tmp_path)
 
 
 def packed(*files: Path) -> bytes:
