@@ -1,12 +1,12 @@
 """/api/*: JSON over the other services. Each handler runs as the caller of the session.
 
-    GET /api/overview                                          {account, region, principal, devices, applications,
-    truncated, errors} GET /api/devices/<id>                                      {device, videos, videos_error}
-    GET /api/applications/<id>                                 {application, nodes, videos, videos_error}
-    GET /api/logs/streams?device=<id>                          {streams: [{group, stream, last_event_ms}]}
-    GET /api/logs?group=&stream=[&token=][&limit=]             {events, token}      without a token: the newest; with
-    one: what came since GET /api/metrics/list?device=<id>                          {metrics}            the
-    application's own first GET /api/metrics?namespace=&name=&dimensions={…}&minutes=  {points, period_s}
+    GET /api/overview             {account, region, principal, devices, applications, truncated, errors}
+    GET /api/devices/<id>         {device, videos, videos_error}
+    GET /api/applications/<id>    {application, nodes, videos, videos_error}
+    GET /api/logs/streams?device=<id>                            {streams: [{group, stream, last_event_ms}]}
+    GET /api/logs?group=&stream=[&token=][&limit=]               {events, token}: the newest; with a token: what came since
+    GET /api/metrics/list?device=<id>                            {metrics}: the application's own first
+    GET /api/metrics?namespace=&name=&dimensions={…}&minutes=    {points, period_s}
 
 Must not keep anything: two replicas answer alike.
 """

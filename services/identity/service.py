@@ -162,16 +162,7 @@ class IdentityHandlers(UserHandlers, RoleHandlers):
                     holder.decided.clear()
                 holder.decided[action, resource] = why
         if why or not request.told_before:
-            await self._trail.record(
-                at=self._clock(),
-                account=who.account,
-                principal=who.arn,
-                action=action,
-                resource=resource,
-                allowed=not why,
-                source_address=source,
-                request_id=request.request_id,
-            )
+            await self._leave_line(who, action, resource, not why, source, request.request_id)
         if not why:
             return pb.AuthorizeResponse(allowed=True)
         return pb.AuthorizeResponse(allowed=False, message=rules.refusal(who.arn, action, resource, why))
