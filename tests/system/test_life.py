@@ -220,8 +220,9 @@ def test_a_replacement_that_never_delivers_has_failed_and_the_old_one_runs_on(sh
     shop.wait_running(old)
     shop.frames_come()
     assert (shop.row()["pid"], shop.row()["restarts"]) == (before["pid"], before["restarts"])
-    assert shop.application(new) == {}
-    assert not (shop.appliance_data / "storage" / new).exists()
+    # Its status is told before the appliance has cleared up.
+    wait_for("the new one is gone", lambda: shop.application(new) == {})
+    wait_for("its storage is gone", lambda: not (shop.appliance_data / "storage" / new).exists())
 
 
 @pytest.mark.parametrize("process", ["ingest", "inference", "display", "agent", "supervisor"])
@@ -330,7 +331,7 @@ def test_an_application_that_is_removed_leaves_nothing_behind_and_another_does_n
 def test_a_removed_application_leaves_the_appliance_and_stays_listed(shop: Shop) -> None:
     shop.panorama.remove_application_instance(ApplicationInstanceId=shop.instance_id)
     shop.wait_status(shop.instance_id, "REMOVAL_SUCCEEDED")
-    assert shop.rows("supervisor", "applications") == []
+    wait_for("nothing runs", lambda: shop.rows("supervisor", "applications") == [])
     wait_for("the camera is let go", lambda: shop.rows("ingest", "cameras") == [])
 
 
