@@ -67,7 +67,8 @@ async def test_every_frame_of_a_camera_reaches_a_reader_in_order(
         passed = [info.sequence - infos[0].sequence for info in infos]
         for left, index in zip(lefts, passed, strict=True):
             assert abs(left - expected[(first + index) % len(expected)]) <= 3
-        assert all(a.pts_us < b.pts_us and a.capture_ns < b.capture_ns for a, b in itertools.pairwise(infos))
+        # Two that came in one read on a busy machine arrived at the same time.
+        assert all(a.pts_us < b.pts_us and a.capture_ns <= b.capture_ns for a, b in itertools.pairwise(infos))
         assert all(info.capture_ns <= info.publish_ns <= time.monotonic_ns() for info in infos)
         # From the second frame on: the first comes without a time of its own.
         spacing = (infos[-1].pts_us - infos[1].pts_us) / (infos[-1].sequence - infos[1].sequence)
