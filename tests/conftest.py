@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from belvedere.chassis.paths import remove_run_dir
 from tests.support import databases, installs
@@ -15,6 +16,10 @@ from tests.support.postgres import Postgres, postgres
 
 OPTION = "--database"
 MARKER = "both_databases"
+
+# How long one example takes says how busy the machine is, not whether the code is right.
+settings.register_profile("belvedere", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("belvedere")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -123,7 +123,7 @@ def test_who_does_not_read_its_messages_is_disconnected(camera):
     connection.close()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=300))
 def test_no_bytes_crash_a_parser(body):
     """Each parser understands or raises WireError, nothing else."""
@@ -151,7 +151,7 @@ _texts = st.text(max_size=20)
 _parts = st.floats(0, 1, width=32)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(_parts, _parts, _parts, _parts), max_size=20),
     st.lists(st.tuples(_texts, _parts, _parts), max_size=20),

@@ -11,7 +11,7 @@ sides = st.integers(1, 70)
 formats = st.sampled_from([PixelFormat.I420, PixelFormat.NV12, PixelFormat.BGR24])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(sides, sides, formats)
 def test_planes_and_bgr_fit_the_slot_and_do_not_overlap(width, height, format):
     payload = np.zeros(slot_bytes_for(width, height), np.uint8)

@@ -56,7 +56,7 @@ def test_a_notice_that_cannot_be_is_refused(slot, change):
         notice.parse(bytes(header[: notice.BYTES]), 8)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(min_size=layout.HEADER_BYTES, max_size=layout.HEADER_BYTES))
 def test_no_header_crashes_the_reader(raw):
     packet = notice.read(memoryview(bytearray(raw)))

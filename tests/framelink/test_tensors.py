@@ -22,7 +22,7 @@ def _encoded(given):
     return payload
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(sets)
 def test_tensors_come_out_as_they_went_in(given):
     back = tensors.decode(_encoded(given))
@@ -72,7 +72,7 @@ def test_tensors_that_do_not_fit_are_refused():
         tensors.encode({"x": np.zeros(1000)}, np.zeros(1000, np.uint8))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(sets, st.data())
 def test_damaged_headers_are_refused_or_stay_within_the_payload(given, data):
     payload = _encoded(given)
@@ -90,7 +90,7 @@ def test_damaged_headers_are_refused_or_stay_within_the_payload(given, data):
         assert tensor.size == 0 or (first <= start and start + tensor.nbytes <= first + payload.size)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=2000))
 def test_no_bytes_crash_decode(raw):
     with pytest.raises(TensorError):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from belvedere.graph import (
@@ -193,8 +193,6 @@ def test_a_camera_document_is_a_package() -> None:
 
 # No input crashes anything
 
-UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""A loaded machine is no failure."""
 
 KEYS = list(
     dict.fromkeys(
@@ -246,7 +244,6 @@ JSON = st.recursive(
 READERS: list[Reader] = [parse_manifest, parse_overrides, parse_package, parse_descriptor]
 
 
-@UNHURRIED
 @given(JSON, st.sampled_from(ENVELOPES))
 def test_no_json_crashes_a_reader(value: object, kind: str) -> None:
     for document in (
@@ -261,7 +258,6 @@ def test_no_json_crashes_a_reader(value: object, kind: str) -> None:
                 assert error.problems
 
 
-@UNHURRIED
 @given(st.text() | st.binary())
 def test_no_text_crashes_a_reader(text: str | bytes) -> None:
     for read in READERS:
@@ -299,7 +295,7 @@ def mutate(data: st.DataObject, document: Document) -> Document:
 KNOWN = graphs.releases("north", "south")
 
 
-@settings(UNHURRIED, max_examples=200)
+@settings(max_examples=200)
 @given(st.data())
 def test_documents_with_slips_give_a_graph_or_named_problems(data: st.DataObject) -> None:
     manifest, overrides = graphs.manifest(), graphs.overrides("north", "south")
@@ -317,7 +313,7 @@ def test_documents_with_slips_give_a_graph_or_named_problems(data: st.DataObject
         app_view(graph)
 
 
-@settings(UNHURRIED, max_examples=100)
+@settings(max_examples=100)
 @given(st.data())
 def test_packages_with_slips_give_a_graph_or_named_problems(data: st.DataObject) -> None:
     package = mutate(data, graphs.code_package())

@@ -109,7 +109,7 @@ def test_what_rtp_cannot_carry_is_not_sent() -> None:
     assert jpeg_payloads(b"\xff\xd8\xff\xd9", 1000) == []
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.binary(min_size=1, max_size=200), max_size=8))
 def test_nothing_that_is_received_breaks_it(payloads: list[bytes]) -> None:
     unit = together(payloads)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import av
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge.display.composer import WAITING_SIZE, Composer, Tile, fit, grid, layout, planes_of
@@ -118,7 +118,6 @@ def test_a_picture_too_small_to_encode_is_refused() -> None:
 coordinate = st.floats(allow_nan=True, allow_infinity=True)
 
 
-@settings(deadline=None)  # on a busy machine a first use of a font takes longer than hypothesis likes
 @example((1e308, 0.0, -1e308, 1.0), "\x85 \ud800", 1e308, -1e308)
 @given(st.tuples(coordinate, coordinate, coordinate, coordinate), st.text(max_size=300), coordinate, coordinate)
 def test_nothing_that_an_application_sends_can_break_a_picture(
@@ -129,7 +128,6 @@ def test_nothing_that_an_application_sends_can_break_a_picture(
     draw_label(planes, text, x, y)
 
 
-@settings(deadline=None)
 @given(*[st.floats(0, 1)] * 4)
 def test_a_box_touches_its_lines_only(left: float, top: float, right: float, bottom: float) -> None:
     planes = planes_of(grey(64, 48))

@@ -37,7 +37,7 @@ def test_each_algorithm_gives_the_published_value_for_123456789(algorithm: str, 
     assert checksums.encoded(checksum) == base64.b64encode(bytes.fromhex(check)).decode()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.binary(max_size=700), max_size=8),
     st.sampled_from([("crc32c", 0x82F63B78, 32), ("crc64nvme", 0x9A6C9329AC4BC9B5, 64)]),

@@ -233,7 +233,7 @@ TEMPLATES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(TEMPLATES.map(json.dumps) | st.text(max_size=60))
 def test_a_template_is_good_to_the_end_or_refused(text: str) -> None:
     try:

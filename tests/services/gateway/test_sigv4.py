@@ -159,7 +159,7 @@ def test_a_presigned_url_lives_a_week_at_most() -> None:
     assert kind_of(lambda: sigv4.parse(request)) is AuthKind.INCOMPLETE
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.text(max_size=60),
     st.text(max_size=80),
@@ -178,7 +178,7 @@ def test_no_request_breaks_the_reader(path: str, query: str, headers: list[tuple
     raise AssertionError("a made-up signature held")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.text(min_size=1, max_size=30), st.dictionaries(st.text(min_size=1, max_size=8), st.text(max_size=12), max_size=4)
 )

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from belvedere.awsmodel import Operation, panorama
@@ -20,7 +20,7 @@ from services.gateway.sigv4 import HttpRequest
 from tests.services.gateway.panorama.values import operations, valid, wrong
 
 ROUTER = Router(panorama().operations.values())
-QUICK = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=20)
 
 
 def text_of(value: Any) -> str:
@@ -130,7 +130,7 @@ def test_every_wrong_path_and_query_value_is_refused_by_name(operation: Operatio
     assert member.name in [field["Name"] for field in error.members["Fields"]]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.sampled_from(operations()),
     st.binary(max_size=80)

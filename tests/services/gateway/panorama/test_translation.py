@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from belvedere.awsmodel import panorama
@@ -29,7 +29,7 @@ def test_members_become_fields(member: str, field: str) -> None:
     assert field_name(member) == field
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15)
 @given(st.data())
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_input_comes_back_from_its_message(name: str, data: st.DataObject) -> None:

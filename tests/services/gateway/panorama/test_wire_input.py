@@ -24,7 +24,7 @@ from tests.support import databases, graphs
 from tests.support.front_door import Door, front_door
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "4"))
-FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 PASSING = {"audit", "outbox", "alembic_version", "login_token", "console_session", "sqlite_sequence", "access_key"}
 """Tables of what passes by, whatever the answer."""
 LATER = {"logs_metrics.device"}

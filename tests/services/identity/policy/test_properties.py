@@ -86,7 +86,7 @@ def read(document: dict[str, Any]) -> Policy | None:
         return None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.dictionaries(st.text(max_size=6) | st.sampled_from(["Statement", "Version"]), JSON, max_size=3))
 def test_no_document_crashes_the_reader(document: dict[str, Any]) -> None:
     read(document)
@@ -96,7 +96,7 @@ def test_no_document_crashes_the_reader(document: dict[str, Any]) -> None:
         assert error.fields
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(DOCUMENTS, max_size=3), statements(), REQUESTS)
 def test_a_deny_more_never_allows_more(
     documents: list[dict[str, Any]], extra: dict[str, Any], request: Request
@@ -112,7 +112,7 @@ def test_a_deny_more_never_allows_more(
         assert not (after is Decision.ALLOWED and before is not Decision.ALLOWED)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(DOCUMENTS, max_size=3), REQUESTS)
 def test_the_order_of_policies_does_not_matter(documents: list[dict[str, Any]], request: Request) -> None:
     policies = [found for document in documents if (found := read(document)) is not None]
