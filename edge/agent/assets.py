@@ -15,7 +15,6 @@ import asyncio
 import errno
 import os
 import shutil
-import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -33,7 +32,6 @@ RESERVE_BYTES = 64 << 20
 """Of the disk, left to everything else that the appliance writes."""
 TRIES = 3
 """Of putting an asset together, each time without the files that were found damaged."""
-IDLE_PRIORITY = 19
 
 
 class AssetStore:
@@ -205,9 +203,8 @@ class AssetStore:
                 self._forget(file.name)
 
     def check(self) -> list[str]:
-        """Reads everything, slowly, and removes the assets of which something is damaged; their digests. They are to be
-        fetched again. Blocking."""
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), IDLE_PRIORITY)
+        """Reads everything and removes the assets of which something is damaged; their digests. They are to be fetched
+        again. Blocking, for long."""
         gone, good, bad = [], set[str](), set[str]()
         for name, items in self._made_of():
             for item in items:

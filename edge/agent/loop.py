@@ -22,6 +22,7 @@ from edge.agent.deliveries import Deliveries
 from edge.agent.device import write_private
 from edge.agent.errors import AssetError
 from edge.agent.executors import Executors
+from edge.agent.idle import when_idle
 from edge.agent.jobs import Jobs
 from edge.agent.link import Link, now_ms
 from edge.agent.network import networking
@@ -256,7 +257,7 @@ class Loop:
         """For ever, and seldom: what the disk has spoilt is fetched again."""
         await asyncio.sleep(self._settings.asset_check_delay_s)
         while True:
-            damaged = await asyncio.to_thread(self._executors.assets.check)
+            damaged = await when_idle(self._executors.assets.check)
             if damaged:
                 self._current = replace(self._current, assets=self._current.assets - frozenset(damaged))
                 self.wake()
