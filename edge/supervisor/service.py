@@ -18,7 +18,7 @@ from edge.supervisor.application import Application
 from edge.supervisor.control import remove_socket_folder
 from edge.supervisor.errors import SpecInvalid
 from edge.supervisor.relay import Ask
-from edge.supervisor.rootfs import RootfsStore
+from edge.supervisor.rootfs import RootfsStore, UnpackLimits
 from edge.supervisor.sandbox.choose import choose
 from edge.supervisor.sandbox.hostbase import HostBase
 from edge.supervisor.sandbox.layout import is_bare
@@ -192,11 +192,12 @@ async def main(me: EdgeProcess) -> None:
     def gateway_url() -> str:
         return str(json.loads(me.paths.config_file.read_text())["gateway_url"])
 
+    unpack = UnpackLimits(entries=settings.unpack_entries, total_bytes=settings.unpack_mb << 20)
     around = Surroundings(
         paths=me.paths,
         settings=settings,
         sandbox=sandbox,
-        rootfs=RootfsStore(me.paths.rootfs),
+        rootfs=RootfsStore(me.paths.rootfs, unpack),
         storage=StorageStore(data / "storage"),
         sdk=installed,
         search_path=search_path,

@@ -84,3 +84,9 @@ class Settings:
 
     relay_connections: int = 64
     """Connections at once from one application to the gateway."""
+
+    unpack_entries: int = 400_000
+    """Files and folders of one archive; a full Ubuntu image with a CUDA stack has about 100,000."""
+
+    unpack_mb: int = 32 << 10
+    """What one archive may unpack to; the largest images of AWS Panorama were below 20 GB."""

@@ -42,6 +42,8 @@ RUNS = 6
 for an application that is alone."""
 LOST_SHARE = 0.05
 """Of the camera's frames from the other one's beginning on, for the same reason. It is none on an idle machine."""
+UNPACK_ENTRIES, UNPACK_MB = 20_000, 64
+"""Of one archive: reached within seconds."""
 LIMITS = {"memory_mb": 160, "cpu": 0.0, "pids": 40, "disk_mb": 32}
 MODEL = {"model_id": "net-FP32", "inputs": [{"name": "x", "shape": [1, 3], "dtype": "float32"}]}
 
@@ -155,6 +157,8 @@ async def running_site(data: Path) -> AsyncIterator[Site]:
     async with contextlib.AsyncExitStack() as stack:
         env = stack.enter_context(pytest.MonkeyPatch.context())
         env.setenv("BELVEDERE_SUPERVISOR_STOP_GRACE_S", "0.5")
+        env.setenv("BELVEDERE_SUPERVISOR_UNPACK_ENTRIES", str(UNPACK_ENTRIES))
+        env.setenv("BELVEDERE_SUPERVISOR_UNPACK_MB", str(UNPACK_MB))
         env.setenv("BELVEDERE_DISPLAY_RTSP_PORT", "0")
         env.setenv("BELVEDERE_DISPLAY_HTTP_PORT", "0")
         (secret := data / "password").write_text("secret")
