@@ -7,6 +7,7 @@ asks for, it reaches the gateway and nothing else. Must not know what is said: t
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import datetime
@@ -37,7 +38,7 @@ RENEW_BEFORE_S = 20 * 60.0
 Ask = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
-class Served:
+class Served(abc.ABC):
     """A server on a listening socket that somebody else made, with a bound on its connections."""
 
     def __init__(self, name: str, connections_max: int) -> None:
@@ -67,9 +68,9 @@ class Served:
         except (ConnectionError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             log.debug("connection ended", what=self._name, error=str(error))
 
+    @abc.abstractmethod
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
-        raise NotImplementedError
 
 
 class GatewayRelay(Served):

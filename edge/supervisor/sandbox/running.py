@@ -134,13 +134,13 @@ class ProcessRunning(Running, abc.ABC):
         if self._watch is not None and self._over is None:
             self._over = await self._watch.look_back()
 
+    @abc.abstractmethod
     def refusal(self, code: int) -> str | None:
         """Why the entry could not be executed, where that is what `code` says."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def complaint(self, line: str) -> str | None:
         """What the sandbox itself says in this first line of stderr; None: it is the application's."""
-        raise NotImplementedError
 
     def _line(self, name: str, line: str) -> None:
         # What the sandbox says itself, it says before the application could say anything.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import os
 import threading
 import time
@@ -24,12 +25,13 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-class Contract:
+class Contract(abc.ABC):
     """Of every store."""
 
+    @abc.abstractmethod
     @pytest.fixture
     def blobs(self, tmp_path: Path) -> BlobStore:
-        raise NotImplementedError
+        """The store under test."""
 
     def put(self, blobs: BlobStore, data: bytes) -> Stored:
         obstore.put(blobs._store, KEY, data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import hashlib
 import os
@@ -22,12 +23,13 @@ async def pieces(data: bytes, size: int = 1000) -> AsyncIterator[bytes]:
         yield data[start : start + size]
 
 
-class Contract:
+class Contract(abc.ABC):
     """What every store does."""
 
+    @abc.abstractmethod
     @pytest.fixture
     def blobs(self, tmp_path: Path) -> BlobStore:
-        raise NotImplementedError
+        """The store under test."""
 
     @pytest.mark.parametrize("size", [0, 1, 1000, 6_000_000])
     async def test_what_was_stored_is_found_by_its_digest(self, blobs: BlobStore, size: int) -> None:

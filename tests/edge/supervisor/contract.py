@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import json
 import os
@@ -44,12 +45,13 @@ class Output:
                 await self._changed.wait()
 
 
-class SandboxCase:
+class SandboxCase(abc.ABC):
     """What the suites share."""
 
+    @abc.abstractmethod
     @pytest.fixture
     def sandbox(self, tmp_path: Path) -> Sandbox:
-        raise NotImplementedError
+        """Of the kind under test."""
 
     @pytest.fixture
     def search_path(self) -> str:
@@ -261,6 +263,6 @@ class SandboxContract(SandboxCase):
         _, alive = await asyncio.to_thread(psutil.wait_procs, family, END_S)
         assert not alive
 
+    @abc.abstractmethod
     def supervisor_script(self, tmp_path: Path, search_path: str) -> str:
         """A program that starts `rootfs` and prints the application's pid once it is ready."""
-        raise NotImplementedError

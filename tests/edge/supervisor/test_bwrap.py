@@ -171,34 +171,45 @@ class TestLimitsKeptByControlGroups(TestLimitsWatched):
         return Bubblewrap(HostBase(tmp_path / "base"), memory_check_s=0.05, groups=groups)
 
 
-async def test_a_limit_that_lets_it_go_on_is_told_as_it_is_reached(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hits, "LOOK_S", 0.1)
-    case, base = SandboxCase(), HostBase(tmp_path / "base")
-    found = cgroups.find("tests")
-    if isinstance(found, str) and os.geteuid() == 0:
-        pytest.skip(found)
-    sandbox = Bubblewrap(base, memory_check_s=0.05, groups=None if isinstance(found, str) else found)
-    code = """
-        import os, time
-        while True:
-            try:
-                if os.fork() == 0:
-                    time.sleep(600)
-            except OSError:
-                print("ready")
-                time.sleep(0.02)
-    """
-    limits, told = Limits(pids=10), asyncio.Queue[tuple[LimitName, str]]()
-    running, _ = await case.ready(sandbox, case.spec(tmp_path, code, base.search_path, limits=limits))
-    watch = hits.HitWatch(running, limits, lambda limit, message: told.put_nowait((limit, message)))
-    telling = asyncio.create_task(watch.run())
-    async with asyncio.timeout(END_S):
-        limit, message = await told.get()
-    assert limit == "pids" and message.startswith("it is not given more than 10 processes and threads")
-    telling.cancel()
-    await running.stop(0)
+class TestHitsWatched(SandboxCase):
+    """With control groups or without."""
+
+    @pytest.fixture
+    def sandbox(self, tmp_path: Path) -> Sandbox:
+        groups = cgroups.find("tests")
+        if isinstance(groups, str) and os.geteuid() == 0:
+            pytest.skip(groups)
+        return Bubblewrap(
+            HostBase(tmp_path / "base"), memory_check_s=0.05, groups=None if isinstance(groups, str) else groups
+        )
+
+    @pytest.fixture
+    def search_path(self, tmp_path: Path) -> str:
+        return HostBase(tmp_path / "base").search_path
+
+    async def test_a_limit_that_lets_it_go_on_is_told_as_it_is_reached(
+        self, sandbox: Sandbox, tmp_path: Path, search_path: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(hits, "LOOK_S", 0.1)
+        code = """
+            import os, time
+            while True:
+                try:
+                    if os.fork() == 0:
+                        time.sleep(600)
+                except OSError:
+                    print("ready")
+                    time.sleep(0.02)
+        """
+        limits, told = Limits(pids=10), asyncio.Queue[tuple[LimitName, str]]()
+        running, _ = await self.ready(sandbox, self.spec(tmp_path, code, search_path, limits=limits))
+        watch = hits.HitWatch(running, limits, lambda limit, message: told.put_nowait((limit, message)))
+        telling = asyncio.create_task(watch.run())
+        async with asyncio.timeout(END_S):
+            limit, message = await told.get()
+        assert limit == "pids" and message.startswith("it is not given more than 10 processes and threads")
+        telling.cancel()
+        await running.stop(0)
 
 
 def needed_by(program: str) -> list[str]:
