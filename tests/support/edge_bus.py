@@ -21,7 +21,8 @@ from typing import Any
 
 import nats
 
-from belvedere.bus.connection import Bus, Credentials
+from belvedere.bus.client import Credentials
+from belvedere.bus.connection import Bus
 from belvedere.bus.jwt import Kind, new_key
 from belvedere.bus.server import NatsServer, free_port
 from belvedere.chassis.paths import EdgePaths

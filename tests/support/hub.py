@@ -18,7 +18,8 @@ from pathlib import Path
 
 from belvedere.bus import jwt, leaf
 from belvedere.bus.accounts import Accounts
-from belvedere.bus.connection import Bus, Credentials
+from belvedere.bus.client import Credentials
+from belvedere.bus.connection import Bus
 from belvedere.bus.errors import BusError
 from belvedere.bus.hub import Hub, HubConfig
 from belvedere.bus.jwt import Key, Kind

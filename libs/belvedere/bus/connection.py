@@ -5,7 +5,8 @@ So its own reconnecting is off, and there is one loop here for every reason to l
 subscriptions. What is published meanwhile waits up to its timeout and then raises `Disconnected`: nothing is buffered
 behind the caller's back.
 
-It knows subjects, bytes and headers. JetStream is in `jetstream`, documents are in `kv` and `event`.
+It knows subjects, bytes and headers. nats-py's own oddities are in `client`, JetStream is in `jetstream`, documents are in
+`kv` and `event`.
 """
 
 from __future__ import annotations
@@ -14,55 +15,32 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-import nats.aio.client
 import nats.errors
 import structlog
-from nats.aio.client import Client, RawCredentials
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
+from belvedere.bus import client as nats_client
 from belvedere.bus import jwt
-from belvedere.bus.errors import BusError, Disconnected, InvalidDocument, NoResponders, Refused, RequestTimeout
-from belvedere.chassis.secret import Secret
+from belvedere.bus.client import Credentials
+from belvedere.bus.errors import BusError, Disconnected, InvalidDocument, NoResponders, RequestTimeout
 
 FIRST_CONNECT_TIMEOUT_S = 15.0  # a hub that starts beside us answers within 2 s; the rest is for a slow machine
-ATTEMPT_TIMEOUT_S = 5.0
 BACKOFF_FIRST_S = 0.05  # the first retry is nearly at once: most losses are restarts
 BACKOFF_LAST_S = 2.0
 PUBLISH_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 5.0
-FLUSH_TIMEOUT_S = 10.0
-PING_INTERVAL_S = 5  # a peer that is silently gone is noticed after PING_INTERVAL_S * (PINGS_OUTSTANDING + 1)
-PINGS_OUTSTANDING = 2
 PENDING_MESSAGES = 65_536  # per subscription; beyond it messages are dropped and counted
 PENDING_BYTES = 64 * 1024 * 1024
 
 log = structlog.get_logger("belvedere.bus")
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """Who connects: an nkey seed alone (a leaf's local users), or a user JWT with it (everybody else)."""
-
-    seed: Secret[str]
-    user_jwt: str | None = None
-
-    @classmethod
-    def of_key(cls, key: jwt.Key, user_jwt: str | None = None) -> Credentials:
-        """Credentials of a key pair, with the JWT issued to it."""
-        return cls(key.seed, user_jwt)
-
-    @property
-    def public_key(self) -> str:
-        """The user's public key, `U…`."""
-        return jwt.key_from_seed(self.seed.reveal()).public
 
 
 @dataclass(frozen=True)
@@ -240,7 +218,7 @@ class Bus:
         """Returns once the server has read everything sent so far."""
         client = await self._current(timeout_s)
         try:
-            await _flushed(client, timeout_s)
+            await nats_client.flushed(client, timeout_s)
         except (nats.errors.Error, OSError) as error:
             raise Disconnected(f"cannot flush: {error}") from error
 
@@ -258,15 +236,14 @@ class Bus:
         Raises NoResponders at once when nobody listens, RequestTimeout when nobody answered, Disconnected.
         """
         client = await self._current(timeout_s)
+        sent = dict(headers) if headers else None
         try:
             if reply is None:
-                raw = await _cancellable(
-                    client.request(
-                        subject, payload(data), timeout=timeout_s, headers=dict(headers) if headers else None
-                    )
+                raw = await nats_client.cancellable(
+                    client.request(subject, payload(data), timeout=timeout_s, headers=sent)
                 )
             else:
-                raw = await self._request_on(client, reply, subject, payload(data), timeout_s, headers)
+                raw = await nats_client.request_on(client, reply, subject, payload(data), timeout_s, sent)
         except nats.errors.NoRespondersError as error:
             raise NoResponders(f"nobody answers {subject}: the service or device is not connected") from error
         except (TimeoutError, nats.errors.TimeoutError) as error:
@@ -286,7 +263,7 @@ class Bus:
         if client is not None and self.connected:
             try:
                 await subscription._attach(client)
-                await _flushed(client)
+                await nats_client.flushed(client)
             except (nats.errors.Error, OSError):
                 log.debug("the connection went while subscribing; the next one subscribes", subject=subject)
         return subscription
@@ -301,7 +278,7 @@ class Bus:
         client, self._client = self._client, None
         self._up.clear()
         if client is not None:
-            await _close(client)
+            await nats_client.close(client)
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -330,7 +307,9 @@ class Bus:
             self.stats.disconnects += 1
             for lost_callback in list(self._on_lost):
                 lost_callback()
-            self._last_error = _explain(client.last_error or Disconnected("the server closed the connection"))
+            self._last_error = nats_client.explain(
+                client.last_error or Disconnected("the server closed the connection")
+            )
             log.warning("connection lost", bus=self.name, reason=str(self._last_error))
 
     async def _open(self, lost: asyncio.Event) -> Client:
@@ -349,42 +328,22 @@ class Bus:
             else:
                 log.debug("nats", bus=self.name, error=repr(error))
 
-        options: dict[str, Any] = {
-            "servers": self.url.split(","),
-            "name": self.name,
-            "allow_reconnect": False,
-            "max_reconnect_attempts": 1,
-            "reconnect_time_wait": 0.1,
-            "connect_timeout": ATTEMPT_TIMEOUT_S,
-            "ping_interval": PING_INTERVAL_S,
-            "max_outstanding_pings": PINGS_OUTSTANDING,
-            "closed_cb": closed,
-            "error_cb": failed,
-        }
-        if self._tls is not None:
-            options["tls"] = self._tls
-        seed = self._credentials.seed.reveal()
-        if self._credentials.user_jwt is None:
-            options["nkeys_seed_str"] = seed
-        else:
-            key = jwt.key_from_seed(seed)
-            options["user_credentials"] = RawCredentials(jwt.creds_text(self._credentials.user_jwt, key))
         try:
-            async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
-                await _cancellable(client.connect(**options))
+            async with asyncio.timeout(nats_client.ATTEMPT_TIMEOUT_S):
+                await nats_client.connect(client, self.url, self._credentials, self.name, self._tls, closed, failed)
                 attached: set[Subscription] = set()
                 while True:
                     for subscription in self._subscriptions - attached:
                         await subscription._attach(client)
                         attached.add(subscription)
-                    await _flushed(client)
+                    await nats_client.flushed(client)
                     if self._subscriptions <= attached:  # who subscribed meanwhile has found no connection
                         break
         except (nats.errors.Error, OSError, TimeoutError) as error:
-            await _close(client)
-            raise _explain(client.last_error or error) from error
+            await nats_client.close(client)
+            raise nats_client.explain(client.last_error or error) from error
         except BaseException:
-            await _close(client)
+            await nats_client.close(client)
             raise
         return client
 
@@ -412,66 +371,9 @@ class Bus:
     def _message(self, raw: Msg) -> Message:
         return Message(raw.subject, bytes(raw.data), raw.reply or "", raw.headers or {}, self)
 
-    @staticmethod
-    async def _request_on(
-        client: Client,
-        reply: str,
-        subject: str,
-        data: bytes,
-        timeout_s: float,
-        headers: Mapping[str, str] | None,
-    ) -> Msg:
-        inbox = await client.subscribe(reply, max_msgs=1)
-        try:
-            await client.publish(subject, data, reply=reply, headers=dict(headers) if headers else None)
-            return await _cancellable(inbox.next_msg(timeout=timeout_s))
-        finally:
-            with contextlib.suppress(nats.errors.Error):  # used up by its one message, or the connection is gone
-                await inbox.unsubscribe()
-
 
 def payload(data: bytes | Mapping[str, Any]) -> bytes:
     """Bytes as they are, a mapping as compact JSON."""
     if isinstance(data, bytes | bytearray | memoryview):
         return bytes(data)
     return json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-async def _cancellable(work: Coroutine[Any, Any, T]) -> T:
-    """`work`, without its losing a cancellation.
-
-    nats-py waits with `asyncio.wait_for`, which up to Python 3.11 returns normally, the cancellation forgotten, when the
-    answer comes in the same turn of the loop: a task told to end would go on for ever.
-    """
-    task = asyncio.current_task()
-    before = task.cancelling() if task is not None else 0
-    result = await work
-    if task is not None and task.cancelling() > before:
-        raise asyncio.CancelledError
-    return result
-
-
-async def _flushed(client: Client, timeout_s: float = FLUSH_TIMEOUT_S) -> None:
-    """Returns once the server has read everything sent so far.
-
-    Two round trips: nats-py 2.16 writes the first one's PING past what still waits to be written, which the server then
-    may read only after it has answered: a subscription that was not there yet when its `subscribe` returned.
-    """
-    for _ in range(2):
-        await _cancellable(client.flush(timeout=max(1, int(timeout_s))))
-
-
-def _explain(error: Exception) -> BusError:
-    if isinstance(error, BusError):
-        return error
-    text = str(error).lower()
-    if isinstance(error, nats.errors.AuthorizationError) or "authorization" in text or "authentication" in text:
-        return Refused(f"the server refuses these credentials ({error}): revoked, expired, or of another hub")
-    return Disconnected(str(error) or type(error).__name__)
-
-
-async def _close(client: Client) -> None:
-    try:
-        await client.close()
-    except (nats.errors.Error, OSError) as error:
-        log.debug("while closing", error=repr(error))

@@ -21,7 +21,8 @@ import structlog
 
 from belvedere.bus import streams, tls
 from belvedere.bus.accounts import Accounts
-from belvedere.bus.connection import Bus, Credentials
+from belvedere.bus.client import Credentials
+from belvedere.bus.connection import Bus
 from belvedere.bus.errors import BusError, ServerFailed
 from belvedere.bus.jetstream import api
 from belvedere.bus.keyring import Keyring, write_secret

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from belvedere.bus import jwt
-from belvedere.bus.connection import Credentials
+from belvedere.bus.client import Credentials
 from belvedere.bus.jwt import Key, Kind
 
 _FILES = {

@@ -37,7 +37,8 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from belvedere.bus import subjects
-from belvedere.bus.connection import Bus, Credentials, Message
+from belvedere.bus.client import Credentials
+from belvedere.bus.connection import Bus, Message
 from belvedere.bus.errors import BusError, RequestTimeout
 from belvedere.chassis import logs
 from belvedere.chassis.errors import BelvedereError

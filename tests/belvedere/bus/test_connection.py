@@ -11,8 +11,10 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from belvedere.bus import connection, jwt
-from belvedere.bus.connection import Bus, Credentials, Message, Subscription
+from belvedere.bus import client as nats_client
+from belvedere.bus import jwt
+from belvedere.bus.client import Credentials
+from belvedere.bus.connection import Bus, Message, Subscription
 from belvedere.bus.errors import Disconnected, InvalidDocument, NoResponders, Refused, RequestTimeout
 from belvedere.bus.jwt import Kind
 from belvedere.bus.server import free_port
@@ -96,7 +98,7 @@ async def test_what_is_subscribed_is_heard_from_when_that_returns_on(hub: Runnin
 async def test_what_is_subscribed_while_the_connection_comes_back_is_heard(
     hub: RunningHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bus, flushed = await hub.connect(), connection._flushed
+    bus, flushed = await hub.connect(), nats_client.flushed
     late: list[Subscription] = []
 
     async def echo(message: Message) -> None:
@@ -108,7 +110,7 @@ async def test_what_is_subscribed_while_the_connection_comes_back_is_heard(
             assert not bus.connected
             late.append(await bus.subscribe("test.late", echo))
 
-    monkeypatch.setattr(connection, "_flushed", subscribing)
+    monkeypatch.setattr(nats_client, "flushed", subscribing)
     assert bus._client is not None
     await bus._client.close()
     await until(lambda: late and bus.connected)

@@ -12,7 +12,8 @@ import pytest
 import pytest_asyncio
 
 from belvedere.bus import jwt, subjects
-from belvedere.bus.connection import Bus, Credentials, Message
+from belvedere.bus.client import Credentials
+from belvedere.bus.connection import Bus, Message
 from belvedere.bus.errors import BusError, Refused
 from belvedere.bus.jetstream import publish_stored, stream_info
 from belvedere.bus.jwt import Key, Kind

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from belvedere.bus import subjects
-from belvedere.bus.connection import Bus, Credentials, Message
+from belvedere.bus.client import Credentials
+from belvedere.bus.connection import Bus, Message
 from belvedere.bus.errors import BusError
 from belvedere.chassis.paths import EdgePaths
 from belvedere.chassis.process import Child
