@@ -11,16 +11,17 @@ import random
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from belvedere.chassis.logs import get_logger
 from belvedere.chassis.process import Child
-from belvedere.fleet import ReasonCode
+from edge.inference import board
+from edge.inference.blame import Blame
 from edge.inference.figures import Figures
 from edge.inference.settings import Settings
+from edge.inference.watch import LOADING
 from edge.inference.worker import HUNG_EXIT, WorkerConfig
 
 log = get_logger(__name__)
@@ -30,11 +31,6 @@ WORKER_GRACE_S = 1.5
 RESTART_FIRST_S = 0.5
 # A worker that lived this long was a good one: its next end is a first one again.
 HEALTHY_S = 30.0
-# A model during whose loading the process ended this often is not loaded again: it would take the others with it each
-# time.
-LOAD_CRASHES_MAX = 2
-# A model that hung this often is not loaded again, until it is taken back and wanted anew.
-HANGS_MAX = 3
 # How often a load is looked at that may take too long.
 LOOK_S = 1.0
 # Longest status line: some 400 bytes a model.
@@ -58,8 +54,7 @@ class Keeper:
         self._loading: str | None = None
         self._loading_since = 0.0
         self._hung: str | None = None
-        self._crashes: Counter[str] = Counter()
-        self._hangs: Counter[str] = Counter()
+        self._blame = Blame()
         self._heard_at = 0.0
         self._stdin: asyncio.StreamWriter | None = None
         self._failures = 0
@@ -73,10 +68,7 @@ class Keeper:
             return
         log.info("models applied", models=sorted(str(row["model_id"]) for row in models))
         # A model that is taken back and asked for anew gets a fresh chance.
-        kept = {row["model_id"] for row in models}
-        for counted in (self._crashes, self._hangs):
-            for model_id in [model_id for model_id in counted if model_id not in kept]:
-                del counted[model_id]
+        self._blame.keep(row["model_id"] for row in models)
         self._wanted = models
         await self._tell()
         self._changed()
@@ -94,16 +86,24 @@ class Keeper:
         while True:
             began = time.monotonic()
             code = await self._run_once()
-            suspect, self._loading, self._rows = self._loading, None, {}
+            self._loading, self._rows = None, {}
             hung, self._hung = self._hung, None
+            loading, computing = self._at_work()
+            suspects: Sequence[str] = []
             if code == HUNG_EXIT and hung is not None:
-                self._hangs[hung] += 1
-            elif suspect is not None:
-                self._crashes[suspect] += 1
+                self._blame.hung(hung)
+            elif code != 0:
+                suspects = self._blame.died(loading, computing, _how(code), time.monotonic())
             self._failures = 1 if time.monotonic() - began > HEALTHY_S else self._failures + 1
             wait_s = self._wait_s()
             log.error(
-                "inference process ended", exit_code=code, loading=suspect, hung=hung, restart_in_s=round(wait_s, 1)
+                "inference process ended",
+                exit_code=code,
+                hung=hung,
+                loading=loading,
+                suspects=list(suspects),
+                computed_apart=list(self._blame.apart),
+                restart_in_s=round(wait_s, 1),
             )
             self._changed()
             await asyncio.sleep(wait_s)
@@ -114,7 +114,16 @@ class Keeper:
         wait_s = RESTART_FIRST_S * 2.0 ** min(self._failures - 2, 16)
         return min(self._settings.worker_restart_max_s, wait_s) * random.uniform(0.75, 1.0)
 
+    def _at_work(self) -> tuple[str | None, list[str]]:
+        """What the process was loading, and what it was computing, when it ended."""
+        shown = board.names(self._config.board_path)
+        ids = [str(row["model_id"]) for row in self._wanted]
+        loading = next((one for one in ids if board.cut(LOADING + one) in shown), None)
+        return loading, [one for one in ids if board.cut(one) in shown]
+
     async def _run_once(self) -> int | None:
+        # One that ends before it has made its own must not be judged by its predecessor's.
+        self._config.board_path.unlink(missing_ok=True)
         child = await Child.start(
             "inference worker",
             [sys.executable, "-m", "edge.inference.worker"],
@@ -152,6 +161,8 @@ class Keeper:
         while True:
             await asyncio.sleep(LOOK_S)
             now = time.monotonic()
+            if self._blame.calm(now):
+                await self._tell()
             # Some libraries keep all of Python waiting while they read a model.
             limit_s = self._settings.silence_s if self._loading is None else self._settings.load_limit_s
             if now - self._heard_at > limit_s:
@@ -163,25 +174,13 @@ class Keeper:
                 child.signal(signal.SIGKILL)
                 return
 
-    def _given_up(self, model_id: str) -> tuple[ReasonCode, str] | None:
-        if self._crashes[model_id] >= LOAD_CRASHES_MAX:
-            return (
-                ReasonCode.MODEL_INVALID,
-                "loading the model brought the inference process down each time; check its file, or export it anew",
-            )
-        if self._hangs[model_id] >= HANGS_MAX:
-            return (
-                ReasonCode.APPLIANCE_ERROR,
-                f"the model hung {HANGS_MAX} times while it was computed; check what it is given, or export it anew",
-            )
-        return None
-
     async def _tell(self) -> None:
         if self._stdin is None:
             return  # It is told when it starts.
-        models = [row for row in self._wanted if self._given_up(row["model_id"]) is None]
+        models = [row for row in self._wanted if self._blame.given_up(row["model_id"]) is None]
+        told = {"models": models, "clients": list(self._clients), "apart": list(self._blame.apart)}
         try:
-            self._stdin.write(json.dumps({"models": models, "clients": list(self._clients)}).encode() + b"\n")
+            self._stdin.write(json.dumps(told).encode() + b"\n")
             await self._stdin.drain()
         except (BrokenPipeError, ConnectionResetError):
             log.debug("inference process is ending; its successor is told")
@@ -198,11 +197,21 @@ class Keeper:
             "batch": None,
             "gives_nan": False,
         }
-        given_up = self._given_up(model_id)
+        given_up = self._blame.given_up(model_id)
         if given_up is not None:
             code, message = given_up
             return {**row, "state": "failed", "reason": {"code": str(code), "message": message}}
         return {**row, **self._rows.get(model_id, {})}
+
+
+def _how(code: int | None) -> str:
+    """A process's end, for people."""
+    if code is not None and code < 0:
+        try:
+            return f"last by {signal.Signals(-code).name}"
+        except ValueError:
+            pass  # A real-time signal has no name.
+    return f"last with exit code {code}"
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:

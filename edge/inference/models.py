@@ -14,6 +14,7 @@ from belvedere.chassis.logs import get_logger
 from belvedere.fleet import ReasonCode
 from edge.inference import trial
 from edge.inference.backends import Choice
+from edge.inference.board import Board
 from edge.inference.errors import ModelError
 from edge.inference.frames import FrameSource
 from edge.inference.model import Call, Model, WantedModel, signature
@@ -44,6 +45,7 @@ class Models:
         cache: Path,
         frames: FrameSource,
         hung: Callable[[str], None],
+        board: Board | None = None,
     ) -> None:
         self._choice = choice
         self._settings = settings
@@ -51,7 +53,7 @@ class Models:
         self._frames = frames
         self._trials = trial.TrialMemory(cache / TRIALS)
         self._tell_hung = hung
-        self._watch = Watch(self._hung)
+        self._watch = Watch(self._hung, board)
         self._models: dict[str, Model] = {}
         self._lock = threading.Lock()
         self._to_load: deque[Model] = deque()
@@ -80,6 +82,10 @@ class Models:
         for model in ended:
             model.close()
         self._changed.set()
+
+    def set_apart(self, model_ids: Sequence[str]) -> None:
+        """These may bring the process down: one at a time, so that the next time tells which."""
+        self._watch.set_apart(model_ids)
 
     def submit(self, call: Call, client: str | None = None) -> None:
         """Have one call answered, now or later. Never waits. `client`: who it is for certain, not as it says."""
@@ -135,7 +141,8 @@ class Models:
             ticking = threading.Event()
             ticker = threading.Thread(target=self._tick, args=(model, ticking), name="load-wait", daemon=True)
             ticker.start()
-            self._load(model)
+            with self._watch.loading(model.wanted.model_id):
+                self._load(model)
             ticking.set()
             with self._lock:
                 self._loading = None

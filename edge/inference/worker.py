@@ -1,6 +1,6 @@
 """The process that holds the models: `python -m edge.inference.worker`, started by the service.
 
-The first JSON line on stdin is its configuration, each later one a wanted set (`{"models": [...], "clients": [...]}`);
+The first JSON line on stdin is its configuration, each later one a wanted set (`{"models": [...], "clients": [...], "apart": [...]}`; those apart are computed one at a time);
 its status goes out as JSON lines on stdout, on change and once a second; logs go to stderr. Calls come over framelink. It
 ends on SIGTERM, when stdin closes, when its parent dies, and, with HUNG_EXIT, when a model hangs: a computation that
 does not come back cannot be taken out of a process.
@@ -24,6 +24,7 @@ from typing import Any
 from belvedere.chassis import logs
 from belvedere.chassis.paths import short_name
 from edge.inference.backends import Choice
+from edge.inference.board import Board
 from edge.inference.frames import FrameSource
 from edge.inference.model import WantedModel
 from edge.inference.models import Models
@@ -47,6 +48,11 @@ class WorkerConfig:
     """The folder of the cameras' sockets."""
     cache: Path
     settings: Settings
+
+    @property
+    def board_path(self) -> Path:
+        """Where it stands what is being computed (`edge.inference.board`)."""
+        return self.socket_path.with_name("computing")
 
     def to_line(self) -> bytes:
         """JSON."""
@@ -79,6 +85,7 @@ class Worker:
         self._wake = threading.Event()
         self._out = threading.Lock()
         self._frames = FrameSource(config.cameras)
+        config.board_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._models = Models(
             Choice(config.settings, config.cache),
             config.settings,
@@ -86,6 +93,7 @@ class Worker:
             cache=config.cache,
             frames=self._frames,
             hung=self._hung,
+            board=Board(config.board_path),
         )
         self._clients: dict[str, CallServer] = {}
 
@@ -97,6 +105,7 @@ class Worker:
     def apply(self, line: str) -> None:
         """One wanted set from stdin."""
         wanted = json.loads(line)
+        self._models.set_apart(wanted.get("apart") or [])
         self._models.apply([WantedModel.from_json(row) for row in wanted["models"]])
         self._serve(wanted.get("clients") or [])
 
@@ -149,6 +158,8 @@ class Worker:
 def main() -> None:
     """Entry of the process."""
     logs.configure("inference")
+    # What a library that crashes was doing stands in the log.
+    faulthandler.enable()
     line = sys.stdin.readline()
     if not line:
         return  # The service ended before it had said what to do.
