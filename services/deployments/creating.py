@@ -43,17 +43,26 @@ class Creator:
         self._database, self._blobs, self._resolver, self._clock = database, blobs, resolver, clock
 
     async def create(
-        self, who: Caller, wish: Wish, also: Callable[[AsyncSession, InstanceRow], Awaitable[None]] | None = None
+        self,
+        who: Caller,
+        wish: Wish,
+        also: Callable[[AsyncSession, InstanceRow], Awaitable[None]] | None = None,
+        wrong: rules.Wrong | None = None,
     ) -> InstanceRow:
         """A new instance, DEPLOYMENT_PENDING. `also` writes more in the same transaction.
 
-        To be called as `who`. Raises Invalid with every problem of the documents, or where the instance to replace
-        can't be.
+        To be called as `who`. Raises Invalid with everything that is wrong: what stands in `wrong` already, that the
+        instance to replace can't be, and every problem of the documents.
         """
+        wrong, graph = wrong or rules.Wrong(), None
         async with self._database.session(read_only=True) as session:
-            await check_replaced(session, who, wish.replaces, wish.device_id)
+            with wrong.noted():
+                await check_replaced(session, who, wish.replaces, wish.device_id)
             taken = await ports.taken(session, wish.device_id, wish.replaces)
-        graph = await self._resolver.resolve(wish.manifest, wish.overrides, who.account, taken)
+        with wrong.noted():
+            graph = await self._resolver.resolve(wish.manifest, wish.overrides, who.account, taken)
+        wrong.refuse()
+        assert graph is not None
         blob = await self._blobs.put_bytes(graph.to_json().encode())
         now = self._clock()
         row = InstanceRow(

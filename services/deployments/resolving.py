@@ -19,10 +19,10 @@ from belvedere.graph import (
     Release,
     ResolvedGraph,
     package_queries,
-    parse_application,
     parse_descriptor,
     parse_package,
-    resolve,
+    read_application,
+    resolve_draft,
 )
 from belvedere.v1 import packages_pb2 as pb
 from belvedere.v1 import packages_pb2_grpc
@@ -42,8 +42,9 @@ class Resolver:
         """The graph. `taken`: the device's ports that other applications have, and which. Raises Invalid with every
         problem of the documents."""
         try:
-            parsed = parse_application(manifest, overrides or None)
-            return resolve(*parsed, await self._releases(package_queries(*parsed)), account, taken)
+            draft = read_application(manifest, overrides or None)
+            releases = await self._releases(package_queries(draft.manifest, draft.overrides))
+            return resolve_draft(draft, releases, account, taken)
         except (DocumentInvalid, GraphInvalid) as error:
             raise rules.invalid_documents(error.problems) from error
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -228,11 +229,47 @@ def check_request(name: str, role_arn: str, manifest: str, overrides: str, accou
         raise Invalid("; ".join(f"{path} {text}" for path, text in wrong), fields=wrong)
 
 
+DOCUMENTS = {"": "ManifestPayload.PayloadData", "overrides.": "ManifestOverridesPayload.PayloadData"}
+"""What a document as a whole is called, by its place."""
+
+
 def invalid_documents(problems: Iterable[Problem]) -> Invalid:
     """The error for documents that give no graph: every place and message in `fields`, the first in the message."""
-    found = list(problems)
+    return invalid([(DOCUMENTS.get(problem.place, problem.place), problem.message) for problem in problems])
+
+
+def invalid(found: Sequence[FieldError]) -> Invalid:
+    """The error for wrong members and places: all in `fields`, the first in the message."""
     more = f" (and {len(found) - 1} more, see fields)" if len(found) > 1 else ""
-    return Invalid(f"{found[0]}{more}", fields=[(problem.place, problem.message) for problem in found])
+    path, text = found[0]
+    return Invalid(f"{path}: {text}{more}", fields=found)
+
+
+class Wrong:
+    """What is wrong with a request, gathered from those who look at its parts, so that all of it is told at once."""
+
+    def __init__(self) -> None:
+        self._found: list[Invalid] = []
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Inside, Invalid is not raised but kept."""
+        try:
+            yield
+        except Invalid as error:
+            self._found.append(error)
+
+    def about(self, member: str) -> bool:
+        """Whether something is wrong with this member of the request already."""
+        return any(path == member for error in self._found for path, _ in error.fields)
+
+    def refuse(self) -> None:
+        """Raises Invalid if anything was."""
+        if len(self._found) == 1:
+            raise self._found[0]
+        if self._found:
+            fields = [field for error in self._found for field in error.fields or [("", error.message)]]
+            raise invalid(list(dict.fromkeys(fields)))
 
 
 class NodeKind(StrEnum):

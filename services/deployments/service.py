@@ -63,14 +63,19 @@ class DeploymentsHandlers(deployments_pb2_grpc.DeploymentsServiceServicer):
         """A device that is not enrolled yet gets the application when it enrols; until then it is DEPLOYMENT_PENDING."""
         who = caller()
         manifest, overrides = request.manifest_payload.payload_data, request.manifest_overrides_payload.payload_data
-        rules.check_request(request.name, request.runtime_role_arn, manifest, overrides, who.account)
-        tags = check_tags(request.tags)
-        if request.runtime_role_arn:
-            # Raises Denied without iam:PassRole, Invalid for a role that is not there or not for application instances.
-            await IdentityServiceStub(self._channel()).PassRole(
-                identity_pb2.PassRoleRequest(role_arn=request.runtime_role_arn, service=ROLE_USER)
-            )
-        device_name = await self._device_name(request.default_runtime_context_device)
+        wrong, device_name = rules.Wrong(), ""
+        with wrong.noted():
+            rules.check_request(request.name, request.runtime_role_arn, manifest, overrides, who.account)
+        with wrong.noted():
+            check_tags(request.tags)
+        with wrong.noted():
+            if request.runtime_role_arn and not wrong.about("RuntimeRoleArn"):
+                # Raises Denied without iam:PassRole, Invalid for a role that is not there or not for application instances.
+                await IdentityServiceStub(self._channel()).PassRole(
+                    identity_pb2.PassRoleRequest(role_arn=request.runtime_role_arn, service=ROLE_USER)
+                )
+        with wrong.noted():
+            device_name = await self._device_name(request.default_runtime_context_device)
         wish = Wish(
             device_id=request.default_runtime_context_device,
             device_name=device_name,
@@ -80,9 +85,9 @@ class DeploymentsHandlers(deployments_pb2_grpc.DeploymentsServiceServicer):
             description=request.description,
             role_arn=request.runtime_role_arn,
             replaces=request.application_instance_id_to_replace,
-            tags=tags,
+            tags=dict(request.tags),
         )
-        row = await self._creator.create(who, wish)
+        row = await self._creator.create(who, wish, wrong=wrong)
         await self._settle(row.instance_id)
         return pb.CreateApplicationInstanceResponse(application_instance_id=row.instance_id)
 

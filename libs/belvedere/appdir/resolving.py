@@ -32,10 +32,10 @@ from belvedere.graph import (
     ResolvedGraph,
     camera_document,
     package_queries,
-    parse_application,
     parse_descriptor,
     parse_package,
-    resolve,
+    read_application,
+    resolve_draft,
 )
 from belvedere.graph.resolved import BUILT_IN_OWNER
 
@@ -132,13 +132,13 @@ class FolderWork:
         try:
             text = path.read_text()
             overrides = json.dumps(self._overrides(choices, account))
-            manifest, changes = parse_application(text, overrides)
+            draft = read_application(text, overrides)
             releases = {
                 query: release
-                for query in package_queries(manifest, changes)
+                for query in package_queries(draft.manifest, draft.overrides)
                 if (release := self._release(query, known, choices)) is not None
             }
-            return resolve(manifest, changes, releases, account)
+            return resolve_draft(draft, releases, account)
         except GraphError as error:
             for problem in error.problems:
                 mine = not problem.place.startswith("overrides.")

@@ -3,7 +3,15 @@
 Pure: no I/O, no clock. It must not know who stores the documents, nor what an appliance does with the result.
 """
 
-from belvedere.graph.application import Manifest, Overrides, parse_application, parse_manifest, parse_overrides
+from belvedere.graph.application import (
+    Draft,
+    Manifest,
+    Overrides,
+    parse_application,
+    parse_manifest,
+    parse_overrides,
+    read_application,
+)
 from belvedere.graph.builtin import BUILT_IN, camera_document
 from belvedere.graph.errors import DocumentInvalid, GraphError, GraphInvalid, Problem, ResolvedGraphError
 from belvedere.graph.package import (
@@ -16,7 +24,7 @@ from belvedere.graph.package import (
     parse_descriptor,
     parse_package,
 )
-from belvedere.graph.resolve import PackageQuery, package_queries, resolve
+from belvedere.graph.resolve import PackageQuery, package_queries, resolve, resolve_draft
 from belvedere.graph.resolved import (
     Asset,
     CameraNode,
@@ -47,6 +55,7 @@ __all__ = [
     "CodeView",
     "DisplayNode",
     "DocumentInvalid",
+    "Draft",
     "Edge",
     "Entry",
     "GraphError",
@@ -86,5 +95,7 @@ __all__ = [
     "parse_manifest",
     "parse_overrides",
     "parse_package",
+    "read_application",
     "resolve",
+    "resolve_draft",
 ]

@@ -11,7 +11,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NoReturn
 
 import regex
@@ -24,18 +24,36 @@ NEAR_MISS = 0.85
 MATCH_TIMEOUT_S = 0.1
 """For one value of up to a few hundred characters against one constraint; honest ones take microseconds."""
 
+NODES, PACKAGES, OVERRIDDEN = "nodes", "packages", "overridden"
+"""Lists by which names are known: of nodes, of packages, and of who stands in for whom."""
+KEYS = ("name", "interface", "version", "patchVersion", "producer", "consumer", "replace")
+"""Fields by which an entry is known: with one of them wrong, there is nothing to say of the entry."""
+
 _MISSING = object()
 
 
 class Problems:
     """What has been found wrong so far."""
 
-    def __init__(self) -> None:
-        self._found: dict[Problem, None] = {}
+    def __init__(self, told: Sequence[Problem] = (), unread: Collection[str] = ()) -> None:
+        """`told`: what reading the documents has found, which comes first, and of which nothing that only follows is told
+        again; `unread`: lists (NODES, PACKAGES, OVERRIDDEN) that could not be read whole."""
+        self._found: dict[Problem, None] = dict.fromkeys(told)
+        self._told = frozenset(problem.place for problem in told)
+        self._unread = frozenset(unread)
 
-    def add(self, place: str, message: str) -> None:
-        """Records a problem; the same one twice counts once."""
+    def add(self, place: str, message: str, needs: str = "") -> None:
+        """Records a problem; the same one twice counts once. `needs`: the list that has to be known whole for it to be one."""
+        if needs in self._unread or (self._told and self._follows(place)):
+            return
         self._found[Problem(place, message)] = None
+
+    def _follows(self, place: str) -> bool:
+        """Whether something there, in what it stands in, or in what it is known by was wrong already when it was read."""
+        return any(
+            place == told or place.startswith((f"{told}.", f"{told}[")) or told in {f"{place}.{key}" for key in KEYS}
+            for told in self._told
+        )
 
     @property
     def found(self) -> tuple[Problem, ...]:

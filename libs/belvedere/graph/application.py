@@ -6,10 +6,22 @@ Must not know packages' contents: whether a reference leads anywhere is `resolve
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from belvedere.graph._reading import Fields, Problems, Value, is_expression, literal, load, shown
-from belvedere.graph.errors import DocumentInvalid
+from belvedere.graph._reading import (
+    NODES,
+    OVERRIDDEN,
+    PACKAGES,
+    Fields,
+    Problems,
+    Value,
+    is_expression,
+    literal,
+    load,
+    shown,
+)
+from belvedere.graph.errors import DocumentInvalid, Problem
 from belvedere.graph.resolved import Literal, PortType
 from belvedere.graph.view import ZERO
 
@@ -142,26 +154,48 @@ class Overrides:
     node_overrides: tuple[NodeOverride, ...] = ()
 
 
+@dataclass(frozen=True)
+class Draft:
+    """Two documents as far as they could be read."""
+
+    manifest: Manifest
+    overrides: Overrides
+    problems: tuple[Problem, ...] = ()
+    """All that reading has found wrong: what is wrong is left out of the two, or stood in for by something harmless."""
+    unread: frozenset[str] = frozenset()
+    """Lists of which something is missing for that reason (`_reading.NODES`, `.PACKAGES`, `.OVERRIDDEN`)."""
+
+
 def parse_manifest(text: str | bytes) -> Manifest:
     """Reads a manifest. Raises DocumentInvalid with every problem."""
     problems = Problems()
+    manifest = _manifest(text, problems)
+    _raise_if_any(problems)
+    return manifest
+
+
+def _manifest(text: str | bytes, problems: Problems) -> Manifest:
     fields = _envelope(text, "nodeGraph", problems, "")
-    manifest = Manifest(
+    return Manifest(
         description=fields.text("description"),
         packages=_packages(fields, minimum=1),
         nodes=_nodes(fields, minimum=1),
         edges=_edges(fields),
         rules=_rules(fields),
     )
-    _raise_if_any(problems)
-    return manifest
 
 
 def parse_overrides(text: str | bytes) -> Overrides:
     """Reads an overrides document. Raises DocumentInvalid with every problem; places begin with `overrides.`."""
     problems = Problems()
+    overrides = _overrides(text, problems)
+    _raise_if_any(problems)
+    return overrides
+
+
+def _overrides(text: str | bytes, problems: Problems) -> Overrides:
     fields = _envelope(text, "nodeGraphOverrides", problems, OVERRIDES)
-    overrides = Overrides(
+    return Overrides(
         description=fields.text("description"),
         packages=_packages(fields),
         nodes=_nodes(fields),
@@ -169,26 +203,41 @@ def parse_overrides(text: str | bytes) -> Overrides:
         rules=_rules(fields),
         node_overrides=tuple(_node_override(item) for item in fields.items("nodeOverrides")),
     )
-    _raise_if_any(problems)
-    return overrides
 
 
 def parse_application(manifest: str | bytes, overrides: str | bytes | None) -> tuple[Manifest, Overrides]:
     """Reads both. Raises DocumentInvalid with the problems of both together."""
-    found: list[DocumentInvalid] = []
-    graph, changes = None, Overrides()
-    try:
-        graph = parse_manifest(manifest)
-    except DocumentInvalid as error:
-        found.append(error)
-    if overrides is not None and overrides.strip():
-        try:
-            changes = parse_overrides(overrides)
-        except DocumentInvalid as error:
-            found.append(error)
-    if graph is None or found:
-        raise DocumentInvalid([problem for error in found for problem in error.problems])
-    return graph, changes
+    draft = read_application(manifest, overrides)
+    if draft.problems:
+        raise DocumentInvalid(draft.problems)
+    return draft.manifest, draft.overrides
+
+
+def read_application(manifest: str | bytes, overrides: str | bytes | None) -> Draft:
+    """Reads both as far as they can be read, so that what stands in them can be checked with all that is wrong about them.
+
+    Raises DocumentInvalid where of the manifest there is nothing to check.
+    """
+    problems = Problems()
+    graph = _manifest(manifest, problems)
+    changes = _overrides(overrides, problems) if overrides is not None and overrides.strip() else Overrides()
+    places = {problem.place for problem in problems.found}
+    if "" in places:
+        raise DocumentInvalid(problems.found)
+    return Draft(graph, changes, problems.found, frozenset(_unread(graph, changes, places)))
+
+
+def _unread(manifest: Manifest, overrides: Overrides, places: set[str]) -> Iterator[str]:
+    """What is missing of two documents in which these places are wrong."""
+    lost = OVERRIDES in places
+    nodes = (*manifest.nodes, *overrides.nodes)
+    if lost or places & {"nodes", f"{OVERRIDES}nodes"} or not all(node.name for node in nodes):
+        yield NODES
+    packages = (*manifest.packages, *overrides.packages)
+    if lost or places & {"packages", f"{OVERRIDES}packages"} or not all(item.name for item in packages):
+        yield PACKAGES
+    if lost or any(place.startswith((f"{OVERRIDES}nodes", f"{OVERRIDES}nodeOverrides")) for place in places):
+        yield OVERRIDDEN
 
 
 def _raise_if_any(problems: Problems) -> None:

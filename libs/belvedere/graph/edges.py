@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from belvedere.graph._reading import Problems, meets, shown
+from belvedere.graph._reading import NODES, Problems, meets, shown
 from belvedere.graph.application import LiteralNode
 from belvedere.graph.builtin import CAMERA_INPUTS
 from belvedere.graph.merge import Merged, MergedEdge, is_stand_in
@@ -158,7 +158,7 @@ def _output(item: MergedEdge, ports: dict[str, Ports], stand_in: bool, problems:
     place = f"{item.place}.producer"
     node = ports.get(item.producer)
     if node is None:
-        problems.add(place, f'no node "{item.producer}" in nodes')
+        problems.add(place, f'no node "{item.producer}" in nodes', needs=NODES)
         return None
     if node.parameter is not None:
         if item.producer_port:
@@ -181,7 +181,7 @@ def _input(item: MergedEdge, ports: dict[str, Ports], stand_in: bool, problems: 
     place = f"{item.place}.consumer"
     node = ports.get(item.consumer)
     if node is None:
-        problems.add(place, f'no node "{item.consumer}" in nodes')
+        problems.add(place, f'no node "{item.consumer}" in nodes', needs=NODES)
         return None
     if node.parameter is not None:
         problems.add(place, f'"{item.consumer}" is a value: nothing can lead to it')

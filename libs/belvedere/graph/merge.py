@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from belvedere.graph._reading import Problems, meets, shown
+from belvedere.graph._reading import NODES, OVERRIDDEN, Problems, meets, shown
 from belvedere.graph.application import (
     OVERRIDES,
     EdgeItem,
@@ -61,9 +61,8 @@ def merge(manifest: Manifest, overrides: Overrides, problems: Problems) -> Merge
     stand_ins = _stand_ins(graph, offered, overrides, problems)
     for node in manifest.nodes:
         if node.override_mandatory and node.name not in stand_ins:
-            problems.add(
-                node.place, f'"{node.name}" must be overridden: say with what in the overrides (nodeOverrides)'
-            )
+            text = f'"{node.name}" must be overridden: say with what in the overrides (nodeOverrides)'
+            problems.add(node.place, text, needs=OVERRIDDEN)
     nodes: dict[str, MergedNode] = {}
     for node in manifest.nodes:
         if node.name not in stand_ins:
@@ -92,7 +91,7 @@ def _stand_ins(
     for override in overrides.node_overrides:
         old = graph.get(override.replace)
         if old is None:
-            problems.add(f"{override.place}.replace", f'no node "{override.replace}" in the manifest')
+            problems.add(f"{override.place}.replace", f'no node "{override.replace}" in the manifest', needs=NODES)
             continue
         if override.replace in found:
             problems.add(f"{override.place}.replace", f'"{override.replace}" is replaced by an earlier entry already')
@@ -102,7 +101,7 @@ def _stand_ins(
             place = f"{override.place}.with[{index}].name"
             new = offered.get(name, graph.get(name))
             if new is None:
-                problems.add(place, f'no node "{name}" in the overrides or the manifest')
+                problems.add(place, f'no node "{name}" in the overrides or the manifest', needs=NODES)
             elif new not in others:
                 others.append(new)
                 _check_fit(old, new, place, problems)

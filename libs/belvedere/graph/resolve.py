@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from belvedere.fleet.target import camera_id
-from belvedere.graph._reading import Problems
-from belvedere.graph.application import InterfaceNode, LiteralNode, Manifest, Overrides, PackageItem, RoutingRule
+from belvedere.graph._reading import NODES, OVERRIDDEN, PACKAGES, Problems
+from belvedere.graph.application import Draft, InterfaceNode, LiteralNode, Manifest, Overrides, PackageItem, RoutingRule
 from belvedere.graph.builtin import ABSTRACT_CAMERA, BUILT_IN, CAMERA_INPUTS
 from belvedere.graph.edges import Ports, check_edges
 from belvedere.graph.errors import GraphInvalid
@@ -48,9 +48,9 @@ class PackageQuery:
 
 
 def package_queries(manifest: Manifest, overrides: Overrides) -> tuple[PackageQuery, ...]:
-    """Which registered packages `resolve` needs to know; built-in ones not."""
+    """Which registered packages `resolve` needs to know; built-in ones not, nor those whose name or version can't be read."""
     items = merge(manifest, overrides, Problems()).packages
-    return tuple(_query(item) for item in items if item.owner != BUILT_IN_OWNER)
+    return tuple(_query(item) for item in items if item.owner != BUILT_IN_OWNER and item.name and item.version)
 
 
 def resolve(
@@ -65,8 +65,19 @@ def resolve(
     `account` is the one that deploys; it is named in messages only. `taken`: the device's ports that others have, and
     who. Raises GraphInvalid with every problem.
     """
-    problems = Problems()
-    merged = merge(manifest, overrides, problems)
+    return resolve_draft(Draft(manifest, overrides), releases, account, taken)
+
+
+def resolve_draft(
+    draft: Draft,
+    releases: Mapping[PackageQuery, Release],
+    account: str,
+    taken: Mapping[int, str] | None = None,
+) -> ResolvedGraph:
+    """`resolve`, of documents that may have problems already: these are told first, then all that is wrong besides, but for
+    what only follows from them."""
+    problems = Problems(draft.problems, draft.unread)
+    merged = merge(draft.manifest, draft.overrides, problems)
     resolver = _Resolver(merged, releases, account, problems, taken or {})
     graph = resolver.graph()
     if problems.found:
@@ -140,7 +151,7 @@ class _Resolver:
             return Ports(parameter=node)
         place = f"{node.place}.interface"
         if node.full_package not in self._releases:
-            self._problems.add(place, f'no package "{node.full_package}" in packages')
+            self._problems.add(place, f'no package "{node.full_package}" in packages', needs=PACKAGES)
             return Ports.unknown()
         release = self._releases[node.full_package]
         if release is None:
@@ -186,6 +197,7 @@ class _Resolver:
                 node.place,
                 f'camera "{node.name}" is abstract: name the camera that takes its place in the overrides '
                 f'(nodeOverrides: {{"replace": "{node.name}", "with": [{{"name": …}}]}})',
+                needs=OVERRIDDEN,
             )
         elif interface.input(CAMERA_INPUTS[-1]) is None:
             self._problems.add(
@@ -257,7 +269,7 @@ class _Resolver:
         known = {node.name for node in self._code}
         if rule.node not in known:
             if rule.node not in self._ports or self._ports[rule.node].known:
-                self._problems.add(f"{rule.place}.node", f'no business logic node "{rule.node}"')
+                self._problems.add(f"{rule.place}.node", f'no business logic node "{rule.node}"', needs=NODES)
             return
         interface = self._ports[rule.node].interface
         if interface is not None and rule.container_port not in interface.inbound_ports:

@@ -22,7 +22,9 @@ from belvedere.graph import (
     app_view,
     package_queries,
     parse_application,
+    read_application,
     resolve,
+    resolve_draft,
 )
 from tests.support import graphs
 
@@ -492,3 +494,53 @@ def test_what_the_code_asks_of_the_appliance_is_in_its_graph() -> None:
     graph = resolved(graphs.manifest(), graphs.overrides("north"), known)
     assert graph.code[0].limits.given() == {"memory_mb": 256, "cpu": 0.5}
     assert ResolvedGraph.from_json(graph.to_json()) == graph
+
+
+def test_what_reading_finds_and_what_the_packages_say_is_told_together_and_once() -> None:
+    manifest, overrides = graphs.manifest(), graphs.overrides("north")
+    inner = manifest["nodeGraph"]
+    inner["envelopeVersion"] = "2020"
+    inner["packages"] += [
+        {"name": "some::bad", "version": "1"},
+        {"name": f"{graphs.ACCOUNT}::absent", "version": "1.0"},
+    ]
+    inner["nodes"] += [
+        {"name": "extra", "interface": f"{graphs.ACCOUNT}::undeclared.code", "launch": "sometimes"},
+        {"name": "count", "interface": "int32", "value": "three"},
+    ]
+    inner["edges"] += [
+        {"producer": "ghost.video_out", "consumer": "code_node.video_in"},
+        {"producer": "count", "consumer": "code_node.nothing"},
+        {"producer": "extra.video_out", "consumer": "output.video_in"},
+    ]
+    overrides["nodeGraphOverrides"]["nodeOverrides"].append({"replace": "nobody", "with": []})
+    overrides["nodeGraphOverrides"]["networkRoutingRules"] = [{"node": "code_node", "containerPort": 70000}]
+    draft = read_application(json.dumps(manifest), json.dumps(overrides))
+    with pytest.raises(GraphInvalid) as caught:
+        resolve_draft(draft, graphs.releases("north"), graphs.ACCOUNT)
+    assert sorted(problem.place for problem in caught.value.problems) == [
+        "edges[4].producer",
+        "edges[5].consumer",
+        "envelopeVersion",
+        "nodes[6].interface",
+        "nodes[6].launch",
+        "nodes[7].value",
+        "overrides.networkRoutingRules[0].containerPort",
+        "overrides.nodeOverrides[1].replace",
+        "packages[4].version",
+        "packages[5]",
+    ]
+
+
+def test_what_only_follows_from_something_unreadable_is_not_told() -> None:
+    manifest, overrides = graphs.manifest(), graphs.overrides("north")
+    node(manifest, "code_node")["name"] = "code node"
+    overrides["nodeGraphOverrides"]["nodes"][0]["interface"] = "north"
+    draft = read_application(json.dumps(manifest), json.dumps(overrides))
+    with pytest.raises(GraphInvalid) as caught:
+        resolve_draft(draft, graphs.releases("north"), graphs.ACCOUNT)
+    assert [problem.place for problem in caught.value.problems] == ["nodes[1].name", "overrides.nodes[0].interface"]
+    draft = read_application(json.dumps(graphs.manifest()), "{")
+    with pytest.raises(GraphInvalid) as caught:
+        resolve_draft(draft, graphs.releases("north"), graphs.ACCOUNT)
+    assert [problem.place for problem in caught.value.problems] == ["overrides."]

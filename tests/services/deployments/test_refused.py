@@ -36,6 +36,33 @@ async def test_documents_that_give_no_graph_name_every_place(cloud: RunningCloud
     }
 
 
+async def test_the_request_its_documents_and_what_they_name_are_looked_at_in_one_go(cloud: RunningCloud) -> None:
+    manifest = graphs.manifest()
+    manifest["nodeGraph"]["edges"].append({"producer": "ghost", "consumer": "code_node.threshold"})
+    manifest["nodeGraph"]["description"] = 7
+    with pytest.raises(Invalid, match="and 5 more, see fields") as caught:
+        await stub(cloud).CreateApplicationInstance(
+            pb.CreateApplicationInstanceRequest(
+                default_runtime_context_device="device-absent",
+                runtime_role_arn="arn:aws:iam::123456789012:role/absent",
+                application_instance_id_to_replace="applicationInstance-absent",
+                tags={"aws:mine": "x"},
+                manifest_payload=pb.ManifestPayload(payload_data=json.dumps(manifest)),
+                manifest_overrides_payload=pb.ManifestOverridesPayload(
+                    payload_data=json.dumps(graphs.overrides("north"))
+                ),
+            )
+        )
+    assert [path for path, _ in caught.value.fields] == [
+        "Tags.aws:mine",
+        "RuntimeRoleArn",
+        "DefaultRuntimeContextDevice",
+        "ApplicationInstanceIdToReplace",
+        "description",
+        "edges[4].producer",
+    ]
+
+
 async def test_a_device_that_is_not_there_is_refused(cloud: RunningCloud) -> None:
     with pytest.raises(Invalid, match="no device 'device-absent'"):
         await deploy(cloud, "device-absent")

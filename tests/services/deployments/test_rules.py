@@ -139,7 +139,10 @@ def test_nodes_reasons_stand_in_for_the_applications() -> None:
 def test_every_problem_of_the_documents_reaches_the_fields() -> None:
     error = rules.invalid_documents([Problem("nodes[2].interface", "no package"), Problem("", "is not JSON")])
     assert error.message == "nodes[2].interface: no package (and 1 more, see fields)"
-    assert error.fields == (("nodes[2].interface", "no package"), ("", "is not JSON"))
+    assert error.fields == (
+        ("nodes[2].interface", "no package"),
+        ("ManifestPayload.PayloadData", "is not JSON"),
+    )
 
 
 def test_a_request_is_told_everything_that_is_wrong() -> None:
