@@ -296,6 +296,10 @@ class Model:
             self._refuse(call, "FRAME_GONE", str(error))
         except InvalidInput as error:
             self._refuse(call, "INVALID_INPUT", str(error))
+        except Exception as error:
+            # No memory for a copy, a picture that OpenCV cannot take: this call's end, never that of the model's thread.
+            log.exception("inputs cannot be made fit", model_id=self.wanted.model_id, client=call.client)
+            self._refuse(call, "FAILED", f"the inputs cannot be made fit: {type(error).__name__}: {error}"[:500])
         return None
 
     def _from_pictures(self, given: Mapping[str, Any]) -> dict[str, Array]:
@@ -316,10 +320,11 @@ class Model:
         """
         if len(ready) == 1:
             return [self._compute_one(session, ready[0])]
-        stacked = {name: np.concatenate([one.inputs[name] for one in ready]) for name in ready[0].inputs}
         began = time.perf_counter()
         try:
+            stacked = {name: np.concatenate([one.inputs[name] for one in ready]) for name in ready[0].inputs}
             outputs = session.infer(stacked)
+            rows = {name: len(array) // len(ready) for name, array in outputs.items()}
         except Exception as error:  # noqa: BLE001 - whatever a library raises; then one by one
             log.warning(
                 "batch failed: its calls are computed one by one",
@@ -329,7 +334,6 @@ class Model:
             )
             return [self._compute_one(session, one) for one in ready]
         self._figures.computed(len(ready), (time.perf_counter() - began) * 1e3)
-        rows = {name: len(array) // len(ready) for name, array in outputs.items()}
         return [
             {name: array[number * rows[name] : (number + 1) * rows[name]] for name, array in outputs.items()}
             for number in range(len(ready))
@@ -357,7 +361,11 @@ class Model:
                     if array.dtype.kind == "f" and np.isnan(array).any():
                         self._say_nan(f"output `{name}`")
                         break
-        call.reply(outputs)
+        try:
+            call.reply(outputs)
+        except Exception as error:
+            log.exception("answer cannot be sent", model_id=self.wanted.model_id, client=call.client)
+            self._refuse(call, "FAILED", f"the answer cannot be sent: {type(error).__name__}: {error}"[:500])
 
     def _say_nan(self, where: str) -> None:
         """Once. The answers go to the application as they are: what they mean is its to say."""

@@ -210,6 +210,37 @@ def test_models_that_are_ready_answer_while_another_is_loaded(gated: tuple[Infer
     assert inference.models.loading() == "next"
 
 
+class Unreadable:
+    """A call whose inputs there is no memory for."""
+
+    client, model_id, deadline_ns = "app", "tiny", 1 << 62
+    pictures: dict[str, Any] = {}
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        raise MemoryError("Unable to allocate 4.00 GiB")
+
+    def reply(self, outputs: Any) -> None:
+        raise AssertionError("it cannot be computed")
+
+    def fail(self, code: str, message: str) -> None:
+        self.told.append((code, message))
+
+
+def test_a_call_that_there_is_no_memory_for_is_told_so_and_the_model_goes_on(inference: Inference) -> None:
+    inference.ready(tiny(inference))
+    for turn in range(1, 4):  # more often than it has threads
+        call = Unreadable()
+        inference.models.submit(call)
+        inference.row("tiny", lambda row, turn=turn: row["errors"] == turn)
+        assert call.told == [("FAILED", "the inputs cannot be made fit: MemoryError: Unable to allocate 4.00 GiB")]
+    with inference.client() as client:
+        assert client.call("tiny", {"x": X}, WAIT_S)
+
+
 def test_a_model_that_is_not_wanted_any_more_is_unknown_and_lets_its_callers_go(
     gated: tuple[Inference, GatedChoice],
 ) -> None:
