@@ -277,7 +277,8 @@ class _Resolver:
                 f"{rule.place}.containerPort",
                 f'{rule.container_port} is not among the inboundPorts of interface "{interface.name}"',
             )
-        if rule.host_port not in HOST_PORTS:
+        # 0: what it would have been could not be read, and that is told already.
+        if rule.host_port and rule.host_port not in HOST_PORTS:
             self._problems.add(
                 f"{rule.place}.hostPort", f"must lie between {HOST_PORTS[0]} and {HOST_PORTS[-1]}, not {rule.host_port}"
             )
