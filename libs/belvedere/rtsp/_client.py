@@ -126,7 +126,7 @@ class RtspClient:
         self._control = self._track = ""
         self._keep_alive = "OPTIONS"
         self._keep_alive_every_s = KEEP_ALIVE_MAX_S
-        self._next_keep_alive = self._next_report = 0.0
+        self._next_keep_alive = self._next_report = self._next_duty = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -153,10 +153,11 @@ class RtspClient:
         self._hold()
         try:
             channel, receiver = self._ready()
-            stalled_at = time.monotonic() + self._settings.stall_timeout_s
             ready = receiver.ready
-            while not ready:
-                self._step(channel, receiver, stalled_at)
+            if not ready:
+                stalled_at = time.monotonic() + self._settings.stall_timeout_s
+                while not ready:
+                    self._step(channel, receiver, stalled_at)
             return ready.popleft()
         except WireClosed:
             raise StreamEnded("the server closed the connection; connect again") from None
@@ -328,6 +329,7 @@ class RtspClient:
         now = time.monotonic()
         self._next_keep_alive = now + self._keep_alive_every_s
         self._next_report = now + REPORT_EVERY_S
+        self._next_duty = min(self._next_keep_alive, self._next_report)
 
     # Playing.
 
@@ -344,13 +346,8 @@ class RtspClient:
 
     def _step(self, channel: Channel, receiver: RtpReceiver, stalled_at: float, *, wait: bool = True) -> bool:
         """Takes what has come, or waits for more. False: there was nothing."""
-        message = channel.advance()
-        if message is not None:
-            status = channel.handle(message)
-            if status in (405, 501) and self._keep_alive != "OPTIONS":
-                self._keep_alive = "OPTIONS"
-            elif status == 454:
-                raise StreamEnded("the server has forgotten the session; connect again")
+        wire = channel.wire
+        if wire.at < wire.end and self._take(channel, receiver, wire):
             return True
         if receiver.ready:
             return True
@@ -359,34 +356,50 @@ class RtspClient:
         now = time.monotonic()
         if now >= stalled_at:
             raise StreamStalled(self._settings.stall_timeout_s)
-        self._stay_alive(channel, receiver, now)
-        deadline = min(stalled_at, self._next_keep_alive, self._next_report) if wait else now
-        due_ns = self._window.due_ns if self._window is not None else None
-        if due_ns is not None:
-            deadline = min(deadline, due_ns / 1e9)
-        came = channel.wire.wait(deadline)
+        if now >= self._next_duty:
+            self._stay_alive(channel, receiver, now)
+        deadline = min(stalled_at, self._next_duty) if wait else now
+        if self._datagrams is None or self._window is None:
+            return wire.more(deadline - now)
+        due_ns = self._window.due_ns
+        came = wire.wait(deadline if due_ns is None else min(deadline, due_ns / 1e9))
         if came:
-            if self._datagrams is not None and self._window is not None:
-                self._datagrams.drain(self._window.add, receiver.rtcp)
-                receiver.stats.late_packets = self._window.late
-            channel.wire.fill()
-        if self._window is not None:
-            self._window.expire(time.monotonic_ns())
+            self._datagrams.drain(self._window.add, receiver.rtcp)
+            receiver.stats.late_packets = self._window.late
+            wire.fill()
+        self._window.expire(time.monotonic_ns())
         return came
 
+    def _take(self, channel: Channel, receiver: RtpReceiver, wire: Wire) -> bool:
+        """From the wire's buffer. False: it takes more to come."""
+        at = receiver.burst(wire.view, wire.at, wire.end, self._channels[0], wire.arrived_ns)
+        if at != wire.at:
+            wire.taken(at)
+            if receiver.ready:
+                return True
+        message = channel.advance()
+        if message is None:
+            return False
+        status = channel.handle(message)
+        if status in (405, 501) and self._keep_alive != "OPTIONS":
+            self._keep_alive = "OPTIONS"
+        elif status == 454:
+            raise StreamEnded("the server has forgotten the session; connect again")
+        return True
+
     def _stay_alive(self, channel: Channel, receiver: RtpReceiver, now: float) -> None:
+        """Says what is due."""
         if now >= self._next_keep_alive:
             self._next_keep_alive = now + self._keep_alive_every_s
             channel.tell(self._keep_alive, self._control, [("Session", self._session)])
         if now >= self._next_report:
             self._next_report = now + REPORT_EVERY_S
             report = receiver.receiver_report(time.monotonic_ns(), CNAME)
-            if report is None:
-                return
-            if self._datagrams is None:
+            if report is not None and self._datagrams is None:
                 channel.frame(self._channels[1], report)
-            elif self._server_ports is not None:
+            elif report is not None and self._datagrams is not None and self._server_ports is not None:
                 self._datagrams.report(report, self._server_ports[1])
+        self._next_duty = min(self._next_keep_alive, self._next_report)
 
     # Ending.
 

@@ -20,11 +20,16 @@ class Depacketiser(ABC):
 
     header_bytes: int
     """Of a NAL unit."""
+    fragment: tuple[int, int] = (0, 1)
+    """A payload whose first byte, under this mask, is that is a fragment of a NAL unit; here none is."""
+    body_at: int = 0
+    """Where in it the body begins, behind the fragment's own header (1 byte: begins, ends, type)."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._data = bytearray()
-        self._max = max_bytes
-        self._fragment_at: int | None = None
+        self.data = bytearray()
+        """The unit as far as it came. `RtpReceiver.burst` adds to it, too, as `_within` does."""
+        self.max_bytes = max_bytes
+        self.fragment_at: int | None = None
         """Where in the buffer the fragmented NAL unit begins that is not yet complete."""
         self.has_picture = False
         self.keyframe = False
@@ -35,7 +40,7 @@ class Depacketiser(ABC):
         self.oversized = False
 
     def __len__(self) -> int:
-        return len(self._data)
+        return len(self.data)
 
     def gap(self) -> None:
         """Packets are missing here: a fragmented NAL unit that is under way cannot be completed."""
@@ -44,14 +49,14 @@ class Depacketiser(ABC):
     def take(self) -> bytes:
         """The gathered unit; the next one begins."""
         self._drop_fragment()
-        data = bytes(self._data)
+        data = bytes(self.data)
         self.clear()
         return data
 
     def clear(self) -> None:
         """Forget what is gathered."""
-        self._data.clear()
-        self._fragment_at = None
+        self.data.clear()
+        self.fragment_at = None
         self.has_picture = self.keyframe = self.oversized = False
         self.begins_picture = True
         self.damaged = 0
@@ -61,49 +66,53 @@ class Depacketiser(ABC):
         """One payload, of at least one byte. Raises StreamUnsupported for kinds of packets that are not taken."""
 
     def _append(self, payload: memoryview) -> None:
-        if len(self._data) + len(payload) > self._max:
-            self._data.clear()
-            self._fragment_at = None
+        if len(self.data) + len(payload) > self.max_bytes:
+            self.data.clear()
+            self.fragment_at = None
             self.oversized = True
         if not self.oversized:
-            self._data += payload
+            self.data += payload
 
     def _single(self, nal: memoryview, kind: int) -> None:
-        if self._fragment_at is not None:
+        if self.fragment_at is not None:
             self._drop_fragment()
         self._note(kind, nal[self.header_bytes] if len(nal) > self.header_bytes else 0)
         self._append(memoryview(START_CODE))
         self._append(nal)
 
-    def _begin_fragment(self, header: bytes, kind: int, body: memoryview) -> None:
-        if self._fragment_at is not None:
+    def opening(self, packets: memoryview, at: int) -> bytes:
+        """What the NAL unit begins with whose first fragment stands there: start code and header. It is noted."""
+        raise NotImplementedError
+
+    def _begin_fragment(self, payload: memoryview) -> None:
+        if self.fragment_at is not None:
             self._drop_fragment()
-        self._note(kind, body[0])
-        self._fragment_at = len(self._data)
-        self._append(memoryview(START_CODE + header))
-        self._append(body)
+        opening = self.opening(payload, 0)
+        self.fragment_at = len(self.data)
+        self._append(memoryview(opening))
+        self._append(payload[self.body_at :])
 
     def _within(self, payload: memoryview, start: int) -> bool:
         """The usual packet: one in the midst of a fragmented NAL unit that is under way. False: it is another one."""
-        data = self._data
-        if self._fragment_at is None or len(data) + len(payload) > self._max:
+        data = self.data
+        if self.fragment_at is None or len(data) + len(payload) > self.max_bytes:
             return False
         data += payload[start:]
         return True
 
     def _continue_fragment(self, body: memoryview) -> None:
-        if self._fragment_at is not None:
+        if self.fragment_at is not None:
             self._append(body)
         elif not self.oversized:
             self.damaged += 1
 
     def _end_fragment(self) -> None:
-        self._fragment_at = None
+        self.fragment_at = None
 
     def _drop_fragment(self) -> None:
-        if self._fragment_at is not None:
-            del self._data[self._fragment_at :]
-            self._fragment_at = None
+        if self.fragment_at is not None:
+            del self.data[self.fragment_at :]
+            self.fragment_at = None
             self.damaged += 1
 
     def _aggregate(self, units: memoryview) -> None:
@@ -138,6 +147,13 @@ class H264Depacketiser(Depacketiser):
     """RFC 6184 §5.4, packetization modes 0 and 1."""
 
     header_bytes = 1
+    fragment = (0x1F, 28)
+    body_at = 2
+
+    def opening(self, packets: memoryview, at: int) -> bytes:
+        kind = packets[at + 1] & 0x1F
+        self._note(kind, packets[at + 2])
+        return START_CODE + bytes((packets[at] & 0xE0 | kind,))
 
     def add(self, payload: memoryview) -> None:
         kind = payload[0] & 0x1F
@@ -149,8 +165,7 @@ class H264Depacketiser(Depacketiser):
             if not head & 0xC0 and self._within(payload, 2):
                 return
             if head & 0x80:
-                inner = head & 0x1F
-                self._begin_fragment(bytes([payload[0] & 0xE0 | inner]), inner, payload[2:])
+                self._begin_fragment(payload)
             else:
                 self._continue_fragment(payload[2:])
             if head & 0x40:
@@ -179,6 +194,13 @@ class H265Depacketiser(Depacketiser):
     """RFC 7798 §4.4, without decoding order numbers (sprop-max-don-diff = 0)."""
 
     header_bytes = 2
+    fragment = (0x7E, 49 << 1)
+    body_at = 3
+
+    def opening(self, packets: memoryview, at: int) -> bytes:
+        kind = packets[at + 2] & 0x3F
+        self._note(kind, packets[at + 3])
+        return START_CODE + bytes((packets[at] & 0x81 | kind << 1, packets[at + 1]))
 
     def add(self, payload: memoryview) -> None:
         kind = payload[0] >> 1 & 0x3F
@@ -192,8 +214,7 @@ class H265Depacketiser(Depacketiser):
             if not head & 0xC0 and self._within(payload, 3):
                 return
             if head & 0x80:
-                inner = head & 0x3F
-                self._begin_fragment(bytes([payload[0] & 0x81 | inner << 1, payload[1]]), inner, payload[3:])
+                self._begin_fragment(payload)
             else:
                 self._continue_fragment(payload[3:])
             if head & 0x40:

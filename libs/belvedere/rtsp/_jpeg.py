@@ -139,7 +139,7 @@ class JpegDepacketiser(Depacketiser):
         self._next += len(data)
 
     def take(self) -> bytes:
-        if len(self) and self._data[-2:] != b"\xff\xd9":
+        if len(self) and self.data[-2:] != b"\xff\xd9":
             self._append(memoryview(b"\xff\xd9"))
         return super().take()
 

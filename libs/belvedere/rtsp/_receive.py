@@ -27,6 +27,9 @@ MAX_READY_UNITS = 8
 MAX_CLOCK_ERROR_S = 365 * 86_400.0
 """A camera whose clock is further off than this has never been told the time; it has no wall clock."""
 _HEADER = struct.Struct("!BBHII")
+_FRAMED = struct.Struct("!BBHBBHIIBBB")
+"""An interleaved frame ($, channel, size), the same of the RTP packet in it, and three bytes of payload."""
+FRAMED_MIN = _FRAMED.size + 1
 _SENDER_REPORT = struct.Struct("!BBHIIII")
 _SR, _BYE = 200, 203
 _ERA_S = 1 << 32
@@ -142,6 +145,60 @@ class RtpReceiver:
         if second & 0x80 and not self._markers_lie and (unit.has_picture or unit.oversized):
             self._end()
 
+    def burst(self, view: memoryview, at: int, end: int, channel: int, arrived_ns: int) -> int:
+        """Takes the usual packets in `view[at:end]`, to the end of a unit: whole interleaved frames of `channel`, RTP with nothing
+        special in it, next in sequence, each the next fragment of a NAL unit. Gives where the first other one begins. For `packet`
+        they would be the same; this is one loop, because between two pictures all code has gone cold and each line costs anew.
+        """
+        unit = self._unit
+        mask, fragment = unit.fragment
+        body_at, data = unit.body_at, unit.data
+        # A packet adds less than its size: beyond this it is `packet` that has to look.
+        room = unit.max_bytes - len(data)
+        if unit.oversized:
+            return at
+        known, ssrc, stamp, expected = self._media.payload_type, self._ssrc, self._stamp, self._next_sequence
+        within, begun = unit.fragment_at, at
+        count, ended = 0, False
+        while end - at >= FRAMED_MIN and not ended:
+            mark, its, size, first, second, sequence, its_stamp, source, a, b, c = _FRAMED.unpack_from(view, at)
+            following = at + 4 + size
+            room -= size
+            if (
+                following > end or mark != 0x24 or its != channel or first != 0x80 or second & 0x7F != known
+                or sequence != expected or source != ssrc or a & mask != fragment or size < 16 or room < 0
+            ):  # fmt: skip
+                break
+            head = b if body_at == 2 else c
+            if head >= 0x80:
+                if within is not None or head & 0x40 or (its_stamp != stamp and unit.has_picture):
+                    break
+                stamp = its_stamp
+                if not data:
+                    self._first_ns = arrived_ns
+                opening = unit.opening(view, at + 16)
+                within = len(data)
+                data += opening
+            elif within is None or its_stamp != stamp:
+                break
+            elif head & 0x40:
+                within = None
+            data += view[at + 16 + body_at : following]
+            at = following
+            expected = (expected + 1) & 0xFFFF
+            count += 1
+            ended = second >= 0x80 and unit.has_picture and not self._markers_lie
+        if count:
+            unit.fragment_at = within
+            self._stamp, self._next_sequence, self._last_ns = stamp, expected, arrived_ns
+            self._highest += count
+            stats = self.stats
+            stats.packets += count
+            stats.octets += at - begun - 4 * count
+            if ended:
+                self._end()
+        return at
+
     def _begin_stream(self, ssrc: int, sequence: int, stamp: int) -> None:
         """A new source, also where the camera starts again in the middle: nothing of before goes with it."""
         if self._ssrc is not None:
@@ -173,7 +230,8 @@ class RtpReceiver:
     def _end(self) -> None:
         """The gathered unit is complete, as far as it came."""
         unit, stats = self._unit, self.stats
-        unit.gap()
+        if unit.fragment_at is not None:
+            unit.gap()
         lost = self._lost + unit.damaged
         self._lost = 0
         stamp, continues = self._stamp, not unit.begins_picture and self._stamp == self._ended_stamp

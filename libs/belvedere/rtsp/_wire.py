@@ -12,6 +12,8 @@ import re
 import select
 import socket
 import ssl
+import struct
+import threading
 import time
 from collections.abc import Callable
 
@@ -23,6 +25,9 @@ Message = Response | Request
 BUFFER_BYTES = 256 * 1024
 """Holds the largest frame (64 KiB) and the largest message; filled with one read while there is room."""
 FRAME_MAX = 4 + 0xFFFF
+LOOK_S = 0.5
+"""`more` waits no longer at a time, so that the usual wait needs no time of its own set: no camera worth its name sends less often."""
+_TIMEVAL = struct.Struct("@ll")
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 _MESSAGE_START = re.compile(rb"[A-Z_a-z]")
 _STATUS_LINE = re.compile(r"RTSP/\d\.\d (\d{3})(?: .*)?")
@@ -38,15 +43,32 @@ class Waker:
 
     def __init__(self) -> None:
         self._near, self._far = socket.socketpair()
+        self._lock = threading.Lock()
+        self._reading: socket.socket | None = None
         self.closed = False
 
     def fileno(self) -> int:
         return self._near.fileno()
 
     def wake(self) -> None:
-        if not self.closed:
+        with self._lock:
+            if self.closed:
+                return
             self.closed = True
             self._far.close()  # the other end becomes readable, and stays so
+            self._end_reading()
+
+    def ends(self, sock: socket.socket | None) -> None:
+        """`wake` also ends the blocking reads of this one; None: of none any more."""
+        with self._lock:
+            self._reading = sock
+            if self.closed:
+                self._end_reading()
+
+    def _end_reading(self) -> None:
+        if self._reading is not None:
+            with contextlib.suppress(OSError):  # the server may have closed it
+                self._reading.shutdown(socket.SHUT_RD)
 
     def check(self) -> None:
         """Raises ClientClosed after `wake`."""
@@ -76,6 +98,11 @@ class Wire:
         self._poll.register(self._fd, select.POLLIN)
         self._poll.register(waker, select.POLLIN)
         self._blank = 0
+        self._waits_s = 0.0
+        if self._tls is None:
+            # Blocking, with a time limit of the kernel's (`more`): waiting and reading are one call. What must not block says so.
+            sock.setblocking(True)
+            waker.ends(sock)
 
     @property
     def addresses(self) -> tuple[str, str]:
@@ -98,8 +125,22 @@ class Wire:
         self._waker.check()
         return bool(ready)
 
-    def fill(self) -> bool:
-        """Reads what is there; False when there is nothing. Raises WireClosed."""
+    def more(self, wait_s: float) -> bool:
+        """Waits for more, and reads it. False: nothing came; after `wait_s`, or LOOK_S, or sooner. Raises ClientClosed, WireClosed."""
+        if self._tls is not None:
+            return self.wait(time.monotonic() + wait_s) and self.fill()
+        if wait_s <= 0:
+            return self.fill()
+        wait_s = min(wait_s, LOOK_S)
+        if wait_s != self._waits_s:
+            self._waits_s = wait_s
+            whole = int(wait_s)
+            limit = _TIMEVAL.pack(whole, max(1, int((wait_s - whole) * 1e6)))  # nothing at all would be for ever
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        return self.fill(0)
+
+    def fill(self, how: int = socket.MSG_DONTWAIT) -> bool:
+        """Reads what is there; False when there is nothing. Raises WireClosed, ClientClosed. `how`: 0 waits, see `more`."""
         if self.at == self.end:
             self.at = self.end = 0
         elif BUFFER_BYTES - self.end < FRAME_MAX:
@@ -109,13 +150,15 @@ class Wire:
         if self.end == BUFFER_BYTES:
             raise ProtocolError("the server sends more than a message or a frame may be long")
         try:
-            size = self._sock.recv_into(self.view[self.end :])
+            size = self._sock.recv_into(self.view[self.end :], 0, 0 if self._tls is not None else how)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            self._waker.check()
             return False
         except OSError as error:
             raise WireClosed(error.strerror or type(error).__name__) from error
         self.arrived_ns = time.monotonic_ns()
         if not size:
+            self._waker.check()
             raise WireClosed("closed")
         self.end += size
         return True
@@ -123,9 +166,10 @@ class Wire:
     def send(self, data: bytes, deadline: float) -> None:
         """Sends all of it. Raises WireClosed, also where the server takes nothing until `deadline`; ClientClosed."""
         left = memoryview(data)
+        how = 0 if self._tls is not None else socket.MSG_DONTWAIT
         while left:
             try:
-                left = left[self._sock.send(left) :]
+                left = left[self._sock.send(left, how) :]
                 continue
             except ssl.SSLWantReadError:
                 wanted = select.POLLIN
@@ -141,6 +185,11 @@ class Wire:
         with contextlib.suppress(OSError, ValueError):  # the server may be gone: then there is nobody to tell
             self._sock.settimeout(timeout_s)
             self._sock.sendall(data)
+
+    def taken(self, at: int) -> None:
+        """The frames before `at` have been taken out of the buffer."""
+        self.at = at
+        self._blank = 0
 
     def advance(self, on_frame: Callable[[int, memoryview, int], bool]) -> Message | None:
         """Takes what is in the buffer: frames go to `on_frame(channel, data, arrived_ns)` until it says True or a
@@ -209,6 +258,7 @@ class Wire:
         return Request(*request, headers=dict(headers), body=body)
 
     def close(self) -> None:
+        self._waker.ends(None)
         with contextlib.suppress(OSError):  # the server may have closed it
             self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
