@@ -11,7 +11,8 @@ from typing import IO
 from belvedere.blobs import BlobStore
 from belvedere.chassis.logs import get_logger
 from belvedere.chunks import AssetRoot, DocumentInvalid, Kind
-from belvedere.chunks.making import ArchiveLimits, Maker
+from belvedere.chunks.archive import ArchiveLimits
+from belvedere.chunks.making import Maker
 from belvedere.chunks.parcel import take_parcel
 from belvedere.chunks.store import ChunkStore
 

@@ -17,6 +17,8 @@ class ArchiveInvalid(ChunkError):
     def __init__(self, problem: str, member: str = "") -> None:
         at = f" ({member[:100]!r})" if member else ""
         super().__init__(f"the archive is refused: {problem}{at}")
+        self.problem = problem
+        self.member = member
 
 
 class DocumentInvalid(ChunkError):

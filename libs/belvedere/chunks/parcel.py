@@ -17,9 +17,10 @@ from typing import IO, Self
 
 import zstandard
 
+from belvedere.chunks.archive import ArchiveLimits
 from belvedere.chunks.documents import CHUNK_BYTES_MAX, INDEX_BYTES_MAX, AssetRoot, Kind, decode_index
 from belvedere.chunks.errors import ArchiveInvalid, DocumentInvalid
-from belvedere.chunks.making import ArchiveLimits, Maker
+from belvedere.chunks.making import Maker
 from belvedere.chunks.store import LEVEL, ChunkStore
 from belvedere.chunks.wire import LENGTH
 

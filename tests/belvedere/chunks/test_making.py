@@ -16,7 +16,8 @@ import pytest
 
 from belvedere.blobs import BlobStore
 from belvedere.chunks import ArchiveInvalid, AssetRoot, DocumentInvalid, Entry, Kind, decode_index, encode_entry
-from belvedere.chunks.making import ArchiveLimits, Maker, cut
+from belvedere.chunks.archive import ArchiveLimits
+from belvedere.chunks.making import Maker, cut
 from belvedere.chunks.store import ChunkStore
 from tests.support.archives import tar_gz
 

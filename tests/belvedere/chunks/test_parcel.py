@@ -12,7 +12,8 @@ import zstandard
 
 from belvedere.blobs import BlobStore
 from belvedere.chunks import ArchiveInvalid, AssetRoot, Chunk, Entry, Kind, encode_entry
-from belvedere.chunks.making import ArchiveLimits, Maker
+from belvedere.chunks.archive import ArchiveLimits
+from belvedere.chunks.making import Maker
 from belvedere.chunks.parcel import INCOMPLETE, take_parcel, write_parcel
 from belvedere.chunks.store import ChunkStore
 from belvedere.chunks.wire import LENGTH
