@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, cast
 
 from services.gateway import head
+from services.gateway.awake import Awake
 from services.gateway.sigv4 import HttpRequest
 
 SWEEPS = 5
@@ -36,8 +37,10 @@ class Answerer(Protocol):
 class Connections:
     """All connections of one port, until they are handed over."""
 
-    def __init__(self, answerer: Answerer, others: Callable[[], asyncio.Protocol], idle_timeout_s: float) -> None:
-        self.answerer, self.others = answerer, others
+    def __init__(
+        self, answerer: Answerer, others: Callable[[], asyncio.Protocol], idle_timeout_s: float, awake: Awake
+    ) -> None:
+        self.answerer, self.others, self.awake = answerer, others, awake
         self._every_s = idle_timeout_s / SWEEPS
         self._open: set[Connection] = set()
         self._sweep: asyncio.TimerHandle | None = None
@@ -68,6 +71,7 @@ class Connections:
     async def stop(self, timeout_s: float) -> None:
         """Closes what is idle, and waits `timeout_s` for what is being worked on."""
         self.stopping = True
+        self.awake.stop()
         if self._sweep is not None:
             self._sweep.cancel()
         tasks = [task for connection in tuple(self._open) if (task := connection.stop()) is not None]
@@ -108,6 +112,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._looks = 0
+        if self._transport is not None:
+            self._all.awake.asked(self._transport)
         if self._task is None and not self._full and not self._held:
             self._take(data)
         else:
@@ -145,6 +151,7 @@ class Connection(asyncio.Protocol):
             data = data[end:] if end < len(data) else b""
             if isinstance(answer, bytes):
                 transport.write(answer)
+                self._all.awake.answered()
                 taken += 1
                 if not self._full:
                     if taken < IN_A_ROW:
@@ -161,6 +168,7 @@ class Connection(asyncio.Protocol):
             answer = await work
             if self._transport is not None:
                 self._transport.write(answer)
+                self._all.awake.answered()
         except BaseException:
             # Cancelled by the stop; an answerer has an answer for everything else.
             if self._transport is not None:

@@ -22,6 +22,7 @@ from belvedere.chassis.context import Caller, acting_as, new_request_id
 from belvedere.chassis.errors import BelvedereError
 from services.gateway import sigv4, whole
 from services.gateway.access import Access, Asker
+from services.gateway.awake import Awake
 from services.gateway.direct import Connections, Work
 from services.gateway.dispatch import Dispatcher
 from services.gateway.errors import AuthError, AwsError, GatewayError, internal_error
@@ -76,6 +77,7 @@ class FrontDoor:
         self._server: asyncio.AbstractServer | None = None
         self._connections: Connections | None = None
         self._others: web.Server | None = None
+        self.awake = Awake(settings.stay_awake_us)
         self.port = 0
         self._lines = logs.Repeated(__name__, "request", LINE)
 
@@ -91,7 +93,7 @@ class FrontDoor:
             auto_decompress=False,
             access_log=None,
         )
-        self._connections = Connections(self, others, self._settings.idle_timeout_s)
+        self._connections = Connections(self, others, self._settings.idle_timeout_s, self.awake)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._connections, host, port, reuse_address=True, backlog=BACKLOG)
         self._connections.start()

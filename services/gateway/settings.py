@@ -21,3 +21,6 @@ class Settings:
     """How many seconds a client may be silent in the middle of a body."""
     write_timeout_s: float = 60.0
     """How many seconds a client may take nothing of an answer."""
+    stay_awake_us: int = 150
+    """How many microseconds after an answer the process looks for the next request before it sleeps, while requests come that
+    fast (`awake.py`); 1000 at most. 0: not at all, where cores are paid for by use or kept for others."""

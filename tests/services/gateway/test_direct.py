@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+from services.gateway.awake import Awake
 from services.gateway.direct import Connections, Work
 from services.gateway.sigv4 import HttpRequest
 from tests.support.waiting import until
@@ -76,7 +77,7 @@ class Served:
 @contextlib.asynccontextmanager
 async def served(idle_timeout_s: float = 60.0) -> AsyncIterator[Served]:
     answers = Answers()
-    connections = Connections(answers, Other, idle_timeout_s)
+    connections = Connections(answers, Other, idle_timeout_s, Awake(0))
     server = await asyncio.get_running_loop().create_server(connections, "127.0.0.1", 0)
     connections.start()
     try:
