@@ -48,6 +48,16 @@ class Door:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.cloud.runtime.ports.gateway}"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What AWS's tools, and ours, take for a user's own: the administrator's."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": self.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
+            "AWS_DEFAULT_REGION": REGION,
+        }
+
     def client(
         self, service: str, *, token: str | None = None, keys: tuple[str, str] | None = None, **config: Any
     ) -> Any:

@@ -14,7 +14,7 @@ from belvedere.cli.main import main
 from belvedere.fleet import ReportedVideo
 from belvedere.v1 import registry_pb2, registry_pb2_grpc
 from belvedere.viewer import check_viewer_token, viewer_rtsp_password
-from tests.support.cloud import REGION, RunningCloud
+from tests.support.cloud import RunningCloud
 from tests.support.fleet import Device, eventually
 from tests.support.folders import FRAMES_THROUGH, application_folder
 from tests.support.front_door import Door, front_door
@@ -33,7 +33,7 @@ async def make_device(cloud: RunningCloud) -> tuple[Device, bytes]:
 
 
 def test_who_owns_the_cloud_side_is_told_where_a_deployed_applications_video_is_and_what_opens_it(
-    door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    door: Door, account: Account, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def watch(instance: str) -> tuple[int, list[list[str]], str]:
         capsys.readouterr()
@@ -41,14 +41,6 @@ def test_who_owns_the_cloud_side_is_told_where_a_deployed_applications_video_is_
         told = capsys.readouterr()
         return code, [line.split() for line in told.out.splitlines() if "[info" not in line], told.err
 
-    for name, value in {
-        "AWS_ENDPOINT_URL": door.url,
-        "AWS_ACCESS_KEY_ID": door.access_key_id,
-        "AWS_SECRET_ACCESS_KEY": door.secret_access_key,
-        "AWS_DEFAULT_REGION": REGION,
-    }.items():
-        monkeypatch.setenv(name, value)
-    account = Account.from_environment()
     account.register_camera("front", "rtsp://10.0.0.1/front", "", "")
     app = application_folder(tmp_path / "app", "counter", FRAMES_THROUGH, cameras=["front"])
     account.register_packages(app)

@@ -14,7 +14,7 @@ from belvedere.cli.errors import CliError
 from belvedere.cli.main import main
 from belvedere.cli.rollout import gate, phase
 from belvedere.v1 import rollouts_pb2 as pb
-from tests.support.cloud import REGION, RunningCloud
+from tests.support.cloud import RunningCloud
 from tests.support.fleet import Device, living
 from tests.support.folders import FRAMES_THROUGH, application_folder
 from tests.support.front_door import Door, front_door
@@ -39,7 +39,7 @@ async def make_devices(cloud: RunningCloud) -> list[Device]:
 
 
 def test_a_rollout_is_made_watched_and_listed(
-    door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    door: Door, account: Account, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def belvedere(*words: str) -> tuple[int, str]:
         capsys.readouterr()
@@ -47,14 +47,6 @@ def test_a_rollout_is_made_watched_and_listed(
         told = capsys.readouterr()
         return code, "".join(line + "\n" for line in told.out.splitlines() if "[info" not in line) + told.err
 
-    for name, value in {
-        "AWS_ENDPOINT_URL": door.url,
-        "AWS_ACCESS_KEY_ID": door.access_key_id,
-        "AWS_SECRET_ACCESS_KEY": door.secret_access_key,
-        "AWS_DEFAULT_REGION": REGION,
-    }.items():
-        monkeypatch.setenv(name, value)
-    account = Account.from_environment()
     account.register_camera("front", "rtsp://10.0.0.1/front", "", "")
     app = application_folder(tmp_path / "app", "counter", FRAMES_THROUGH, cameras=["front"])
     account.register_packages(app)

@@ -26,18 +26,6 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         yield running
 
 
-@pytest.fixture
-def account(door: Door, monkeypatch: pytest.MonkeyPatch) -> Account:
-    for name, value in {
-        "AWS_ENDPOINT_URL": door.url,
-        "AWS_ACCESS_KEY_ID": door.access_key_id,
-        "AWS_SECRET_ACCESS_KEY": door.secret_access_key,
-        "AWS_DEFAULT_REGION": REGION,
-    }.items():
-        monkeypatch.setenv(name, value)
-    return Account.from_environment()
-
-
 def sizes(account: Account, name: str) -> dict[str, int]:
     """What is stored of a package's archives, by key's end."""
     bucket = f"panorama-{account.account_id}-{REGION}"
