@@ -1,8 +1,8 @@
 """From a decoded frame to the planes and the BGR picture of a slot. Knows PyAV and numpy; must not know where the slot
 lies.
 
-How BGR is made, measured on 1080p, one core (medians, milliseconds): swscale straight into the slot 0.9 (`swscale.py`),
-swscale through PyAV and one copy into the slot 1.3 to 1.5, `cv2.cvtColor(dst=slot)` 0.9 to 1.8,
+How BGR is made, measured on 1080p, one core (medians, milliseconds): libyuv, where there is one, 0.5 to 0.7 (`libyuv.py`),
+swscale straight into the slot 0.6 to 0.9 (`swscale.py`), swscale through PyAV and one copy into the slot 1.3 to 1.5, `cv2.cvtColor(dst=slot)` 0.9 to 1.8,
 `VideoFrame.to_ndarray(format="bgr24")` and a copy 1.2. OpenCV is not taken: it knows neither the colour space nor the range
 of the frame (a camera with full-range colours comes out too contrasty), nor any pixel format but a few. The copy of the
 planes takes 0.3 to 0.5 ms, where it is needed: most pictures are decoded into their slot (`direct.py`).
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorRange
 
+from edge.ingest.libyuv import YuvConverter
 from edge.ingest.swscale import Converter, Route
 
 Bytes = npt.NDArray[np.uint8]
@@ -46,7 +47,7 @@ class Pictures:
     def __init__(self) -> None:
         self._to_i420 = av.video.reformatter.VideoReformatter()
         self._to_bgr = av.video.reformatter.VideoReformatter()
-        self._direct: Converter | None = None
+        self._direct: YuvConverter | Converter | None = None
 
     def i420(self, frame: av.VideoFrame) -> av.VideoFrame:
         """The frame as I420 of limited range (Y 16..235) and no larger than 2 megapixels: itself where it is so already.
@@ -72,12 +73,9 @@ class Pictures:
         """Convert a frame into BGR (height, width, 3). `route`: from the frame's memory to `target`, where it is known already."""
         direct = self._direct
         if direct is None or not direct.fits(frame):
-            direct = self._direct = Converter.make(frame)
+            direct = self._direct = YuvConverter.make(frame) or Converter.make(frame)
         if direct is not None:
-            if route is not None:
-                direct.follow(route, frame.height)
-            else:
-                direct.convert(frame, target)
+            direct.follow(route or Route.between(frame, target), frame.height)
             return
         height, width, _ = target.shape
         converted = self._to_bgr.reformat(frame, format="bgr24", threads=SWS_THREADS)

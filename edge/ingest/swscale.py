@@ -23,7 +23,8 @@ _YUV420P, _BGR24 = 0, 3
 _BILINEAR = 2
 _UNSPECIFIED, _DEFAULT = 2, 5
 """AVCOL_SPC_UNSPECIFIED, and what libswscale takes it for (BT.601)."""
-_FORMATS = frozenset({"yuv420p", "yuvj420p"})
+FORMATS = frozenset({"yuv420p", "yuvj420p"})
+"""I420, as FFmpeg calls it: of limited range unless the frame says otherwise, and of full."""
 WIDTH_STEP = 32
 """Its loops write whole vectors: with other widths beyond the end of the picture, where the next slot begins."""
 _Pointers, _Strides = ctypes.c_void_p * 4, ctypes.c_int * 4
@@ -48,8 +49,10 @@ def _library() -> Any | None:
 
 
 class Route(NamedTuple):
-    """From where to where, as libswscale wants it: worked out once for a place that is used again and again."""
+    """From where to where, as libswscale and libyuv want it: worked out once for a place that is used again and again."""
 
+    places: tuple[int, ...]
+    """Each plane and its stride, then the target and its."""
     source: Any
     source_strides: Any
     target: Any
@@ -58,8 +61,17 @@ class Route(NamedTuple):
     @classmethod
     def make(cls, planes: Sequence[int], strides: Sequence[int], target: npt.NDArray[np.uint8]) -> Route:
         """`planes`: addresses of Y, U and V. `target`: (height, width, 3), contiguous and writable."""
-        into = _Pointers(target.ctypes.data, None, None, None)
-        return cls(_Pointers(*planes, None), _Strides(*strides, 0), into, _Strides(target.strides[0], 0, 0, 0))
+        address, stride = target.ctypes.data, target.strides[0]
+        places = [number for pair in zip(planes, strides, strict=True) for number in pair]
+        into = _Pointers(address, None, None, None)
+        source = _Pointers(*planes, None), _Strides(*strides, 0)
+        return cls((*places, address, stride), *source, into, _Strides(stride, 0, 0, 0))
+
+    @classmethod
+    def between(cls, frame: av.VideoFrame, target: npt.NDArray[np.uint8]) -> Route:
+        """From the frame's memory."""
+        planes = frame.planes
+        return cls.make([plane.buffer_ptr for plane in planes], [plane.line_size for plane in planes], target)
 
 
 class Converter:
@@ -74,7 +86,7 @@ class Converter:
     def make(cls, frame: av.VideoFrame) -> Converter | None:
         """For frames like this one; None where it has to be done in another way."""
         width, height = frame.width, frame.height
-        if frame.format.name not in _FORMATS or width % WIDTH_STEP or height % 2:
+        if frame.format.name not in FORMATS or width % WIDTH_STEP or height % 2:
             return None
         library = _library()
         if library is None:
@@ -86,20 +98,14 @@ class Converter:
         space = _DEFAULT if frame.colorspace == _UNSPECIFIED else frame.colorspace
         table = library.sws_getCoefficients(space)
         library.sws_setColorspaceDetails(context, table, full, table, True, 0, 1 << 16, 1 << 16)
-        return cls(library, context, _key_of(frame))
+        return cls(library, context, key_of(frame))
 
     def fits(self, frame: av.VideoFrame) -> bool:
         """The frame is like the one that it was made for."""
-        return self._key == _key_of(frame)
-
-    def convert(self, frame: av.VideoFrame, target: npt.NDArray[np.uint8]) -> None:
-        """Into `target`: (height, width, 3), contiguous and writable."""
-        planes = frame.planes
-        route = Route.make([plane.buffer_ptr for plane in planes], [plane.line_size for plane in planes], target)
-        self.follow(route, frame.height)
+        return self._key == key_of(frame)
 
     def follow(self, route: Route, height: int) -> None:
-        """The same for a picture that lies where the route begins."""
+        """Convert the picture that lies where the route begins."""
         self._library.sws_scale(
             self._context, route.source, route.source_strides, 0, height, route.target, route.target_strides
         )
@@ -108,5 +114,6 @@ class Converter:
         self._library.sws_freeContext(self._context)
 
 
-def _key_of(frame: av.VideoFrame) -> tuple[Any, ...]:
+def key_of(frame: av.VideoFrame) -> tuple[Any, ...]:
+    """What a converter depends on."""
     return frame.width, frame.height, frame.format.name, frame.color_range, frame.colorspace

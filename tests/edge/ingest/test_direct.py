@@ -64,7 +64,8 @@ def test_frames_are_the_same_whether_decoded_into_the_ring_or_copied(
                 for plane, own in zip(planes, seen.planes(), strict=True):
                     assert np.array_equal(plane[: own.shape[0], : own.shape[1]], own)
                 if seen.info.has_bgr:
-                    assert np.array_equal(seen.bgr(), wanted.to_ndarray(format="bgr24"))
+                    colours = wanted.to_ndarray(format="bgr24").astype(int)
+                    assert np.abs(seen.bgr() - colours).max() <= 3  # libyuv rounds, libswscale rounds down
     # All but the first, whose size the ring was made by, where rows lie as FFmpeg wants them. (libx265's pictures refer to more than
     # one other: some of them go elsewhere.)
     least, most = (len(taken) // 2 if codec == "hevc" else len(taken) - 1, len(taken) - 1) if width == 640 else (0, 0)

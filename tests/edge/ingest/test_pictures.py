@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange, VideoReformatter
 
+from edge.ingest import libyuv
 from edge.ingest.pictures import Pictures, fit, from_planes
-from edge.ingest.swscale import Converter
+from edge.ingest.swscale import Converter, Route
 from tests.support.clips import pattern
 
 
@@ -90,9 +91,52 @@ def test_bgr_straight_into_the_slot_has_the_same_bits_as_pyavs(pixel_format: str
     converter = Converter.make(frame)
     assert converter is not None and converter.fits(frame)
     target = np.zeros((360, 640, 3), np.uint8)
-    converter.convert(frame, target)
+    converter.follow(Route.between(frame, target), frame.height)
     assert np.array_equal(target, VideoReformatter().reformat(frame, format="bgr24").to_ndarray())
     assert not converter.fits(ramp(pixel_format))
+
+
+def exact(frame: av.VideoFrame, weights: tuple[float, float], full: bool) -> np.ndarray:
+    """BGR by the definition (ITU-T H.273 §8.3), chroma of each two by two pixels taken for all four. `weights`: KR, KB."""
+    width, height = frame.width, frame.height
+    luma, *chroma = (
+        np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size).astype(float) for plane in frame.planes
+    )
+    y = luma[:height, :width] if full else (luma[:height, :width] - 16) * 255 / 219
+    cb, cr = ((plane.repeat(2, 0).repeat(2, 1)[:height, :width] - 128) / (1 if full else 224 / 255) for plane in chroma)
+    kr, kb = weights
+    red, blue = y + 2 * (1 - kr) * cr, y + 2 * (1 - kb) * cb
+    green = (y - kr * red - kb * blue) / (1 - kr - kb)
+    return np.stack([blue, green, red], axis=2).clip(0, 255)
+
+
+@pytest.mark.debian
+@pytest.mark.skipif(not libyuv.available(), reason="Debian package libyuv0")
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize(
+    ("colorspace", "weights"),
+    [(1, (0.2126, 0.0722)), (2, (0.299, 0.114)), (5, (0.299, 0.114)), (6, (0.299, 0.114)), (9, (0.2627, 0.0593))],
+)
+def test_libyuv_makes_the_colours_of_each_colour_space(
+    colorspace: int, weights: tuple[float, float], full: bool
+) -> None:
+    frame = av.VideoFrame.from_ndarray(pattern(3, 326, 181), format="rgb24").reformat(format="yuv420p")
+    frame.colorspace = colorspace
+    frame.color_range = ColorRange.JPEG if full else ColorRange.MPEG
+    converter = libyuv.YuvConverter.make(frame)
+    assert converter is not None and converter.fits(frame) and not converter.fits(ramp("yuv420p"))
+    memory = np.full(181 * 326 * 3 + 64, 77, np.uint8)
+    target = memory[:-64].reshape(181, 326, 3)
+    converter.follow(Route.between(frame, target), frame.height)
+    assert np.abs(target - exact(frame, weights, full)).max() < 2.5
+    assert set(memory[-64:]) == {77}, "it writes beyond the picture"
+
+
+def test_colours_that_libyuv_does_not_know_are_left_to_libswscale() -> None:
+    frame = rgb_frame(320, 240, "yuv420p")
+    frame.colorspace = 7  # SMPTE 240M
+    assert libyuv.YuvConverter.make(frame) is None and Converter.make(frame) is not None
+    assert libyuv.YuvConverter.make(rgb_frame(320, 240, "nv12")) is None
 
 
 def test_widths_that_vectors_would_write_beyond_are_left_to_pyav() -> None:
