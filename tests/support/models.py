@@ -74,7 +74,7 @@ def lookup_onnx(path: Path, batch: int | str = "batch") -> Path:
     return _onnx_file(path, nodes, [table], *values)
 
 
-def matmul_onnx(path: Path, side: int) -> Path:
+def matmul_onnx(path: Path, side: int | str) -> Path:
     """`x` float32 (side, 1) → `y` (1,): the largest of x · xᵀ, which is side² numbers."""
     nodes = [
         _onnx_node("Transpose", ["x"], ["turned"], attributes=[("perm", [1, 0])]),

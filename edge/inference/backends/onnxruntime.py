@@ -2,7 +2,8 @@
 
 Its sessions take any number of calls at once where the model leaves the size open, and gain from it.
 
-FP16 and INT8 are what is in the file: a model that was exported or quantised so; nothing is converted here.
+FP16: with CUDA a model of single precision is made one of half precision (`half`); CPUs are no quicker with it. INT8: for models
+that are quantised.
 
 Must not know framelink or clients.
 """
@@ -22,7 +23,7 @@ import onnxruntime as ort
 from belvedere.chassis.logs import get_logger
 from belvedere.modelfile import ModelKind
 from edge.inference import modelfile, tensors
-from edge.inference.backends import onnx_file
+from edge.inference.backends import half, onnx_file, onnx_graph
 from edge.inference.backends.base import Tuning
 from edge.inference.cache import FolderCache
 from edge.inference.errors import InvalidInput, ModelInvalid, ModelUnsupported
@@ -50,7 +51,9 @@ class OnnxRuntimeBackend:
 
     name = "onnxruntime"
 
-    def __init__(self, settings: Settings, cache: Path) -> None:
+    def __init__(self, settings: Settings, cache: Path, *, halves: bool | None = None) -> None:
+        """`halves`: whether FP16 changes the model; None: where it is computed by CUDA."""
+        self._halves = CUDA in ort.get_available_providers() if halves is None else halves
         self._cache = FolderCache(cache, entries=settings.cached_models, megabytes=settings.cached_mb)
         self.version = str(ort.__version__)
         ort.set_default_logger_severity(SILENT)
@@ -59,33 +62,54 @@ class OnnxRuntimeBackend:
         self, path: Path, *, key: str, framework: str, precision: str, inputs: Sequence[InputSpec]
     ) -> OnnxRuntimeModel:
         """See `base.Backend.prepare`."""
-        document = [key, str(path.resolve())]
+        document: list[object] = [key, str(path.resolve())]
+        halved = self._halves and precision.upper() == "FP16"
+        if halved:
+            document += ["half", self.version, [[spec.name, list(spec.shape)] for spec in inputs]]
 
         def make(folder: Path) -> None:
             found = modelfile.find(path, folder / SOURCE)
             if found.kind != ModelKind.ONNX:
                 raise ModelUnsupported(f"ONNX Runtime cannot run a {found.kind}; convert it to ONNX, and register that")
-            (folder / FACTS).write_text(json.dumps({"file": str(found.path.relative_to(folder))}))
+            file, note = found.path, ""
+            if halved:
+                # It is computed for that.
+                _check(file, precision, inputs)
+                file, note = half.convert(file, folder, inputs)
+            facts = {"file": str(file.relative_to(folder)), "notes": [note] if note else []}
+            (folder / FACTS).write_text(json.dumps(facts))
 
         folder = self._cache.entry(document, make)
         try:
-            file = folder / json.loads((folder / FACTS).read_text())["file"]
+            facts = _facts(folder)
         except (OSError, ValueError, KeyError) as error:
             log.warning("cached model unreadable: unpacking again", key=key, error=str(error))
             folder = self._cache.remake(document, make)
-            file = folder / json.loads((folder / FACTS).read_text())["file"]
+            facts = _facts(folder)
+        file = folder / facts["file"]
         if not file.exists():
             raise ModelInvalid("the model file cannot be read: No such file or directory")
-        return OnnxRuntimeModel(file, precision, inputs)
+        return OnnxRuntimeModel(file, precision, inputs, tuple(facts["notes"]))
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    found = json.loads((folder / FACTS).read_text())
+    return {"file": found["file"], "notes": found.get("notes", [])}
+
+
+def _check(file: Path, precision: str, specs: Sequence[InputSpec]) -> None:
+    """What can be known before it is read."""
+    onnx_file.check_precision(file, precision)
+    onnx_file.check_memory(file)
+    onnx_graph.check_inside(file, specs)
 
 
 class OnnxRuntimeModel:
     """See `base.Prepared`."""
 
-    def __init__(self, file: Path, precision: str, specs: Sequence[InputSpec]) -> None:
+    def __init__(self, file: Path, precision: str, specs: Sequence[InputSpec], notes: tuple[str, ...] = ()) -> None:
         self._file = file
-        onnx_file.check_precision(file, precision)
-        onnx_file.check_memory(file)
+        _check(file, precision, specs)
         self._providers = [name for name in (CUDA, CPU) if name in ort.get_available_providers()]
         self._overrides: dict[str, int] = {}
         first = self._open(Tuning())
@@ -110,9 +134,11 @@ class OnnxRuntimeModel:
         if self._overrides:
             self._first = None
         self.device = "CUDA" if first.get_providers()[0] == CUDA else "CPU"
-        self.notes: tuple[str, ...] = ()
-        if precision.upper() == "FP16" and not onnx_file.is_half(file):
-            self.notes = ("FP16: the file's weights are FP32, and it is computed so; export it in FP16",)
+        self.notes = notes
+        if precision.upper() == "FP16" and not notes and not onnx_file.is_half(file):
+            self.notes = (
+                "FP16: the file's weights are FP32, and a CPU computes it so: it would be no quicker otherwise",
+            )
 
     def session(self, tuning: Tuning) -> OnnxRuntimeSession:
         """See `base.Prepared.session`."""

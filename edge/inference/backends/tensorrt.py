@@ -5,7 +5,7 @@ of the batch open it takes 1 to `batch_max` calls at once. TensorRT-RTX builds e
 computing needs one.
 
 FP16: TensorRT chooses it for each layer (up to TensorRT 10); TensorRT-RTX, and TensorRT from 11 on, compute in the types of
-the file: export it in FP16. INT8: for models that are quantised (QuantizeLinear and DequantizeLinear).
+the file: a model of single precision is made one of half precision (`half`). INT8: for models that are quantised (QuantizeLinear and DequantizeLinear).
 
 Must not know framelink or clients.
 """
@@ -27,7 +27,7 @@ import numpy as np
 from belvedere.chassis.logs import get_logger
 from belvedere.modelfile import ModelKind
 from edge.inference import modelfile, tensors
-from edge.inference.backends import onnx_file
+from edge.inference.backends import half, onnx_file, onnx_graph
 from edge.inference.backends.base import Tuning
 from edge.inference.backends.cuda import Device, DeviceMemory
 from edge.inference.cache import FolderCache
@@ -100,9 +100,14 @@ class TensorRtBackend:
             raise ModelUnsupported(f"TensorRT cannot run a {found.kind}; convert it to ONNX, and register that")
         onnx_file.check_precision(found.path, precision)
         onnx_file.check_memory(found.path)
+        onnx_graph.check_inside(found.path, specs, None if self._device is None else self._device.memory_bytes)
+        typed = getattr(self._trt.BuilderFlag, "FP16", None) is None
+        file, note = found.path, ""
+        if typed and precision.upper() == "FP16":
+            file, note = half.convert(file, folder, specs)
         builder = self._trt.Builder(self._words.logger)
         network = builder.create_network(0)
-        self._parse(network, found.path)
+        self._parse(network, file)
         infos = [self._info(network.get_input(index)) for index in range(network.num_inputs)]
         matched = tensors.matching(specs, infos)
         wanted = [tensors.fixed(info, matched.get(info.name)) for info in infos]
@@ -112,13 +117,8 @@ class TensorRtBackend:
         batchable = tensors.is_batchable(infos, wanted)
         config = builder.create_builder_config()
         self._profile(builder, config, network, wanted, batchable)
-        half = getattr(self._trt.BuilderFlag, "FP16", None)
-        notes = []
-        if precision.upper() == "FP16":
-            if half is not None:
-                config.set_flag(half)
-            elif not onnx_file.is_half(found.path):
-                notes.append(f"FP16: {self.version} computes in the file's types, which are FP32; export it in FP16")
+        if precision.upper() == "FP16" and not typed:
+            config.set_flag(self._trt.BuilderFlag.FP16)
         self._words.forget()
         engine = builder.build_serialized_network(network, config)
         if engine is None:
@@ -126,12 +126,13 @@ class TensorRtBackend:
         (folder / ENGINE).write_bytes(memoryview(engine))
         facts = {
             "batchable": batchable,
-            "notes": notes,
+            "notes": [note] if note else [],
             "inputs": [_plain(info) for info in wanted],
             "outputs": [_plain(info) for info in outputs],
         }
         (folder / FACTS).write_text(json.dumps(facts))
         modelfile.discard(folder / "source")
+        (folder / half.CONVERTED).unlink(missing_ok=True)
 
     def _parse(self, network: Any, file: Path) -> None:
         parser = self._trt.OnnxParser(network, self._words.logger)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,14 @@ def test_answers_of_four_gigabytes(inference: Inference, tmp_path: Path) -> None
     assert code == "MODEL_INVALID" and "4.0 GiB" in message
 
 
+def test_weights_of_a_terabyte(inference: Inference, tmp_path: Path) -> None:
+    path = tiny_onnx(tmp_path / "m")
+    os.truncate(path, 1 << 40)  # a file with a hole: nobody may read it to its end
+    code, message = reason(inference, path)
+    assert code == "MODEL_INVALID"
+    assert "weights take 1024.0 GiB" in message or "damaged or cut short" in message
+
+
 def test_precision_that_the_model_does_not_have(inference: Inference, tmp_path: Path) -> None:
     code, message = reason(inference, tiny_onnx(tmp_path / "m"), precision="INT8")
     assert code == "MODEL_INVALID" and "the model is not quantised" in message
@@ -99,23 +108,31 @@ def test_weights_that_are_no_numbers_are_said_once_and_the_answers_are_the_appli
     assert capfd.readouterr().out.count("model gives NaN") == 1
 
 
-def test_a_tensor_inside_of_the_model_that_does_not_fit_into_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_a_tensor_inside_of_the_model_that_does_not_fit_into_memory(backend: str, tmp_path: Path) -> None:
     # (2²⁰, 1) × (1, 2²⁰): 4 MiB come in, one number goes out, and 4 TiB are in between.
     side = 1 << 20
-    with Inference(tmp_path, Settings(backend="openvino", trial_s=0)) as inference:
+    with Inference(tmp_path, Settings(backend=backend, trial_s=0)) as inference:
         code, message = reason(inference, matmul_onnx(tmp_path / "m", side))
     assert code == "MODEL_INVALID"
-    assert "GiB, the appliance has" in message and "of memory free" in message
+    assert "MatMul" in message and "GiB, the appliance has" in message and "of memory free" in message
+
+
+def test_a_tensor_inside_whose_size_the_descriptor_says_does_not_fit_into_memory(tmp_path: Path) -> None:
+    given = InputSpec("x", (1 << 20, 1))
+    with Inference(tmp_path, Settings(backend="onnxruntime", trial_s=0)) as inference:
+        code, message = reason(inference, matmul_onnx(tmp_path / "m", "side"), given)
+    assert code == "MODEL_INVALID" and "makes a tensor (1048576, 1048576) of 4096.0 GiB" in message
 
 
 def test_a_tensor_inside_that_only_shows_when_it_is_computed_fails_that_call_alone(tmp_path: Path) -> None:
-    # ONNX Runtime does not tell what is in between: the call that needs it hears that there is no memory.
-    side = 1 << 20
+    # Nobody says how large it is: the call that makes it too large hears that there is no memory.
     with Inference(tmp_path, Settings(backend="onnxruntime", trial_s=0)) as inference:
-        huge = WantedModel("huge", matmul_onnx(tmp_path / "m", side), "ONNX", "FP32", ())
+        huge = WantedModel("huge", matmul_onnx(tmp_path / "m", "side"), "ONNX", "FP32", ())
         inference.ready(huge, WantedModel("good", tiny_onnx(tmp_path / "good"), "ONNX", "FP32", ()))
         with inference.client() as client:
             with pytest.raises(CallError, match="the model failed on these inputs") as caught:
-                client.call("huge", {"x": np.ones((side, 1), np.float32)}, WAIT_S)
+                client.call("huge", {"x": np.ones((1 << 20, 1), np.float32)}, WAIT_S)
             assert caught.value.code == "FAILED"
+            assert client.call("huge", {"x": np.ones((3, 1), np.float32)}, WAIT_S)["y"] == 1.0
             assert client.call("good", {"x": X}, WAIT_S)

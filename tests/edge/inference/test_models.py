@@ -214,9 +214,9 @@ class Unreadable:
     """A call whose inputs there is no memory for."""
 
     client, model_id, deadline_ns = "app", "tiny", 1 << 62
-    pictures: dict[str, Any] = {}
 
     def __init__(self) -> None:
+        self.pictures: dict[str, Any] = {}
         self.told: list[tuple[str, str]] = []
 
     @property

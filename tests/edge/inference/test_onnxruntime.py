@@ -21,7 +21,9 @@ class TestOnnxRuntime(BackendContract):
         with pytest.raises(ModelUnsupported, match="ONNX Runtime cannot run a TensorFlow frozen graph; convert it"):
             self.load(backend, tiny_tensorflow(tmp_path / "graph"))
 
-    def test_half_precision_that_the_file_does_not_have_is_noted(self, backend: Backend, tmp_path: Path) -> None:
+    def test_on_a_cpu_half_precision_that_the_file_does_not_have_is_noted(
+        self, backend: Backend, tmp_path: Path
+    ) -> None:
         prepared = self.prepare(backend, tiny_onnx(tmp_path / "model"), precision="FP16")
         assert "the file's weights are FP32" in prepared.notes[0]
 

@@ -13,7 +13,7 @@ from edge.inference.errors import ModelInvalid, ModelUnsupported
 from edge.inference.settings import Settings
 from edge.inference.tensors import InputSpec
 from tests.edge.inference.contract import BackendContract
-from tests.support.models import mobilenet_onnx, tiny_onnx, tiny_tensorflow, weighted_onnx
+from tests.support.models import matmul_onnx, mobilenet_onnx, tiny_onnx, tiny_tensorflow, weighted_onnx
 from tests.support.tensorrt import INSTALL_TIMEOUT_S, tensorrt_or_skip
 
 pytestmark = pytest.mark.timeout(INSTALL_TIMEOUT_S + 120)  # the first test may have to install it
@@ -73,11 +73,18 @@ class TestBuilding:
 
     def test_layers_as_in_real_models_are_built(self, backend: Backend, tmp_path: Path) -> None:
         path = mobilenet_onnx(tmp_path / "model", side=64)
-        prepared = backend.prepare(
-            path, key="m", framework="ONNX", precision="FP16", inputs=[InputSpec("image", (1, 3, 64, 64))]
-        )
-        assert prepared.batchable
-        assert not prepared.notes or "export it in FP16" in prepared.notes[0]
+        sizes = {}
+        for precision in ("FP32", "FP16"):
+            prepared = backend.prepare(
+                path, key="m", framework="ONNX", precision=precision, inputs=[InputSpec("image", (1, 3, 64, 64))]
+            )
+            assert prepared.batchable
+            newest = max((tmp_path / "cache").glob("*/engine.plan"), key=lambda plan: plan.stat().st_mtime_ns)
+            sizes[precision] = newest.stat().st_size
+        # Up to TensorRT 10 it chooses for each layer and says nothing.
+        assert not prepared.notes or "made half precision here" in prepared.notes[0]
+        assert sizes["FP16"] < 0.7 * sizes["FP32"]
+        assert not list((tmp_path / "cache").glob("*/half.onnx"))
 
     def test_weights_of_half_precision_are_built_as_they_are(self, backend: Backend, tmp_path: Path) -> None:
         path = weighted_onnx(tmp_path / "model", np.ones((1, 3), np.float16))
@@ -98,6 +105,8 @@ class TestBuilding:
             self.build(backend, tiny_onnx(tmp_path / "model"), (1, 4))
         with pytest.raises(ModelInvalid, match=r"inputs take 4\.0 GiB of memory"):
             self.build(backend, tiny_onnx(tmp_path / "large", ("batch", 1024)), (1 << 20, 1024))
+        with pytest.raises(ModelInvalid, match=r"makes a tensor \(1048576, 1048576\) of 4096\.0 GiB"):
+            self.build(backend, matmul_onnx(tmp_path / "inside", 1 << 20))
         with pytest.raises(ModelInvalid, match="INT8, but the model is not quantised"):
             self.build(backend, tiny_onnx(tmp_path / "model"), precision="INT8")
 
