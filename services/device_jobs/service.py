@@ -13,9 +13,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from belvedere.bus import subjects
 from belvedere.bus.connection import Bus
-from belvedere.bus.errors import BusError, InvalidDocument
+from belvedere.bus.errors import BusError
 from belvedere.bus.event import Event
-from belvedere.bus.jetstream import consume
+from belvedere.bus.following import follow
 from belvedere.bus.kv import KeyValue
 from belvedere.chassis import outbox
 from belvedere.chassis.context import caller
@@ -46,6 +46,7 @@ from services.device_jobs.store import JobRow
 log = get_logger(__name__)
 
 KINDS = {common_pb2.JOB_TYPE_OTA: JobKind.OTA, common_pb2.JOB_TYPE_REBOOT: JobKind.REBOOT}
+DURABLE = "device_jobs-registry"
 AGAIN_S = 2.0
 """Until an event that could not be dealt with now comes again."""
 
@@ -174,26 +175,15 @@ class DeviceJobsHandlers(device_jobs_pb2_grpc.DeviceJobsServiceServicer):
 
     async def registry_events(self) -> None:
         """A deleted device ends its jobs."""
-        messages = consume(
-            self._bus,
-            subjects.EVENTS_STREAM,
-            durable="device_jobs-registry",
-            filter_subject=subjects.event("registry.device.deleted"),
-        )
-        async for message in messages:
-            try:
-                event = Event.from_json(message.data)
-            except InvalidDocument as error:
-                log.error("an event can't be dealt with", subject=message.subject, error=str(error))
-                await message.term()
-                continue
-            async with self._database.session() as session, session.begin():
-                for row in await store.unfinished(session, event.subject):
-                    # Its target is deleted with it.
-                    row.status, row.in_target = JobProgress.FAILED.value, False
-                    row.status_description, row.updated = "The device was deleted.", self._clock()
-                    outbox.add(session, events.job(events.CHANGED, row))
-            await message.ack()
+        await follow(self._bus, DURABLE, subjects.event("registry.device.deleted"), self._device_deleted)
+
+    async def _device_deleted(self, event: Event) -> None:
+        async with self._database.session() as session, session.begin():
+            for row in await store.unfinished(session, event.subject):
+                # Its target is deleted with it.
+                row.status, row.in_target = JobProgress.FAILED.value, False
+                row.status_description, row.updated = "The device was deleted.", self._clock()
+                outbox.add(session, events.job(events.CHANGED, row))
 
     async def _take_report(self, device_id: str, reported: Reported) -> None:
         async with self._database.session(read_only=True) as session:

@@ -22,7 +22,7 @@ from belvedere.bus import subjects
 from belvedere.bus.connection import Bus, Message
 from belvedere.bus.errors import BusError, InvalidDocument
 from belvedere.bus.event import Event
-from belvedere.bus.jetstream import consume
+from belvedere.bus.following import follow
 from belvedere.bus.kv import KeyValue
 from belvedere.chassis import outbox
 from belvedere.chassis.context import Caller, new_request_id, service_principal
@@ -78,13 +78,7 @@ class EndedInstances:
 
     async def follow(self) -> None:
         """Until cancelled. Replicas share the work."""
-        removed = subjects.event(INSTANCE_REMOVED)
-        async for message in consume(self._bus, subjects.EVENTS_STREAM, durable=DURABLE, filter_subject=removed):
-            try:
-                await self._take(Event.from_json(message.data))
-            except InvalidDocument as error:
-                log.error("an event cannot be read", subject=message.subject, reason=str(error))
-            await message.ack()
+        await follow(self._bus, DURABLE, subjects.event(INSTANCE_REMOVED), self._take)
 
     async def _take(self, event: Event) -> None:
         until = event.time + self._keep

@@ -149,17 +149,11 @@ class Collector:
 
     async def _forget_models(self) -> None:
         """What was written down of models whose bytes are gone."""
-        after = ""
-        while True:
-            async with self._database.session(read_only=True) as session:
-                rows = await store.taken_models(session, after, MODELS_AT_ONCE)
-            if not rows:
-                return
-            gone = [key for key, digest in rows if not await self._blobs.exists(digest)]
+        async for rows in store.pages(self._database, store.taken_models, MODELS_AT_ONCE):
+            gone = [row.key for row in rows if not await self._blobs.exists(row.digest)]
             if gone:
                 async with self._database.session() as session, session.begin():
                     await store.forget_models(session, gone)
-            after = rows[-1][0]
 
 
 def _digest(item: Stored) -> str:

@@ -98,26 +98,14 @@ class Look:
         await self._models(names)
 
     async def _objects(self, names: Names) -> None:
-        after = None
-        while True:
-            async with self._database.session(read_only=True) as session:
-                rows = await objects.all_objects(session, after, ROWS_AT_ONCE)
-            if not rows:
-                return
+        async for rows in store.pages(self._database, objects.all_objects, ROWS_AT_ONCE):
             await asyncio.to_thread(names.add, [row.digest for row in rows])
-            after = rows[-1]
 
     async def _versions(self, names: Names) -> None:
-        after = None
-        while True:
-            async with self._database.session(read_only=True) as session:
-                rows = await store.all_versions(session, after, VERSIONS_AT_ONCE)
-            if not rows:
-                return
+        async for rows in store.pages(self._database, store.all_versions, VERSIONS_AT_ONCE):
             assets = [asset for row in rows for asset in row.assets if asset["digest"]]
             await asyncio.to_thread(names.add, [asset["digest"] for asset in assets])
             await self._roots(names, [asset["digest"] for asset in assets if asset["descriptor"]])
-            after = rows[-1]
 
     async def _graphs(self, names: Names) -> None:
         stub = deployments_pb2_grpc.DeploymentsServiceStub(self._channel())
@@ -133,14 +121,8 @@ class Look:
     async def _models(self, names: Names) -> None:
         """What a model was converted to stays as long as some version names its root: to be cut again is cheap, to be
         converted again is not."""
-        after = ""
-        while True:
-            async with self._database.session(read_only=True) as session:
-                rows = await store.taken_models(session, after, ROWS_AT_ONCE)
-            if not rows:
-                return
-            await asyncio.to_thread(self._name_models, names, [digest for _, digest in rows])
-            after = rows[-1][0]
+        async for rows in store.pages(self._database, store.taken_models, ROWS_AT_ONCE):
+            await asyncio.to_thread(self._name_models, names, [row.digest for row in rows])
 
     def _name_models(self, names: Names, digests: Sequence[str]) -> None:
         roots = ((digest, self._chunks.root_of(digest, Kind.FILE)) for digest in digests)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel, col, delete, or_, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from belvedere.chassis.database import UtcDateTime
+from belvedere.chassis.database import Database, UtcDateTime
 
 REGISTERED = "REGISTER_COMPLETED"
 FAILED = "FAILED"
@@ -21,6 +21,9 @@ REGISTERING = "REGISTER_PENDING"
 
 class Row(SQLModel, registry=registry()):
     """Base of this service's tables."""
+
+
+AnyRow = TypeVar("AnyRow", bound=Row)
 
 
 class PackageRow(Row, table=True):
@@ -301,10 +304,26 @@ async def all_versions(session: AsyncSession, after: VersionRow | None, limit: i
     return (await session.exec(query.order_by(*key).limit(limit))).all()
 
 
-async def taken_models(session: AsyncSession, after: str, limit: int) -> Sequence[tuple[str, str]]:
-    """Key and digest, by key."""
-    query = select(TakenModelRow.key, TakenModelRow.digest).where(col(TakenModelRow.key) > after)
+async def taken_models(session: AsyncSession, after: TakenModelRow | None, limit: int) -> Sequence[TakenModelRow]:
+    """Of all accounts, by key."""
+    query = select(TakenModelRow)
+    if after is not None:
+        query = query.where(col(TakenModelRow.key) > after.key)
     return (await session.exec(query.order_by(col(TakenModelRow.key)).limit(limit))).all()
+
+
+async def pages(
+    database: Database, read: Callable[[AsyncSession, AnyRow | None, int], Awaitable[Sequence[AnyRow]]], at_once: int
+) -> AsyncIterator[Sequence[AnyRow]]:
+    """All that `read` gives (what comes after a row, so many at most), in a session a page: nothing is held meanwhile."""
+    after = None
+    while True:
+        async with database.session(read_only=True) as session:
+            rows = await read(session, after, at_once)
+        if not rows:
+            return
+        yield rows
+        after = rows[-1]
 
 
 async def forget_models(session: AsyncSession, keys: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from belvedere.bus import subjects
 from belvedere.bus.connection import Bus
 from belvedere.bus.errors import InvalidDocument
 from belvedere.bus.event import Event
-from belvedere.bus.jetstream import consume
+from belvedere.bus.following import follow
 from belvedere.chassis.database import Database
 from belvedere.chassis.logs import get_logger
 from belvedere.v1 import common_pb2
@@ -51,13 +51,7 @@ class Jobs:
 
     async def follow(self) -> None:
         """Until cancelled."""
-        mine = subjects.events("device_jobs")
-        async for message in consume(self._bus, subjects.EVENTS_STREAM, durable=DURABLE, filter_subject=mine):
-            try:
-                await self._take(Event.from_json(message.data))
-            except InvalidDocument as error:
-                log.error("an event cannot be read", subject=message.subject, reason=str(error))
-            await message.ack()
+        await follow(self._bus, DURABLE, subjects.events("device_jobs"), self._take)
 
     async def _take(self, event: Event) -> None:
         job = {name: str(event.data.get(name) or "") for name in ("jobId", "jobType", "imageVersion", "status")}
