@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -235,11 +235,7 @@ DOCUMENTS = {"": "ManifestPayload.PayloadData", "overrides.": "ManifestOverrides
 
 def invalid_documents(problems: Iterable[Problem]) -> Invalid:
     """The error for documents that give no graph: every place and message in `fields`, the first in the message."""
-    return invalid([(DOCUMENTS.get(problem.place, problem.place), problem.message) for problem in problems])
-
-
-def invalid(found: Sequence[FieldError]) -> Invalid:
-    """The error for wrong members and places: all in `fields`, the first in the message."""
+    found = [(DOCUMENTS.get(problem.place, problem.place), problem.message) for problem in problems]
     more = f" (and {len(found) - 1} more, see fields)" if len(found) > 1 else ""
     path, text = found[0]
     return Invalid(f"{path}: {text}{more}", fields=found)
@@ -269,7 +265,9 @@ class Wrong:
             raise self._found[0]
         if self._found:
             fields = [field for error in self._found for field in error.fields or [("", error.message)]]
-            raise invalid(list(dict.fromkeys(fields)))
+            first = self._found[0]
+            others = len(fields) - max(1, len(first.fields))
+            raise Invalid(f"{first.message} ({others} more in fields)", fields=fields)
 
 
 class NodeKind(StrEnum):

@@ -6,8 +6,10 @@ Knows identity's gRPC; secrets never come here, only keys derived for one day, r
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -21,9 +23,11 @@ from belvedere.v1 import identity_pb2
 from belvedere.v1.identity_pb2_grpc import IdentityServiceStub
 from services.gateway.errors import AuthError, AuthKind
 from services.gateway.message import NO_FACTS, Call, Facts
-from services.gateway.sigv4 import Scope, Signature
+from services.gateway.sigv2 import SignatureV2
+from services.gateway.sigv4 import MISMATCH_TEXT, HttpRequest, Scope, Signature
 
 UNKNOWN_KEY_TEXT = "The security token included in the request is invalid."
+_CLAIMED = re.compile(r"(?:Credential|AWSAccessKeyId)=([\w+=,.@-]{1,128})")
 AUTHORIZE = "/belvedere.v1.IdentityService/Authorize"
 ALLOWED = identity_pb2.AuthorizeResponse(allowed=True).SerializeToString()
 ASKED_MAX = 1024
@@ -128,18 +132,8 @@ class Access:
             service=scope.service,
             session_token=signature.session_token,
         )
-        # Nobody is known yet: the front door asks for itself.
-        own = Caller(self._account, scope.region, service_principal("gateway"), request_id)
-        try:
-            with acting_as(own):
-                answer = await self._identity.GetSigningKey(request)
-        except NotFound as error:
-            raise AuthError(AuthKind.UNKNOWN_KEY, UNKNOWN_KEY_TEXT) from error
-        except Denied as error:
-            expired = "expired" in error.message.lower()
-            kind = AuthKind.EXPIRED_TOKEN if expired else AuthKind.UNKNOWN_KEY
-            text = "The security token included in the request is expired" if expired else UNKNOWN_KEY_TEXT
-            raise AuthError(kind, text) from error
+        with self._as_itself(scope.region, request_id), _told_as_auth_errors():
+            answer = await self._identity.GetSigningKey(request)
         principal = answer.principal
         expires = answer.expires.ToDatetime(UTC) if answer.HasField("expires") else None
         return Key(
@@ -151,10 +145,48 @@ class Access:
             expires=expires,
         )
 
+    async def verify_v2(self, signature: SignatureV2, string_to_sign: str, region: str, request_id: str) -> Key:
+        """The key that has signed a URL by Signature Version 2. Raises AuthError: UNKNOWN_KEY, EXPIRED_TOKEN, MISMATCH."""
+        request = identity_pb2.VerifySignatureV2Request(
+            access_key_id=signature.access_key_id,
+            session_token=signature.session_token,
+            string_to_sign=_sent(string_to_sign),
+            signature=signature.value,
+            region=region,
+        )
+        with self._as_itself(region, request_id), _told_as_auth_errors():
+            answer = await self._identity.VerifySignatureV2(request)
+        if not answer.matches:
+            raise AuthError(AuthKind.MISMATCH, MISMATCH_TEXT)
+        who = answer.principal
+        return Key(Secret(b""), who, who.account_id, who.arn, who.user_id, None)
+
+    async def refused(self, call: Call, name: str) -> None:
+        """Leaves the line in the audit trail of a call that ended before policies were asked."""
+        target = call.header("x-amz-target").rpartition(".")[2]
+        operation = call.operation.partition(" ")[0] or target or call.method
+        request = identity_pb2.RecordRefusalRequest(
+            action=_sent(f"{name}:{operation}"),
+            resource=_sent(call.path),
+            source_address=call.source_address,
+            request_id=call.request_id,
+        )
+        if call.proof is not None:
+            request.principal = call.proof.principal.arn
+        else:
+            request.access_key_id = claimed_key(call.http)
+        with self._as_itself(call.caller.region if call.caller else "", call.request_id):
+            await self._identity.RecordRefusal(request)
+
+    def _as_itself(self, region: str, request_id: str) -> AbstractContextManager[Caller]:
+        """Nobody is known yet: the front door asks for itself."""
+        return acting_as(Caller(self._account, region, service_principal("gateway"), request_id))
+
     async def authorize(self, call: Call, action: str, resource: str, facts: Facts = NO_FACTS) -> None:
         """Raises AuthError(DENIED) unless policies allow it. Leaves identity's line in the audit trail."""
         if call.proof is None:
             raise AuthError(AuthKind.MISSING, "Missing Authentication Token")
+        call.decided = True
         # The parts of a message that follow each other are one message.
         principal, who = call.proof.principal, call.who
         asker = Asker(who.principal, principal.user_id, who.region, call.source_address, call.header("user-agent"))
@@ -205,6 +237,31 @@ class Access:
             if len(self._questions) > self._entries:
                 self._questions.popitem(last=False)
         return asked
+
+
+@contextmanager
+def _told_as_auth_errors() -> Iterator[None]:
+    """What identity says of a key, as the front door says it."""
+    try:
+        yield
+    except NotFound as error:
+        raise AuthError(AuthKind.UNKNOWN_KEY, UNKNOWN_KEY_TEXT) from error
+    except Denied as error:
+        expired = "expired" in error.message.lower()
+        kind = AuthKind.EXPIRED_TOKEN if expired else AuthKind.UNKNOWN_KEY
+        text = "The security token included in the request is expired" if expired else UNKNOWN_KEY_TEXT
+        raise AuthError(kind, text) from error
+
+
+def claimed_key(request: HttpRequest) -> str:
+    """The access key that a request names, proven or not; empty where it names none."""
+    found = _CLAIMED.search(request.named.get("authorization", "")) or _CLAIMED.search(request.query)
+    return found[1] if found else ""
+
+
+def _sent(text: str) -> str:
+    """A text in which there may be halves of characters, as it can be sent."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _place(signature: Signature) -> tuple[Scope, str]:

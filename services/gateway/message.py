@@ -80,6 +80,8 @@ class Call:
     caller: Caller | None = None
     body: bytes = b""
     """The whole verified body, for every service that takes no uploads."""
+    decided: bool = False
+    """Whether policies were asked: the call has its line in the audit trail."""
     has_body: bool = True
     """False where it is known that none comes."""
 
@@ -140,6 +142,15 @@ class AwsService(Protocol):
 
     def failed(self, call: Call, error: GatewayError) -> Reply:
         """The error in this service's protocol."""
+        ...
+
+
+@runtime_checkable
+class TakesV2(Protocol):
+    """An AWS service whose URLs may be presigned by Signature Version 2."""
+
+    def signed_path(self, call: Call) -> str:
+        """What such a signature means by the resource."""
         ...
 
 

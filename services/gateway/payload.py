@@ -16,7 +16,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
-from services.gateway import checksums
+from services.gateway import checksums, sigv2
 from services.gateway.errors import AwsError
 from services.gateway.message import Call
 from services.gateway.sigv4 import EMPTY_SHA256, UNSIGNED, sign
@@ -41,6 +41,13 @@ _CHECKSUM_HEADER = re.compile(r"x-amz-checksum-(crc32|crc32c|crc64nvme|sha1|sha2
 def declared_hash(call: Call) -> str:
     """What the client signed for the body. Raises AwsError where it is neither a hash nor a known word."""
     value = call.http.header("x-amz-content-sha256") or call.parameter("X-Amz-Content-Sha256")
+    if sigv2.is_signed(call.http):
+        # Signature Version 2 knows nothing of bodies.
+        if value in (None, UNSIGNED):
+            return UNSIGNED
+        raise AwsError(
+            "InvalidArgument", f"x-amz-content-sha256 must be {UNSIGNED} or absent in a URL that is signed so."
+        )
     if value is None:
         if call.parameter("X-Amz-Algorithm") is not None:
             return UNSIGNED

@@ -20,13 +20,13 @@ from aiohttp.web_protocol import RequestHandler
 from belvedere.chassis import logs
 from belvedere.chassis.context import Caller, acting_as, new_request_id
 from belvedere.chassis.errors import BelvedereError
-from services.gateway import sigv4, whole
+from services.gateway import sigv2, sigv4, whole
 from services.gateway.access import Access, Asker
 from services.gateway.awake import Awake
 from services.gateway.direct import Connections, Work
 from services.gateway.dispatch import Dispatcher
 from services.gateway.errors import AuthError, AwsError, GatewayError, internal_error
-from services.gateway.message import NO_FACTS, AwsService, Call, Facts, Proof, Reply, read_all
+from services.gateway.message import NO_FACTS, AwsService, Call, Facts, Proof, Reply, TakesV2, read_all
 from services.gateway.payload import declared_hash
 from services.gateway.settings import Settings
 
@@ -70,8 +70,10 @@ class FrontDoor:
     """The server on one port."""
 
     def __init__(
-        self, dispatcher: Dispatcher, access: Access, clock: Callable[[], datetime], settings: Settings
+        self, dispatcher: Dispatcher, access: Access, clock: Callable[[], datetime], settings: Settings, region: str
     ) -> None:
+        """`region`: of callers whose signature names none."""
+        self._region = region
         self._dispatcher, self._access, self._clock, self._settings = dispatcher, access, clock, settings
         self._remembering = dispatcher.remembering()
         self._server: asyncio.AbstractServer | None = None
@@ -150,7 +152,7 @@ class FrontDoor:
         except AuthError:
             return None
         region = signature.scope.region
-        who = Caller(key.account, region, key.arn, request_id)
+        who = Caller(key.account, region, key.arn, request_id, source_address)
         found = service.ready(who, request)
         if found is not None:
             agent = request.named.get("user-agent", "")
@@ -196,6 +198,15 @@ class FrontDoor:
 
     async def _reply(self, call: Call, name: str, service: AwsService) -> tuple[Reply, str]:
         """(the reply, for the log: why a request was refused). Raises ClientGone."""
+        reply, failure = await self._replied(call, name, service)
+        if failure and not call.decided:
+            try:
+                await self._access.refused(call, name)
+            except BelvedereError as error:
+                log.error("a call without its line in the trail", request_id=call.request_id, error=error.message)
+        return reply, failure
+
+    async def _replied(self, call: Call, name: str, service: AwsService) -> tuple[Reply, str]:
         try:
             return await self._answer(call, service), ""
         except GatewayError as error:
@@ -233,6 +244,9 @@ class FrontDoor:
 
     async def _prove(self, call: Call, service: AwsService) -> None:
         """Who signed this request. Raises AuthError, AwsError."""
+        if sigv2.is_signed(call.http) and isinstance(service, TakesV2):
+            await self._prove_v2(call, service)
+            return
         signature = sigv4.parse(call.http)
         key = await self._access.key(signature, call.request_id)
         sigv4.verify_time(signature, self._clock(), service.skew_s)
@@ -248,7 +262,18 @@ class FrontDoor:
                 payload_hash = _unsigned(declared)
         sigv4.verify(call.http, signature, key.secret.reveal(), payload_hash)
         call.proof = Proof(signature, key.secret, key.principal)
-        call.caller = Caller(key.account, signature.scope.region, key.arn, call.request_id)
+        call.caller = Caller(key.account, signature.scope.region, key.arn, call.request_id, call.source_address)
+
+    async def _prove_v2(self, call: Call, service: TakesV2) -> None:
+        """The same of a URL that is presigned the older way."""
+        signature, now = sigv2.parse(call.http), self._clock()
+        sigv2.verify_time(signature, now)
+        text = sigv2.string_to_sign(signature, service.signed_path(call))
+        key = await self._access.verify_v2(signature, text, self._region, call.request_id)
+        scope = sigv4.Scope(signature.access_key_id, f"{now:%Y%m%d}", self._region, "s3")
+        call.proof = Proof(sigv4.Signature(scope, (), "", now, None, ""), key.secret, key.principal)
+        call.caller = Caller(key.account, self._region, key.arn, call.request_id, call.source_address)
+        call.http = signature.request
 
     def _call(self, request: web.BaseRequest) -> Call:
         target = request.raw_path

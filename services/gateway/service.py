@@ -66,4 +66,4 @@ def front_door(runtime: Runtime, settings: Settings, access: Access) -> FrontDoo
         "monitoring": cloudwatch.create(channel, runtime.clock),
         "cloudformation": cloudformation.create(channel, runtime.blobs, runtime.clock),
     }
-    return FrontDoor(Dispatcher(services), access, runtime.clock, settings)
+    return FrontDoor(Dispatcher(services), access, runtime.clock, settings, runtime.cloud.region)

@@ -22,6 +22,10 @@ from urllib.parse import quote, unquote_to_bytes
 from services.gateway.errors import AuthError, AuthKind
 
 ALGORITHM = "AWS4-HMAC-SHA256"
+MISMATCH_TEXT = (
+    "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and "
+    "signing method. Consult the service documentation for details."
+)
 UNSIGNED = "UNSIGNED-PAYLOAD"
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 EXPIRES_MAX_S = 604_800
@@ -147,11 +151,7 @@ def verify(request: HttpRequest, signature: Signature, key: bytes, payload_hash:
         expected = sign(string_to_sign(request, signature, path, payload_hash), key)
         if hmac.compare_digest(expected, signature.value):
             return
-    raise AuthError(
-        AuthKind.MISMATCH,
-        "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access "
-        "Key and signing method. Consult the service documentation for details.",
-    )
+    raise AuthError(AuthKind.MISMATCH, MISMATCH_TEXT)
 
 
 def verify_time(signature: Signature, now: datetime, skew_s: int) -> None:

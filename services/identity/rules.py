@@ -108,6 +108,10 @@ def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
     return key
 
 
+UNPROVEN = "unproven"
+"""In the place of a principal in the audit trail: nobody, or `unproven/<access key>`, which was named but not proven."""
+
+
 def user_arn(account: str, name: str) -> str:
     """A user's ARN."""
     return f"arn:aws:iam::{account}:user/{name}"

@@ -23,20 +23,19 @@ from belvedere.v1 import identity_pb2 as pb
 from belvedere.v1 import identity_pb2_grpc
 from services.identity import rules, store
 from services.identity.at_hand import DecisionsAtHand
-from services.identity.audit import Trail, Use
+from services.identity.audit import Trail
 from services.identity.authority import Authority
 from services.identity.directory import DECISIONS_MAX, Directory
 from services.identity.events import Changes, CredentialsDesk, EndedInstances
+from services.identity.keys import KeyHandlers, session_principal, user_principal
 from services.identity.policy import Request, Trust, managed
 from services.identity.roles import RoleHandlers
 from services.identity.settings import ENV, Settings
 from services.identity.store import (
-    AccessKeyRow,
     AccountRow,
     AttachmentRow,
     AuditRow,
     ConsoleSessionRow,
-    EndedInstanceRow,
     LoginTokenRow,
     RoleRow,
     UserRow,
@@ -51,8 +50,8 @@ TOKEN_BYTES = 32
 log = get_logger(__name__)
 
 
-class IdentityHandlers(UserHandlers, RoleHandlers):
-    """IdentityService: decisions, credentials and sessions here; users and roles in the bases."""
+class IdentityHandlers(KeyHandlers, UserHandlers, RoleHandlers):
+    """IdentityService: decisions, credentials and sessions here; keys, users and roles in the bases."""
 
     def __init__(
         self,
@@ -123,21 +122,9 @@ class IdentityHandlers(UserHandlers, RoleHandlers):
                     now=now,
                     audit_before=now - timedelta(days=self._settings.audit_days),
                     audit_rows=self._settings.audit_rows,
+                    unproven_rows=self._settings.audit_unproven_rows,
                 )
             await asyncio.sleep(PURGE_EVERY_S)
-
-    async def GetSigningKey(self, request: pb.GetSigningKeyRequest, context: Any) -> pb.GetSigningKeyResponse:
-        expires = None
-        if request.session_token:
-            secret, principal, expires = await self._session_key(request.access_key_id, request.session_token)
-        else:
-            secret, principal = await self._user_key(request.access_key_id)
-            self._trail.used(request.access_key_id, Use(self._clock(), request.service[:64], request.region[:32]))
-        key = rules.signing_key(secret, request.date, request.region, request.service)
-        response = pb.GetSigningKeyResponse(signing_key=key, principal=principal)
-        if expires is not None:
-            response.expires.FromDatetime(expires)
-        return response
 
     async def Authorize(self, request: pb.AuthorizeRequest, context: Any) -> pb.AuthorizeResponse:
         who = rules.parse_principal(request.principal.arn)
@@ -260,7 +247,7 @@ class IdentityHandlers(UserHandlers, RoleHandlers):
             access_key_id=made.access_key_id,
             secret_access_key=made.secret.reveal(),
             session_token=self._vault.token(made),
-            principal=_session_principal(made),
+            principal=session_principal(made),
         )
         response.expiration.FromDatetime(made.expires)
         return response
@@ -327,38 +314,7 @@ class IdentityHandlers(UserHandlers, RoleHandlers):
             user = await session.get(UserRow, (row.account, row.user_name)) if row is not None else None
         if row is None or user is None or row.expires <= self._clock():
             raise Denied("There is no such session, or it has expired: log in again.")
-        return pb.GetSessionResponse(principal=_user_principal(user))
-
-    async def _user_key(self, access_key_id: str) -> tuple[str, pb.Principal]:
-        async with self._database.session(read_only=True) as session:
-            row = await session.get(AccessKeyRow, access_key_id)
-            user = await session.get(UserRow, (row.account, row.user_name)) if row is not None else None
-        if row is None or user is None or not row.active:
-            raise NotFound("ACCESS_KEY", access_key_id, "The security token included in the request is invalid.")
-        return self._vault.unseal(row.sealed_secret).reveal(), _user_principal(user)
-
-    async def _session_key(self, access_key_id: str, token: str) -> tuple[str, pb.Principal, datetime]:
-        """(secret, whose, until when)."""
-        found = self._vault.session(token)
-        if found.access_key_id != access_key_id:
-            raise Denied("The security token included in the request is invalid.")
-        if found.expires <= self._clock():
-            raise Denied("The security token included in the request is expired.")
-        async with self._database.session(read_only=True) as session:
-            role = await session.get(RoleRow, (found.account, found.role))
-            ended = await session.get(EndedInstanceRow, found.instance) if found.instance else None
-        if role is None or role.role_id != found.role_id or ended is not None:
-            raise Denied("The security token included in the request is invalid.")
-        return found.secret.reveal(), _session_principal(found), found.expires
-
-
-def _user_principal(user: UserRow) -> pb.Principal:
-    return pb.Principal(account_id=user.account, arn=rules.user_arn(user.account, user.name), user_id=user.user_id)
-
-
-def _session_principal(made: Session) -> pb.Principal:
-    arn = rules.session_arn(made.account, made.role, made.session)
-    return pb.Principal(account_id=made.account, arn=arn, user_id=f"{made.role_id}:{made.session}")
+        return pb.GetSessionResponse(principal=user_principal(user))
 
 
 def _entry(row: AuditRow) -> pb.AuditEntry:

@@ -24,3 +24,6 @@ class Settings:
     """How long decisions stay in the audit trail, in days."""
     audit_rows: int = 5_000_000
     """How many decisions the audit trail keeps at most, the newest ones; about 250 bytes each."""
+    audit_unproven_rows: int = 100_000
+    """How many lines of callers whom nothing has proven it keeps at most, the newest ones: whoever reaches the port can make them,
+    and they are not to push out the others."""

@@ -12,6 +12,7 @@ from sqlmodel import Field, SQLModel, col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from belvedere.chassis.database import UtcDateTime
+from services.identity.rules import UNPROVEN
 
 
 class Row(SQLModel, registry=registry()):
@@ -229,12 +230,23 @@ async def audit_page(
     return (await session.exec(query.order_by(col(AuditRow.position).desc()).limit(limit))).all()
 
 
-async def purge(session: AsyncSession, *, now: datetime, audit_before: datetime, audit_rows: int) -> None:
-    """Removes what has expired, decisions older than `audit_before`, and the oldest above `audit_rows`."""
+async def purge(
+    session: AsyncSession, *, now: datetime, audit_before: datetime, audit_rows: int, unproven_rows: int
+) -> None:
+    """Removes what has expired, decisions older than `audit_before`, lines of unproven callers but for the newest
+    `unproven_rows`, and the oldest of all above `audit_rows`."""
     await session.exec(delete(LoginTokenRow).where(col(LoginTokenRow.expires) < now))
     await session.exec(delete(ConsoleSessionRow).where(col(ConsoleSessionRow.expires) < now))
     await session.exec(delete(EndedInstanceRow).where(col(EndedInstanceRow.until) < now))
     await session.exec(delete(AuditRow).where(col(AuditRow.at) < audit_before))
-    newest = (await session.exec(select(func.max(AuditRow.position)))).one()
-    if newest is not None:
-        await session.exec(delete(AuditRow).where(col(AuditRow.position) <= newest - audit_rows))
+    # Ahead of the others, and by counting rows, not positions: what strangers write costs nobody else's lines.
+    unproven = col(AuditRow.principal).between(UNPROVEN, f"{UNPROVEN}/\x7f")
+    newest = select(AuditRow.position).where(unproven).order_by(col(AuditRow.position).desc())
+    last = (await session.exec(newest.offset(unproven_rows).limit(1))).first()
+    if last is not None:
+        await session.exec(delete(AuditRow).where(unproven, col(AuditRow.position) <= last))
+    excess = (await session.exec(select(func.count()).select_from(AuditRow))).one() - audit_rows
+    if excess > 0:
+        oldest = select(AuditRow.position).order_by(col(AuditRow.position)).offset(excess - 1).limit(1)
+        cut = (await session.exec(oldest)).one()
+        await session.exec(delete(AuditRow).where(col(AuditRow.position) <= (cut or 0)))

@@ -130,12 +130,24 @@ class BearerGate:
             raise Invalid(f"{context.REGION}: {region[:40]!r} is no region such as {self._region}.")
         request_id, source = new_request_id(), address(peer)
         with acting_as(Caller(self._account, region, service_principal("gate"), request_id)):
-            principal = await self._principal(metadata.get("authorization", ""))
+            try:
+                principal = await self._principal(metadata.get("authorization", ""))
+            except Unauthenticated:
+                await self._refused(method, request_id, source)
+                raise
         who = Caller(principal.account_id, region, principal.arn, request_id, source)
         visitor = Visitor(principal, who, metadata.get("user-agent", ""), secure=True)
         for need in needs_of(method, request, who):
             await self._policies.ask(need, visitor)
         return who
+
+    async def _refused(self, method: str, request_id: str, source: str) -> None:
+        """Leaves a line in the audit trail of a call that nobody has proven."""
+        service, _, name = method.removeprefix(PACKAGE).partition("/")
+        line = identity_pb2.RecordRefusalRequest(
+            action=f"{PREFIXES[service]}:{name}", resource="*", source_address=source, request_id=request_id
+        )
+        await self._identity.RecordRefusal(line)
 
     async def _principal(self, authorization: str) -> identity_pb2.Principal:
         if authorization[: len(SCHEME)].lower() != SCHEME or len(authorization) > TOKEN_MAX:

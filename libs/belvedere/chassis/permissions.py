@@ -32,7 +32,8 @@ PREFIXES: Mapping[str, str] = {
 
 INTERNAL = frozenset(
     {
-        "GetSigningKey", "Authorize", "PassRole", "GetBearer", "RedeemLoginToken", "GetSession",
+        "GetSigningKey", "VerifySignatureV2", "RecordRefusal", "Authorize", "PassRole", "GetBearer",
+        "RedeemLoginToken", "GetSession",
         "GetDeviceKeys", "ResolvePackages", "SealCamera", "ListPackageUsers",
         "ListDeployedAssets",
     }

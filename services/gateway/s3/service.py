@@ -50,6 +50,11 @@ class S3Service:
         self._listings = Listings(index)
         self._multipart = Multipart(index, blobs, self._objects)
 
+    def signed_path(self, call: Call) -> str:
+        """`/bucket/key` as the request has it, still encoded, wherever the bucket stands: what Signature Version 2 signs."""
+        bucket = names.bucket_of_host(call.header("host"), self._host_names)
+        return f"/{bucket}{call.path}" if bucket else call.path
+
     async def handle(self, call: Call) -> Reply:
         """Raises GatewayError with S3's codes."""
         place = names.parse(call.path, names.bucket_of_host(call.header("host"), self._host_names))

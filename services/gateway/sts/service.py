@@ -20,6 +20,8 @@ from services.gateway.model_service import ModelService, Values, load_model
 from services.gateway.validation import Problems
 
 DEFAULT_DURATION_S = 3600
+NARROWING = ("Policy", "PolicyArns", "SerialNumber", "TokenCode")
+"""Members that limit who gets a session, and what it may."""
 
 
 def create(channel: grpc.aio.Channel) -> ModelService:
@@ -47,6 +49,10 @@ class _Operations:
         return {"Arn": principal.arn, "UserId": principal.user_id, "Account": principal.account_id}
 
     async def assume_role(self, values: Values, call: Call) -> dict[str, Any]:
+        if narrowing := [name for name in NARROWING if name in values]:
+            # Passed over, they would leave a session that may more than was asked for.
+            text = f"{narrowing[0]} is not served here: a session may what the policies of its role allow."
+            raise AwsError("ValidationError", text)
         request = identity_pb2.AssumeRoleRequest(
             role_arn=values["RoleArn"],
             role_session_name=values["RoleSessionName"],

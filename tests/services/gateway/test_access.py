@@ -134,6 +134,17 @@ def test_temporary_credentials_work_within_their_role_and_no_further(door: Door)
         as_role("sts", token="forged").get_caller_identity()  # type: ignore[attr-defined]
 
 
+def test_a_session_that_is_to_be_allowed_less_than_its_role_is_refused_and_not_given_all(door: Door) -> None:
+    sts = door.client("sts")
+    for narrowed in ({"Policy": "{}"}, {"PolicyArns": [{"arn": "arn:aws:iam::aws:policy/a"}]}, {"TokenCode": "123456"}):
+        with pytest.raises(ClientError) as caught:
+            sts.assume_role(
+                RoleArn="arn:aws:iam::123456789012:role/BelvedereApplication", RoleSessionName="less", **narrowed
+            )
+        assert caught.value.response["Error"]["Code"] == "ValidationError"
+        assert next(iter(narrowed)) in caught.value.response["Error"]["Message"]
+
+
 def test_a_role_that_is_not_there_is_access_denied(door: Door) -> None:
     with pytest.raises(ClientError) as caught:
         door.client("sts").assume_role(RoleArn="arn:aws:iam::123456789012:role/none", RoleSessionName="session")

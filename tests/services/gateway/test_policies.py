@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from typing import Any
 
@@ -226,5 +228,43 @@ def test_every_call_leaves_a_line_in_the_audit_trail(door: Door) -> None:
     assert answer.entries[1].request_id == allowed and answer.entries[0].principal == person.arn
     denied = ask(door, "ListAuditEntries", pb.ListAuditEntriesRequest(user_name=person.name, denied_only=True))
     assert [entry.action for entry in denied.entries] == ["panorama:DeleteDevice"]
+    assumed = person.client("sts")
+    role = "arn:aws:iam::123456789012:role/BelvedereApplication"
+    refused(lambda: assumed.assume_role(RoleArn=role, RoleSessionName="ab"))
+    with pytest.raises(ClientError):
+        person.client("sns").list_topics()
+    lines = ask(door, "ListAuditEntries", pb.ListAuditEntriesRequest(user_name=person.name)).entries
+    assert [(e.action, e.resource, e.allowed, e.source_address) for e in reversed(lines)][3:] == [
+        ("sts:AssumeRole", role, False, "127.0.0.1"),
+        ("sns:ListTopics", "/", False, "127.0.0.1"),
+    ]
     (key,) = ask(door, "ListAccessKeys", pb.ListAccessKeysRequest(user_name=person.name)).access_keys
-    assert key.active and key.last_used_service in ("panorama", "sts") and key.HasField("last_used_time")
+    assert key.active and key.last_used_service in ("panorama", "sts", "sns") and key.HasField("last_used_time")
+
+
+def test_who_takes_on_a_role_leaves_one_line_for_it(door: Door) -> None:
+    person = Person(door, statement("sts:AssumeRole"))
+    role = "arn:aws:iam::123456789012:role/BelvedereApplication"
+    answer = person.client("sts").assume_role(RoleArn=role, RoleSessionName="ab")
+    (line,) = ask(door, "ListAuditEntries", pb.ListAuditEntriesRequest(user_name=person.name)).entries
+    assert (line.action, line.allowed, line.source_address) == ("sts:AssumeRole", True, "127.0.0.1")
+    assert line.request_id == answer["ResponseMetadata"]["RequestId"]
+
+
+def test_who_proves_nothing_leaves_a_line_with_the_key_that_was_named(door: Door) -> None:
+    key = "AKIANOBODYKNOWSIT000"
+    for service, operation in (("panorama", "list_devices"), ("s3", "list_buckets"), ("logs", "describe_log_groups")):
+        with pytest.raises(ClientError):
+            getattr(door.client(service, keys=(key, "secret")), operation)()
+    with pytest.raises(ClientError):
+        door.client("panorama", keys=(door.access_key_id, "not his secret")).list_devices()
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(f"{door.url}/devices", timeout=20)
+    lines = ask(door, "ListAuditEntries", pb.ListAuditEntriesRequest(denied_only=True, max_results=5)).entries
+    assert [(e.principal, e.action, e.resource, e.source_address) for e in reversed(lines)] == [
+        (f"unproven/{key}", "panorama:GET", "/devices", "127.0.0.1"),
+        (f"unproven/{key}", "s3:GET", "/", "127.0.0.1"),
+        (f"unproven/{key}", "logs:DescribeLogGroups", "/", "127.0.0.1"),
+        (f"unproven/{door.access_key_id}", "panorama:GET", "/devices", "127.0.0.1"),
+        ("unproven", "panorama:GET", "/devices", "127.0.0.1"),
+    ]

@@ -79,11 +79,11 @@ async def ready_database(folder: Path, migrations: Path = MIGRATIONS) -> Databas
     return database
 
 
-async def record(trail: Trail, at: datetime, request_id: str) -> None:
+async def record(trail: Trail, at: datetime, request_id: str, principal: str = ADMIN) -> None:
     await trail.record(
         at=at,
         account="123456789012",
-        principal=ADMIN,
+        principal=principal,
         action="a:B",
         resource="*",
         allowed=True,
@@ -100,10 +100,28 @@ async def test_the_trail_keeps_days_and_rows_and_no_more(tmp_path: Path) -> None
     await trail.flush()
     for kept, expected in ((timedelta(days=5, hours=12), 5), (timedelta(days=99), 3)):
         async with database.session() as session, session.begin():
-            await store.purge(session, now=now, audit_before=now - kept, audit_rows=1000 if expected == 5 else 3)
+            await store.purge(
+                session, now=now, audit_before=now - kept, audit_rows=1000 if expected == 5 else 3, unproven_rows=9
+            )
         async with database.session(read_only=True) as session:
             found = (await session.exec(select(AuditRow.request_id).order_by(text("position")))).all()
         assert found == [f"r-{n}" for n in range(10 - expected, 10)]
+    await database.close()
+
+
+async def test_lines_of_strangers_push_out_nobody_elses(tmp_path: Path) -> None:
+    database, now = await ready_database(tmp_path), datetime.now(UTC)
+    trail = Trail(database)
+    for n in range(3):
+        await record(trail, now, f"r-{n}")
+        for principal in ("unproven", "unproven/AKIA", "unproven/z"):
+            await record(trail, now, f"{principal}-{n}", principal)
+    await trail.flush()
+    async with database.session() as session, session.begin():
+        await store.purge(session, now=now, audit_before=now - timedelta(days=1), audit_rows=5, unproven_rows=2)
+    async with database.session(read_only=True) as session:
+        found = (await session.exec(select(AuditRow.request_id).order_by(text("position")))).all()
+    assert found == ["r-0", "r-1", "r-2", "unproven/AKIA-2", "unproven/z-2"]
     await database.close()
 
 
