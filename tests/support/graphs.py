@@ -5,10 +5,26 @@ import hashlib
 import json
 from typing import Any
 
-from belvedere.graph import PackageQuery, PackageRef, RegisteredAsset, Release, parse_descriptor, parse_package
+import pytest
+
+from belvedere.graph import (
+    DocumentInvalid,
+    GraphInvalid,
+    PackageQuery,
+    PackageRef,
+    RegisteredAsset,
+    Release,
+    ResolvedGraph,
+    parse_application,
+    parse_descriptor,
+    parse_package,
+    resolve,
+)
 
 ACCOUNT = "123456789012"
 ENVELOPE = "2021-01-01"
+
+Document = dict[str, Any]
 
 
 def manifest() -> dict[str, Any]:
@@ -124,6 +140,30 @@ def releases(*cameras: str) -> dict[PackageQuery, Release]:
     documents = [code_package(), model_package(), *(camera_package(name) for name in cameras)]
     found = [release(document) for document in documents]
     return {PackageQuery(item.ref.owner, item.ref.name, item.ref.version): item for item in found}
+
+
+def resolved(
+    manifest: Document, overrides: Document | None = None, known: dict[PackageQuery, Release] | None = None
+) -> ResolvedGraph:
+    """The graph of these documents; `known`: of other packages than the application's with two cameras."""
+    parsed = parse_application(json.dumps(manifest), None if overrides is None else json.dumps(overrides))
+    return resolve(*parsed, releases("north", "south") if known is None else known, ACCOUNT)
+
+
+def problems(
+    manifest: Document, overrides: Document | None = None, known: dict[PackageQuery, Release] | None = None
+) -> list[str]:
+    """What is told of documents that give none."""
+    with pytest.raises((DocumentInvalid, GraphInvalid)) as caught:
+        resolved(manifest, overrides, known)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def node(document: Document, name: str) -> Document:
+    """Of a manifest or of overrides, by name."""
+    inner = next(iter(document.values()))
+    found: Document = next(item for item in inner["nodes"] if item["name"] == name)
+    return found
 
 
 _MANIFEST: dict[str, Any] = {
