@@ -65,8 +65,10 @@ class Screen:
         """Whether there is somebody to give pictures to."""
         return self._writer is not None
 
-    def put(self, frame: av.VideoFrame, capture_ns: int) -> None:
-        """A composed picture (yuv420p). Never waits: where the screen is behind, the picture is dropped and counted."""
+    def put(self, frame: av.VideoFrame, capture_ns: int) -> bool:
+        """A composed picture (yuv420p). Never waits: where the screen is behind, the picture is dropped and counted, and the answer
+        is False.
+        """
         width, height = frame.width, frame.height
         if width > GRID_MAX[0] or height > GRID_MAX[1]:
             fitted = fit(Tile(0, 0, *GRID_MAX), width, height)
@@ -77,13 +79,14 @@ class Screen:
             slot = writer.acquire() if writer is not None else None
             if writer is None or slot is None:
                 self.dropped += writer is not None
-                return
+                return writer is None
             for target, source in zip(slot.planes(width, height, PixelFormat.I420), planes_of(frame), strict=True):
                 target[:] = source
             writer.publish(
                 slot, capture_ns=capture_ns, pts_us=time.monotonic_ns() // 1000, width=width, height=height,
                 format=PixelFormat.I420, has_bgr=False,
             )  # fmt: skip
+            return True
 
     def put_idle(self) -> None:
         """The picture of a screen that no application has."""

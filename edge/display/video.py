@@ -62,6 +62,10 @@ class Video:
         """Pictures that a newer one overtook before they were encoded."""
         self.unusable = 0
         """Pictures that could not be read or are too small."""
+        self.beyond = 0
+        """Pictures of streams beyond the largest grid."""
+        self.screen_behind = 0
+        """Composed pictures that the screen was too slow for."""
         self.displayed = 0
         """Pictures shown to a viewer or on the screen."""
         self.encoder_starts = 0
@@ -119,6 +123,8 @@ class Video:
                     self.replaced += unneeded is not None
                     self._mail[stream_id] = output
                     self._changed.notify()
+            else:
+                self.beyond += 1
         if unneeded is not None:
             unneeded.done()
 
@@ -135,6 +141,16 @@ class Video:
         """The labels' texts, each once, the newest last."""
         with self._changed:
             return list(self._texts)
+
+    def drops(self) -> dict[str, int]:
+        """What was not shown, by cause: pictures, and frames of one viewer."""
+        return {
+            "overtaken": self.replaced,
+            "unusable": self.unusable,
+            "too_many_streams": self.beyond,
+            "screen_behind": self.screen_behind,
+            "viewer_behind": self.viewers_dropped + sum(viewer.dropped for viewer in self._viewers),
+        }
 
     @property
     def viewers(self) -> int:
@@ -306,7 +322,7 @@ class Video:
             drawn_s = time.monotonic()
             captured = [output.info.capture_ns for output in mail.values()]
             if screen is not None:
-                screen.put(frame, latest_ns or 0)
+                self.screen_behind += not screen.put(frame, latest_ns or 0)
             if self._composer.streams > 1:
                 next_s = now_s + GRID_INTERVAL_S
             if not looked_at:

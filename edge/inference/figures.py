@@ -11,6 +11,8 @@ import numpy as np
 
 # The last calls that the percentiles are of: a minute at ten calls a second.
 TIMES_MAX = 600
+CODES = ("FAILED", "FRAME_GONE", "INVALID_INPUT", "LOADING", "OVERLOADED")
+"""What a call may be answered with: counted from 0 on, so that the first one of its kind shows as a rise."""
 
 
 class Figures:
@@ -19,7 +21,8 @@ class Figures:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._calls = 0
-        self._errors: Counter[str] = Counter()
+        self._errors: Counter[str] = Counter(dict.fromkeys(CODES, 0))
+        self._bytes_in = self._bytes_out = 0
         self._batches: Counter[int] = Counter()
         self._infer_ms: deque[float] = deque(maxlen=TIMES_MAX)
         self._queue_ms: deque[float] = deque(maxlen=TIMES_MAX)
@@ -42,6 +45,12 @@ class Figures:
         with self._lock:
             self._prepare_ms.append(took_ms)
 
+    def carried(self, bytes_in: int, bytes_out: int) -> None:
+        """Inputs that were computed, as the model took them, and outputs that were answered."""
+        with self._lock:
+            self._bytes_in += bytes_in
+            self._bytes_out += bytes_out
+
     def refused(self, code: str) -> None:
         """A call was answered with this error."""
         with self._lock:
@@ -51,11 +60,8 @@ class Figures:
         """Its part of a row in `inference.status`."""
         with self._lock:
             infer, queue, prepare = list(self._infer_ms), list(self._queue_ms), list(self._prepare_ms)
-            calls, errors, batches = (
-                self._calls,
-                dict(sorted(self._errors.items())),
-                dict(sorted(self._batches.items())),
-            )
+            calls, bytes_in, bytes_out = self._calls, self._bytes_in, self._bytes_out
+            errors, batches = dict(sorted(self._errors.items())), dict(sorted(self._batches.items()))
         return {
             "calls": calls,
             "errors": sum(errors.values()),
@@ -63,6 +69,8 @@ class Figures:
             "infer_ms": _percentiles(infer),
             "queue_ms": _percentiles(queue),
             "prepare_ms": _percentiles(prepare),
+            "bytes_in": bytes_in,
+            "bytes_out": bytes_out,
             "batches": {str(size): count for size, count in batches.items()},
         }
 

@@ -271,6 +271,7 @@ class Model:
             self._queue.free()
         for one, outputs in zip(ready, answers, strict=True):
             if outputs is not None:
+                self._figures.carried(_bytes(one.inputs), _bytes(outputs))
                 self._reply(one.call, outputs)
 
     def _late(self, call: Call) -> bool:
@@ -379,6 +380,10 @@ class Model:
     def _refuse(self, call: Call, code: str, message: str) -> None:
         self._figures.refused(code)
         call.fail(code, message)
+
+
+def _bytes(tensors: Mapping[str, Array]) -> int:
+    return sum(array.nbytes for array in tensors.values())
 
 
 def _images(names: Mapping[str, TensorInfo], specs: Sequence[InputSpec]) -> dict[str, ImageInput]:

@@ -17,6 +17,7 @@ from belvedere.chassis.edge import CommandFailed, ask
 from belvedere.chassis.paths import EdgePaths
 from belvedere.viewer import viewer_rtsp_password
 from edge.display.addresses import assign_paths
+from edge.display.composer import MAX_STREAMS
 from edge.display.wanted import Wanted, WantedInvalid
 from framelink import OutputSender, PixelPicture
 from tests.edge.display.conftest import CAMERA, INSTANCE, KEY, Shown, output, running
@@ -130,3 +131,22 @@ async def test_an_application_cannot_show_as_another_though_it_says_it_is(shown:
         await until(lambda: liar.put(PixelPicture("front", pixels, time.monotonic_ns())))
         await until(lambda: shown.row(other)["frames_received"] > 0)
     assert shown.row(INSTANCE)["frames_received"] == 0
+
+
+async def test_pictures_that_are_not_shown_are_counted_by_cause(shown: Shown) -> None:
+    await shown.apply(output())
+    assert set(shown.row()["drops"].values()) == {0}
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    with contextlib.closing(OutputSender(shown.paths.display_socket(INSTANCE), INSTANCE, "people")) as sender:
+        for number in range(MAX_STREAMS + 2):
+            picture = PixelPicture(f"camera-{number}", pixels, time.monotonic_ns())
+            await until(lambda picture=picture: sender.put(picture))
+        await until(lambda: shown.row()["frames_received"] == MAX_STREAMS + 2)
+    assert shown.row()["drops"] == {
+        "overtaken": 0,
+        "unusable": 0,
+        "too_many_streams": 2,
+        "screen_behind": 0,
+        "viewer_behind": 0,
+    }
+    assert shown.row()["frames_dropped"] == 2

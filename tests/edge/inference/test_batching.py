@@ -49,7 +49,7 @@ def test_calls_of_several_applications_are_computed_together_and_each_gets_its_o
     assert row["batch"] > 1
     assert max(int(size) for size in row["batches"]) > 1, row["batches"]
     assert sum(int(size) * count for size, count in row["batches"].items()) == CLIENTS * CALLS
-    assert row["queue_ms"]["p50"] is not None and row["errors_by_code"] == {}
+    assert row["queue_ms"]["p50"] is not None and not any(row["errors_by_code"].values())
 
 
 def test_a_call_that_cannot_be_computed_does_not_harm_those_it_was_computed_with(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_call_of_the_wrong_shape_is_refused_alone(tmp_path: Path) -> None:
             for thread in right:
                 thread.join()
         assert [answer["doubled"].tolist() for answer in answers] == [[[2.0, 2.0, 2.0]]] * 3
-        assert inference.row("model", lambda row: row["errors"] == 1)["errors_by_code"] == {"INVALID_INPUT": 1}
+        assert inference.row("model", lambda row: row["errors"] == 1)["errors_by_code"]["INVALID_INPUT"] == 1
 
 
 def test_a_model_whose_answers_depend_on_the_others_in_the_batch_gets_one_call_at_a_time(
