@@ -15,7 +15,7 @@ from dataclasses import asdict
 
 from belvedere.chassis.logs import get_logger
 from belvedere.chassis.secret import Secret
-from belvedere.rtsp import ClientClosed, ClientError, ClientSettings, ReceivedUnit, RtspClient, StreamStalled
+from belvedere.rtsp import ClientClosed, ClientError, ClientSettings, RtspClient, StreamStalled
 from edge.ingest import errors
 from edge.ingest.address import Address
 from edge.ingest.backoff import Backoff
@@ -148,30 +148,30 @@ class Camera:
         self._status.stream(description.codec, self._transport, client.stats)
         log.info("camera opened", camera_address=str(self._address), codec=description.codec, decoder=feed.device)
         opened_ns = feed.alive_ns
+        stall_ns, drops = int(settings.stall_s * 1e9), settings.idle == "drop"
         try:
             while not stop.is_set():
-                unit = self._next(client, opened_ns)
-                if unit is None:
+                try:
+                    unit = client.receive()
+                except StreamStalled:
+                    self._wait_on(client, opened_ns)
                     continue
                 if not feed.worked_since_ns:
                     self._begins_in_s = max(self._begins_in_s or 0.0, (unit.first_packet_ns - opened_ns) / 1e9)
                 feed.unit(unit, client.receive_now)
-                self._judge(feed, client, unit.last_packet_ns)
-                if settings.idle == "drop" and self._sink.ready() and not self._demand():
+                if unit.last_packet_ns - feed.alive_ns > stall_ns:
+                    self._judge(feed, client, unit.last_packet_ns)
+                if drops and self._sink.ready() and not self._demand():
                     raise _NobodyLooks
         finally:
             self._healthy_s = feed.healthy_s
 
-    def _next(self, client: RtspClient, opened_ns: int) -> ReceivedUnit | None:
-        """The next picture; None where the first one is still waited for."""
-        try:
-            return client.receive()
-        except StreamStalled:
-            waited_s = (time.monotonic_ns() - opened_ns) / 1e9
-            if client.stats.units or client.stats.dropped_units or waited_s > self._patience_s():
-                raise errors.stalled(self._settings.stall_s, client.stats) from None
-            self._status.state("stalled", errors.no_picture_yet(waited_s, self._settings))
-            return None
+    def _wait_on(self, client: RtspClient, opened_ns: int) -> None:
+        """No picture has come for so long; the first one is waited for longer than the others."""
+        waited_s = (time.monotonic_ns() - opened_ns) / 1e9
+        if client.stats.units or client.stats.dropped_units or waited_s > self._patience_s():
+            raise errors.stalled(self._settings.stall_s, client.stats) from None
+        self._status.state("stalled", errors.no_picture_yet(waited_s, self._settings))
 
     def _patience_s(self) -> float:
         """How long a connection may bring nothing at all: what the camera is known to need for its first picture, with room to
@@ -183,10 +183,8 @@ class Camera:
         )
 
     def _judge(self, feed: Feed, client: RtspClient, now_ns: int) -> None:
-        """Pictures come in; do any come out?"""
+        """Pictures come in, and for `stall_s` none has come out."""
         waited_s = (now_ns - feed.alive_ns) / 1e9
-        if waited_s <= self._settings.stall_s:
-            return
         if feed.seen_key or waited_s > self._settings.first_frame_s:
             raise errors.stalled(self._settings.stall_s, client.stats)
         self._status.state("stalled", errors.no_key_frame_yet(waited_s, self._settings))

@@ -7,8 +7,7 @@ pictures back, since it sends them out of order. A new picture size in the strea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import av
 import av.error
@@ -44,39 +43,41 @@ class Decoder:
         """Why it is not the hardware that was asked for."""
         self._context = self._on_hardware(device) or self._on_processor()
 
-    def decode(self, unit: ReceivedUnit) -> Iterator[tuple[av.VideoFrame, int, int]]:
+    def decode(self, unit: ReceivedUnit) -> list[tuple[av.VideoFrame, int, int]]:
         """The frames that are complete with this unit, mostly one: each with the arrival of its own last packet
         (CLOCK_MONOTONIC, ns) and the camera's time stamp (us). Raises Undecodable.
         """
         packet = av.Packet(unit.data)
         packet.pts = unit.pts_90k
         # With B-frames, what comes out is not what was put in last.
-        packet.opaque = (unit.last_packet_ns, unit.pts_90k)
+        packet.opaque = times = (unit.last_packet_ns, unit.pts_90k)
         try:
-            frames = self._decode(packet)
+            frames = self._context.decode(packet)
         except av.error.FFmpegError as error:
-            raise Undecodable from error
-        self._works = self._works or bool(frames)
+            frames = self._decode_otherwise(packet, error)
+        if frames:
+            self._works = True
+        decoded = []
         for frame in frames:
-            own = frame.opaque
-            arrived_ns, pts_90k = own if isinstance(own, tuple) else (unit.last_packet_ns, unit.pts_90k)
-            yield frame, arrived_ns, pts_90k * 100 // 9
+            arrived_ns, pts_90k = cast(tuple[int, int], frame.opaque or times)
+            decoded.append((frame, arrived_ns, pts_90k * 100 // 9))
+        return decoded
 
     def restart(self) -> None:
         """The next unit does not follow the last one: it is a key frame, or as good as one."""
         self._context.flush_buffers()
 
-    def _decode(self, packet: av.Packet[Any]) -> list[av.VideoFrame]:
+    def _decode_otherwise(self, packet: av.Packet[Any], error: av.error.FFmpegError) -> list[av.VideoFrame]:
+        if self.device == SOFTWARE or self._works:
+            raise Undecodable from error
+        # Opened, and it cannot do it: a profile or a size that this device does not know.
+        self.note = f"{self.device} does not decode this stream ({error.strerror}); decoding on the processor"
+        log.warning("hardware decoder gives up", device=self.device, error=error.strerror)
+        self._context = self._on_processor()
         try:
             return self._context.decode(packet)
-        except av.error.FFmpegError as error:
-            if self.device == SOFTWARE or self._works:
-                raise
-            # Opened, and it cannot do it: a profile or a size that this device does not know.
-            self.note = f"{self.device} does not decode this stream ({error.strerror}); decoding on the processor"
-            log.warning("hardware decoder gives up", device=self.device, error=error.strerror)
-            self._context = self._on_processor()
-            return self._context.decode(packet)
+        except av.error.FFmpegError as again:
+            raise Undecodable from again
 
     def _on_hardware(self, device: str) -> av.VideoCodecContext | None:
         try:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import av
+import numpy as np
 
 from belvedere.chassis.logs import get_logger
 from edge.ingest.libav import loaded
@@ -35,6 +36,8 @@ _POINTER = ctypes.sizeof(ctypes.c_void_p)
 _CONTEXT_BYTES = 1024
 """How far into a context the function is looked for."""
 _FRAME_BYTES = 512
+VIEWS_MAX = 64
+"""AVFrames whose memory is known."""
 SPARE_ROWS = 2
 """FFmpeg reads that far beyond the last row of a plane."""
 
@@ -80,8 +83,8 @@ class _Attached:
     """One context that asks here."""
 
     claim: Claim
-    shape: bytes = b""
-    """The last picture's as AVFrame has it; pictures differ seldom."""
+    size: tuple[int, int] = (0, 0)
+    """The last picture's; pictures differ seldom."""
     strides: tuple[int, int, int] = (0, 0, 0)
     """Those that FFmpeg takes for it."""
 
@@ -111,6 +114,7 @@ class _Hook:
         self.buffer_at = self._find_buffer()
         self.attached: dict[int, _Attached] = {}
         self._rooms: dict[int, Room] = {}
+        self._views: dict[int, memoryview] = {}
         self._tokens = itertools.count(1)
         get = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)(self._get_buffer)
         free = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(self._free)
@@ -167,27 +171,35 @@ class _Hook:
         return int(self._codec.avcodec_default_get_buffer2(context, frame_at, flags))
 
     def _fill(self, context: int, attached: _Attached, frame_at: int) -> bool:
-        shape = ctypes.string_at(frame_at + _SHAPE_AT, _SHAPE.size)
-        width, height, _, pixel_format = _SHAPE.unpack(shape)
+        frame = self._views.get(frame_at) or self._view(frame_at)
+        width, height, _, pixel_format = _SHAPE.unpack_from(frame, _SHAPE_AT)
         if pixel_format != _YUV420P:
             return False
         room = attached.claim(width, height)
         if room is None:
             return False
-        if (shape != attached.shape or room.strides != attached.strides) and self._takes(context, width, height, room):
-            attached.shape, attached.strides = shape, room.strides
-        buffer = None
-        if shape == attached.shape and room.strides == attached.strides:
-            token = next(self._tokens)
-            buffer = self._util.av_buffer_create(room.planes[0], room.size, self._free_pointer, token, 0)
+        known = attached.size == (width, height) and attached.strides == room.strides
+        if not known and self._takes(context, width, height, room):
+            attached.size, attached.strides = (width, height), room.strides
+            known = True
+        token = next(self._tokens)
+        buffer = known and self._util.av_buffer_create(room.planes[0], room.size, self._free_pointer, token, 0)
         if not buffer:
             room.let_go()
             return False
         self._rooms[token] = room
-        _put(frame_at, room.head)
-        _put(frame_at + _EXTENDED_AT, _ONE_POINTER.pack(frame_at + _DATA_AT))
-        _put(frame_at + self.buffer_at, _ONE_POINTER.pack(buffer))
+        frame[:_EXTENDED_AT] = room.head
+        _ONE_POINTER.pack_into(frame, _EXTENDED_AT, frame_at + _DATA_AT)
+        _ONE_POINTER.pack_into(frame, self.buffer_at, buffer)
         return True
+
+    def _view(self, frame_at: int) -> memoryview:
+        """Of an AVFrame: a decoder has some that it uses again and again. Only looked at when FFmpeg says that there is one."""
+        if len(self._views) >= VIEWS_MAX:
+            self._views.clear()
+        memory = (ctypes.c_ubyte * max(_SHAPE_AT + _SHAPE.size, self.buffer_at + _POINTER)).from_address(frame_at)
+        view = self._views[frame_at] = memoryview(np.ctypeslib.as_array(memory))
+        return view
 
     def _takes(self, context: int, width: int, height: int, room: Room) -> bool:
         columns, rows, steps = ctypes.c_int(width), ctypes.c_int(height), (ctypes.c_int * 8)()

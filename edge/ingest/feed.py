@@ -101,7 +101,9 @@ class Feed:
         if not self._demand() and self._sink.ready():
             self._rest(unit)
         elif self._active:
-            self._decode(unit)
+            for decoded in self._frames(unit):
+                self._hand_on(*decoded)
+                self._alive(unit.last_packet_ns)
         else:
             self._catch_up(unit, more)
 
@@ -118,13 +120,12 @@ class Feed:
     def _take_in(self, unit: ReceivedUnit) -> None:
         self.seen_key = self.seen_key or unit.keyframe
         self._gop.add(unit)
-        self._status.arrived()
+        self._status.arrived(unit.last_packet_ns)
 
     def _alive(self, at_ns: int) -> None:
         self.alive_ns = at_ns
         if self.worked_since_ns is None:
             self.worked_since_ns = at_ns
-        self._status.state("streaming")
 
     def _rest(self, unit: ReceivedUnit) -> None:
         if self._active:
@@ -133,12 +134,8 @@ class Feed:
             self._status.decoding(False)
             log.info("no reader: nothing is decoded")
         self._status.passed_over()
+        self._status.state("streaming")
         self._alive(unit.last_packet_ns)
-
-    def _decode(self, unit: ReceivedUnit) -> None:
-        for frame, capture_ns, camera_us in self._frames(unit):
-            self._hand_on(frame, capture_ns, camera_us)
-            self._alive(unit.last_packet_ns)
 
     def _catch_up(self, unit: ReceivedUnit, more: Callable[[], ReceivedUnit | None]) -> None:
         """In step again with the stream: through all that was kept, but only its end is shown."""
@@ -169,7 +166,7 @@ class Feed:
         began_ns = time.monotonic_ns()
         device = self._decoder.device
         try:
-            frames = list(self._decoder.decode(unit))
+            frames = self._decoder.decode(unit)
         except Undecodable:
             # The next key frame mends it. If none comes, it is a stall.
             self._status.undecodable()

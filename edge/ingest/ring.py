@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy.typing as npt
+from av.video.plane import VideoPlane
+from av.video.reformatter import ColorRange
 
 from belvedere.chassis.logs import get_logger
 from edge.ingest import direct
@@ -30,6 +32,7 @@ DECODERS_SLOTS = 3
 """The picture that is being decoded and two that it refers to: the usual camera refers to one. What a stream wants beyond them is
 decoded elsewhere and copied.
 """
+_I420, _FULL_RANGE = PixelFormat.I420, int(ColorRange.JPEG)
 SLOTS_MAX = 64
 """Of a ring, those of the decoder included."""
 
@@ -64,23 +67,34 @@ class CameraRing:
 
     def put(self, frame: av.VideoFrame, *, capture_ns: int, pts_us: int) -> tuple[int, int, bool]:
         """See `feed.FrameSink`. Raises CameraStalled where the appliance has no memory for the ring."""
-        picture = self._pictures.i420(frame)
-        width, height = picture.width, picture.height
-        writer = self._writer_for(width, height)
-        slot = self._claimed.pop(frame.planes[0].buffer_ptr, None) if picture is frame else None
-        place = self._places[slot.index] if slot is not None else None
-        if slot is None:
-            slot = writer.acquire()
-            if slot is None:
+        claimed = self._claimed.pop(VideoPlane(frame, 0).buffer_ptr, None) if self._claimed else None
+        writer, size = self._writer, self._size
+        if (
+            claimed is not None
+            and writer is not None
+            and (frame.width, frame.height) == size
+            and frame.color_range != _FULL_RANGE
+        ):
+            # The usual picture: it stands in its slot already, as it is to be.
+            width, height = size
+            slot, source, place = claimed, frame, self._places[claimed.index]
+            has_bgr = writer.bgr_wanted()
+            if has_bgr:
+                self._pictures.copy_bgr(frame, place.bgr, place.route)
+        else:
+            picture = self._pictures.i420(frame)
+            width, height = picture.width, picture.height
+            writer = self._writer_for(width, height)
+            free = writer.acquire()
+            if free is None:
                 return width, height, False
+            slot = free
             self._pictures.copy_planes(picture, slot.planes(width, height, PixelFormat.I420))
-        has_bgr = writer.bgr_wanted()
-        # From the decoded frame itself where it has the same size: what was converted once need not be so twice.
-        source = frame if (frame.width, frame.height) == (width, height) else picture
-        if has_bgr and place is not None:
-            self._pictures.copy_bgr(frame, place.bgr, place.route)
-        elif has_bgr:
-            self._pictures.copy_bgr(source, slot.bgr(width, height))
+            # From the decoded frame itself where it has the same size: what was converted once need not be so twice.
+            source = frame if (frame.width, frame.height) == (width, height) else picture
+            has_bgr = writer.bgr_wanted()
+            if has_bgr:
+                self._pictures.copy_bgr(source, slot.bgr(width, height))
         with self._lock:
             sequence = writer.publish(
                 slot,
@@ -88,7 +102,7 @@ class CameraRing:
                 pts_us=pts_us,
                 width=width,
                 height=height,
-                format=PixelFormat.I420,
+                format=_I420,
                 has_bgr=has_bgr,
             )
             self._newest = (sequence, source)

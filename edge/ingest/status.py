@@ -132,10 +132,10 @@ class CameraStatus:
         with self._lock:
             self._decoding = on
 
-    def arrived(self) -> None:
+    def arrived(self, at_ns: int) -> None:
         """A whole picture has come."""
         with self._lock:
-            self._came.moments.append(time.monotonic_ns())
+            self._came.moments.append(at_ns)
 
     def passed_over(self) -> None:
         """It was not decoded, since nobody asks."""
@@ -148,23 +148,26 @@ class CameraStatus:
             self._undecodable += 1
 
     def decoded(self, frames: int, took_ns: int) -> None:
-        """Frames have come out of the decoder."""
+        """A picture has gone into the decoder, and so many frames have come out."""
         with self._lock:
             self._decoding = True
             self._decoded += frames
             self._decode_times.nanoseconds.append(took_ns)
 
     def frame(self, width: int, height: int, capture_ns: int, *, dropped: bool) -> None:
-        """A frame has been handed on; `dropped`: no slot was free for it. Size: as handed on. `capture_ns`: when its last
-        packet came.
+        """A frame has been handed on: the camera streams. `dropped`: no slot was free for it. Size: as handed on. `capture_ns`:
+        when its last packet came.
         """
         now_ns = time.monotonic_ns()
         with self._lock:
+            same = self._state == "streaming" and self._reason is None
             self._no_slot += dropped
             self._width, self._height = width, height
             self._last_frame_ns = now_ns
             self._went.moments.append(now_ns)
             self._ages.nanoseconds.append(now_ns - capture_ns)
+        if not same:
+            self.state("streaming")
 
     def row(self, ring: RingCounts) -> dict[str, Any]:
         """The JSON row; `last_frame_ns` stands in it for `last_frame_age_ms`, which is made when it is published."""

@@ -101,6 +101,9 @@ class FrameWriter(PeerServer):
         slots += kept
         self._table = SlotTable(slots, kept)
         self._let_go: deque[int] = deque()
+        self.let_go: Callable[[int], None] = self._let_go.append
+        """`let_go(index)`: a kept slot is needed no more; from any thread, also one that is in the midst of another call, and
+        after `close`."""
         self._ring = Ring.create(name, slots, slot_bytes)
         self.slot_bytes = self._ring.slot_bytes
         self.ring_id = self._ring.ring_id
@@ -141,10 +144,6 @@ class FrameWriter(PeerServer):
             index = self._table.acquire_kept()
             return None if index is None else self._in_hand(index)
 
-    def let_go(self, index: int) -> None:
-        """A kept slot is needed no more; from any thread, also one that is in the midst of another call, and after `close`."""
-        self._let_go.append(index)
-
     def _take_back_kept(self) -> None:
         while self._let_go:
             self._table.let_go(self._let_go.popleft())
@@ -171,8 +170,8 @@ class FrameWriter(PeerServer):
 
     def bgr_wanted(self) -> bool:
         """Some reader waits for a frame with BGR: make it before `publish`, while the decoder's output is warm."""
-        with self._lock:
-            return any(reader.wants_bgr for reader in self._waiting)
+        # Without the lock: who is missed because another one leaves at this moment has it made late.
+        return any(reader.wants_bgr for reader in self._waiting)
 
     def publish(
         self,

@@ -100,7 +100,7 @@ def exact(frame: av.VideoFrame, weights: tuple[float, float], full: bool) -> np.
     """BGR by the definition (ITU-T H.273 §8.3), chroma of each two by two pixels taken for all four. `weights`: KR, KB."""
     width, height = frame.width, frame.height
     luma, *chroma = (
-        np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size).astype(float) for plane in frame.planes
+        np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size).astype(float) for plane in frame.planes
     )
     y = luma[:height, :width] if full else (luma[:height, :width] - 16) * 255 / 219
     cb, cr = ((plane.repeat(2, 0).repeat(2, 1)[:height, :width] - 128) / (1 if full else 224 / 255) for plane in chroma)
