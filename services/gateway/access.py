@@ -24,7 +24,7 @@ from belvedere.v1.identity_pb2_grpc import IdentityServiceStub
 from services.gateway.errors import AuthError, AuthKind
 from services.gateway.message import NO_FACTS, Call, Facts
 from services.gateway.sigv2 import SignatureV2
-from services.gateway.sigv4 import MISMATCH_TEXT, HttpRequest, Scope, Signature
+from services.gateway.sigv4 import MISMATCH_TEXT, HttpRequest, Scope, Signature, Signer
 
 UNKNOWN_KEY_TEXT = "The security token included in the request is invalid."
 _CLAIMED = re.compile(r"(?:Credential|AWSAccessKeyId)=([\w+=,.@-]{1,128})")
@@ -38,6 +38,8 @@ class Key(NamedTuple):
     """A signing key and whose it is."""
 
     secret: Secret[bytes]
+    signer: Signer
+    """With that key."""
     principal: identity_pb2.Principal
     account: str
     """The principal's, as are its ARN and id: texts of their own, for a message makes a new one each time."""
@@ -138,6 +140,7 @@ class Access:
         expires = answer.expires.ToDatetime(UTC) if answer.HasField("expires") else None
         return Key(
             secret=Secret(answer.signing_key),
+            signer=Signer(answer.signing_key),
             principal=principal,
             account=principal.account_id,
             arn=principal.arn,
@@ -159,7 +162,7 @@ class Access:
         if not answer.matches:
             raise AuthError(AuthKind.MISMATCH, MISMATCH_TEXT)
         who = answer.principal
-        return Key(Secret(b""), who, who.account_id, who.arn, who.user_id, None)
+        return Key(Secret(b""), Signer(b""), who, who.account_id, who.arn, who.user_id, None)
 
     async def refused(self, call: Call, name: str) -> None:
         """Leaves the line in the audit trail of a call that ended before policies were asked."""

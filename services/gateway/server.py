@@ -148,7 +148,7 @@ class FrontDoor:
             if service is None or key is None or request.named.get("x-amz-content-sha256") not in _OF_NO_BODY:
                 return None
             sigv4.verify_time(signature, self._clock(), service.skew_s)
-            sigv4.verify(request, signature, key.secret.reveal(), sigv4.EMPTY_SHA256)
+            sigv4.verify(request, signature, key.signer, sigv4.EMPTY_SHA256)
         except AuthError:
             return None
         region = signature.scope.region
@@ -260,7 +260,7 @@ class FrontDoor:
             declared = call.http.header("x-amz-content-sha256")
             if declared is not None and declared != payload_hash:
                 payload_hash = _unsigned(declared)
-        sigv4.verify(call.http, signature, key.secret.reveal(), payload_hash)
+        sigv4.verify(call.http, signature, key.signer, payload_hash)
         call.proof = Proof(signature, key.secret, key.principal)
         call.caller = Caller(key.account, signature.scope.region, key.arn, call.request_id, call.source_address)
 

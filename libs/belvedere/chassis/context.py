@@ -14,8 +14,8 @@ Must not know who is allowed what: that is identity's. Handlers' own calls to pe
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
 from random import getrandbits
+from typing import NamedTuple
 
 from belvedere.chassis.errors import Denied
 
@@ -26,8 +26,7 @@ REQUEST_ID = "x-belvedere-request-id"
 SOURCE = "x-belvedere-source"
 
 
-@dataclass(frozen=True)
-class Caller:
+class Caller(NamedTuple):
     """For whom a request is done."""
 
     account: str
