@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from belvedere.chassis import logs, outbox
-from belvedere.chassis.context import caller
+from belvedere.chassis.context import Caller, caller
 from belvedere.chassis.errors import Invalid, NotFound
 from belvedere.chassis.page import cut, decode_token, encode_token, page_size
 from belvedere.graph import PackageDocument
 from belvedere.v1 import packages_pb2 as pb
 from services.packages import events, rules, store, wire
 from services.packages.handlers import Handlers
+from services.packages.nodes import BUILT_IN_OWNER, built_in_nodes, node_rows
 from services.packages.registering import Registration
 from services.packages.registrations import Key, Registrations
 from services.packages.rules import CameraAddress
@@ -36,6 +38,9 @@ class VersionHandlers(Handlers):
         who = caller()
         version, patch = request.package_version, request.patch_version
         rules.check_names(version=version, patch=patch)
+        if request.owner_account not in ("", who.account):
+            text = f"is another account: packages can be registered in your own, {who.account}"
+            raise Invalid(f"OwnerAccount {text}.", fields=[("OwnerAccount", text)])
         async with self.database.session(read_only=True) as session:
             package = await self.package(session, who, request.package_id)
             existing = await store.find_version(session, package.package_id, version, patch)
@@ -107,7 +112,7 @@ class VersionHandlers(Handlers):
         if make_latest or before is None:
             await store.mark_latest(session, row.package_id, row.version, row.patch)
             row.latest = True
-        session.add_all(self._nodes(package, row, document))
+        session.add_all(node_rows(package, row, document))
         if camera is not None:
             blob = self.vault.lock(camera.username, camera.password) if camera.has_credentials else b""
             session.add(
@@ -120,36 +125,12 @@ class VersionHandlers(Handlers):
             outbox.add(session, events.camera_created(package, row, names[0]))
         outbox.add(session, events.version_registered(package, row))
 
-    def _nodes(self, package: PackageRow, row: VersionRow, document: PackageDocument) -> list[NodeRow]:
-        nodes: list[NodeRow] = []
-        for interface in document.interfaces:
-            inputs, outputs = rules.port_rows(interface)
-            nodes.append(
-                NodeRow(
-                    account=row.account,
-                    region=row.region,
-                    node_id=rules.node_id(package.name, row.version, row.patch, interface.name),
-                    package_id=row.package_id,
-                    package_name=package.name,
-                    version=row.version,
-                    patch=row.patch,
-                    name=interface.name,
-                    category=interface.category,
-                    asset_name=interface.asset,
-                    description=interface.description or document.description,
-                    inputs=inputs,
-                    outputs=outputs,
-                    created=row.registered,
-                    updated=row.registered,
-                )
-            )
-        return nodes
-
     async def DescribePackageVersion(
         self, request: pb.DescribePackageVersionRequest, context: Any
     ) -> pb.DescribePackageVersionResponse:
+        who = caller()
         async with self.database.session(read_only=True) as session:
-            package = await self.package(session, caller(), request.package_id)
+            package = await self._owned(session, who, request.package_id, request.owner_account)
             row = await self.version(session, package, request.package_version, request.patch_version)
         return wire.describe_version(package, row)
 
@@ -160,21 +141,24 @@ class VersionHandlers(Handlers):
         version, patch, next_latest = (
             request.package_version, request.patch_version, request.updated_latest_patch_version
         )  # fmt: skip
+        if next_latest == patch:
+            text = "is the patch that is to be withdrawn"
+            raise Invalid(f"UpdatedLatestPatchVersion {text}.", fields=[("UpdatedLatestPatchVersion", text)])
         async with self.database.session(read_only=True) as session:
-            package = await self.package(session, who, request.package_id)
+            package = await self._owned(session, who, request.package_id, request.owner_account)
             going = await self.version(session, package, version, patch)
         await self.check_unused(package, version, patch)
         await self.reader.renew(going.assets)
         async with self.database.session() as session, session.begin():
             row = await self.version(session, package, version, patch)
-            if next_latest and next_latest != patch:
+            if next_latest:
                 successor = await self.version(session, package, version, next_latest)
                 if successor.status != REGISTERED:
                     text = f"is {successor.status}: only a registered patch can be the latest"
                     raise Invalid(f"The patch {next_latest} {text}.", fields=[("UpdatedLatestPatchVersion", text)])
             was_latest = row.latest
             await store.delete_version(session, package.package_id, version, patch)
-            if next_latest and next_latest != patch:
+            if next_latest:
                 await store.mark_latest(session, package.package_id, version, next_latest)
             elif was_latest:
                 newest = await store.newest_version(session, package.package_id, version)
@@ -189,29 +173,43 @@ class VersionHandlers(Handlers):
             request.category, request.owner_account, request.package_name, request.package_version, request.patch_version
         ]  # fmt: skip
         after = decode_token(request.next_token, "ListNodes", filters)
-        if request.owner_account and request.owner_account != who.account:
-            return pb.ListNodesResponse()
-        async with self.database.session(read_only=True) as session:
-            found = await store.list_nodes(
-                session,
-                who.account,
-                who.region,
-                category=wire.CATEGORY_OF.get(request.category, ""),
-                package_name=request.package_name,
-                version=request.package_version,
-                patch=request.patch_version,
-                after=after,
-                limit=size + 1,
-            )
+        category = wire.CATEGORY_OF.get(request.category, "")
+        found: Sequence[NodeRow] = ()
+        if request.owner_account == BUILT_IN_OWNER:
+            found = [
+                row
+                for row in built_in_nodes(who.region).values()
+                if category in ("", row.category)
+                and request.package_name in ("", row.package_name)
+                and request.package_version in ("", row.version)
+                and request.patch_version in ("", row.patch)
+                and row.node_id > (after or {}).get("node_id", "")
+            ]
+        elif request.owner_account in ("", who.account):
+            async with self.database.session(read_only=True) as session:
+                found = await store.list_nodes(
+                    session,
+                    who.account,
+                    who.region,
+                    category=category,
+                    package_name=request.package_name,
+                    version=request.package_version,
+                    patch=request.patch_version,
+                    after=after,
+                    limit=size + 1,
+                )
         rows, more = cut(found, size)
         token = encode_token({"node_id": rows[-1].node_id}, "ListNodes", filters) if more else None
         return pb.ListNodesResponse(nodes=[wire.node_item(row) for row in rows], next_token=token)
 
     async def DescribeNode(self, request: pb.DescribeNodeRequest, context: Any) -> pb.DescribeNodeResponse:
-        who = caller()
-        async with self.database.session(read_only=True) as session:
-            row = await session.get(NodeRow, (who.account, who.region, request.node_id))
-        if row is None or (request.owner_account and request.owner_account != who.account):
+        who, row = caller(), None
+        if request.owner_account in ("", who.account):
+            async with self.database.session(read_only=True) as session:
+                row = await session.get(NodeRow, (who.account, who.region, request.node_id))
+        if row is None and request.owner_account in ("", BUILT_IN_OWNER):
+            row = built_in_nodes(who.region).get(request.node_id)
+        if row is None:
             raise NotFound("NODE", request.node_id)
         return wire.describe_node(row)
 
@@ -242,6 +240,12 @@ class VersionHandlers(Handlers):
                     ],
                 )
         return answer
+
+    async def _owned(self, session: AsyncSession, who: Caller, package_id: str, owner: str) -> PackageRow:
+        """The package; raises NotFound where another account is named as its owner."""
+        if owner not in ("", who.account):
+            raise NotFound("PACKAGE", package_id)
+        return await self.package(session, who, package_id)
 
     async def _registered(
         self, session: AsyncSession, account: str, region: str, reference: pb.PackageReference

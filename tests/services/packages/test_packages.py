@@ -21,7 +21,7 @@ from belvedere.v1 import packages_pb2 as pb
 from belvedere.v1 import packages_pb2_grpc, storage_pb2, storage_pb2_grpc
 from tests.support import graphs
 from tests.support.archives import tar_gz
-from tests.support.cloud import RunningCloud, running_cloud
+from tests.support.cloud import ACCOUNT, RunningCloud, running_cloud
 from tests.support.registering import Uploader
 
 SERVICES = ["packages", "deployments"]
@@ -124,6 +124,45 @@ async def test_a_registered_version_offers_its_nodes(cloud: RunningCloud) -> Non
         "packages.package.created",
         "packages.version.registered",
     ]
+
+
+async def test_the_nodes_that_every_appliance_has_are_described_and_listed_by_their_owner(cloud: RunningCloud) -> None:
+    asked = pb.ListNodesRequest(owner_account="panorama", max_results=1)
+    first = await packages(cloud).ListNodes(asked)
+    asked.next_token = first.next_token
+    second = await packages(cloud).ListNodes(asked)
+    assert [(node.name, node.category) for node in (*first.nodes, *second.nodes)] == [
+        ("rtsp_v1_interface", pb.NODE_CATEGORY_MEDIA_SOURCE),
+        ("hdmi0", pb.NODE_CATEGORY_MEDIA_SINK),
+    ]
+    assert not second.next_token
+    node = second.nodes[0]
+    assert (node.owner_account, node.package_name, node.package_version) == ("panorama", "hdmi_data_sink", "1.0")
+    for owner in (None, "panorama"):
+        found = await packages(cloud).DescribeNode(pb.DescribeNodeRequest(node_id=node.node_id, owner_account=owner))
+        assert [(port.name, port.type) for port in found.node_interface.inputs] == [("video_in", pb.PORT_TYPE_MEDIA)]
+    with pytest.raises(NotFound):
+        await packages(cloud).DescribeNode(pb.DescribeNodeRequest(node_id=node.node_id, owner_account=ACCOUNT))
+    sinks = pb.ListNodesRequest(owner_account="panorama", category=pb.NODE_CATEGORY_ML_MODEL)
+    assert not (await packages(cloud).ListNodes(sinks)).nodes
+    assert not (await packages(cloud).ListNodes(pb.ListNodesRequest())).nodes
+
+
+async def test_a_package_of_another_owner_is_not_there_and_takes_no_versions(cloud: RunningCloud) -> None:
+    patch = await Uploader(cloud).register(graphs.code_package(), b"code")
+    version: dict[str, Any] = {
+        "package_id": "packageName/people_counter_code", "package_version": "1.0", "owner_account": "999999999999"
+    }  # fmt: skip
+    with pytest.raises(NotFound):
+        await packages(cloud).DescribePackageVersion(pb.DescribePackageVersionRequest(**version))
+    with pytest.raises(NotFound):
+        await packages(cloud).DeregisterPackageVersion(
+            pb.DeregisterPackageVersionRequest(**version, patch_version=patch)
+        )
+    with pytest.raises(Invalid, match="OwnerAccount"):
+        await packages(cloud).RegisterPackageVersion(pb.RegisterPackageVersionRequest(**version, patch_version=patch))
+    mine = pb.DescribePackageVersionRequest(**{**version, "owner_account": ACCOUNT})
+    assert (await packages(cloud).DescribePackageVersion(mine)).patch_version == patch
 
 
 async def test_a_version_is_resolved_with_digests_and_descriptors(cloud: RunningCloud) -> None:
@@ -235,6 +274,8 @@ async def test_who_withdraws_a_patch_may_say_which_is_the_latest_then(cloud: Run
     with pytest.raises(Invalid, match="FAILED") as caught:
         await withdrawal(patches[2], failed)
     assert caught.value.fields[0][0] == "UpdatedLatestPatchVersion"
+    with pytest.raises(Invalid, match="is to be withdrawn"):
+        await withdrawal(patches[2], patches[2])
     await withdrawal(patches[2], patches[0])
     request = pb.DescribePackageVersionRequest(package_id=name, package_version="1.0")
     described = await packages(cloud).DescribePackageVersion(request)
