@@ -198,7 +198,7 @@ class _Hook:
         if len(self._views) >= VIEWS_MAX:
             self._views.clear()
         memory = (ctypes.c_ubyte * max(_SHAPE_AT + _SHAPE.size, self.buffer_at + _POINTER)).from_address(frame_at)
-        view = self._views[frame_at] = memoryview(np.ctypeslib.as_array(memory))
+        view = self._views[frame_at] = np.ctypeslib.as_array(memory).data
         return view
 
     def _takes(self, context: int, width: int, height: int, room: Room) -> bool:
