@@ -18,7 +18,6 @@ import grpc
 from belvedere.chassis.context import Caller, acting_as, service_principal
 from belvedere.chassis.errors import Denied, NotFound
 from belvedere.chassis.local import at_hand
-from belvedere.chassis.secret import Secret
 from belvedere.v1 import identity_pb2
 from belvedere.v1.identity_pb2_grpc import IdentityServiceStub
 from services.gateway.errors import AuthError, AuthKind
@@ -37,9 +36,7 @@ ASKED_MAX = 1024
 class Key(NamedTuple):
     """A signing key and whose it is."""
 
-    secret: Secret[bytes]
     signer: Signer
-    """With that key."""
     principal: identity_pb2.Principal
     account: str
     """The principal's, as are its ARN and id: texts of their own, for a message makes a new one each time."""
@@ -139,7 +136,6 @@ class Access:
         principal = answer.principal
         expires = answer.expires.ToDatetime(UTC) if answer.HasField("expires") else None
         return Key(
-            secret=Secret(answer.signing_key),
             signer=Signer(answer.signing_key),
             principal=principal,
             account=principal.account_id,
@@ -162,7 +158,7 @@ class Access:
         if not answer.matches:
             raise AuthError(AuthKind.MISMATCH, MISMATCH_TEXT)
         who = answer.principal
-        return Key(Secret(b""), Signer(b""), who, who.account_id, who.arn, who.user_id, None)
+        return Key(Signer(b""), who, who.account_id, who.arn, who.user_id, None)
 
     async def refused(self, call: Call, name: str) -> None:
         """Leaves the line in the audit trail of a call that ended before policies were asked."""

@@ -11,10 +11,9 @@ from functools import cached_property
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from belvedere.chassis.context import Caller
-from belvedere.chassis.secret import Secret
 from belvedere.v1 import identity_pb2
 from services.gateway.errors import AwsError, GatewayError
-from services.gateway.sigv4 import HttpRequest, Signature, query_pairs
+from services.gateway.sigv4 import HttpRequest, Signature, Signer, query_pairs
 
 API_BODY_MAX = 7 << 20
 """Bytes of any request but an upload. Panorama's documents end at 51,200 characters; a batch of logs holds 1 MiB of
@@ -39,7 +38,8 @@ class Proof:
     """Who signed, verified."""
 
     signature: Signature
-    signing_key: Secret[bytes]
+    signer: Signer
+    """With the key that has signed it."""
     principal: identity_pb2.Principal
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from services.gateway import checksums, sigv2
 from services.gateway.errors import AwsError
 from services.gateway.message import Call
-from services.gateway.sigv4 import EMPTY_SHA256, UNSIGNED, sign
+from services.gateway.sigv4 import EMPTY_SHA256, UNSIGNED
 
 UPLOAD_MAX_BYTES = 5 << 30
 """One PUT, as with S3."""
@@ -253,7 +253,7 @@ class _ChunkSigner:
     def __init__(self, call: Call) -> None:
         if call.proof is None:
             raise AssertionError("the call was not verified")
-        self._key = call.proof.signing_key.reveal()
+        self._signer = call.proof.signer
         signature = call.proof.signature
         self._front = f"{signature.amz_date}\n{signature.scope}"
         self._previous = signature.value
@@ -261,14 +261,13 @@ class _ChunkSigner:
     def check(self, chunk: bytes, signature: str) -> None:
         digest = hashlib.sha256(chunk).hexdigest()
         text = f"AWS4-HMAC-SHA256-PAYLOAD\n{self._front}\n{self._previous}\n{EMPTY_SHA256}\n{digest}"
-        self._advance(sign(text, self._key), signature)
+        self._advance(self._signer.sign(text), signature)
 
     def check_trailer(self, trailer: Mapping[str, str], signature: str) -> None:
         canonical = "".join(f"{name}:{trailer[name]}\n" for name in sorted(trailer))
         digest = hashlib.sha256(canonical.encode()).hexdigest()
-        self._advance(
-            sign(f"AWS4-HMAC-SHA256-TRAILER\n{self._front}\n{self._previous}\n{digest}", self._key), signature
-        )
+        text = f"AWS4-HMAC-SHA256-TRAILER\n{self._front}\n{self._previous}\n{digest}"
+        self._advance(self._signer.sign(text), signature)
 
     def _advance(self, expected: str, signature: str) -> None:
         if not hmac.compare_digest(expected, signature):

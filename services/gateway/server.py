@@ -173,7 +173,7 @@ class FrontDoor:
                     round((time.monotonic() - started) * 1000, 1),
                 )
                 return answer
-        return Proof(signature, key.secret, key.principal), who
+        return Proof(signature, key.signer, key.principal), who
 
     async def _whole(self, call: Call, name: str, service: AwsService, started: float) -> bytes:
         reply, failure = await self._reply(call, name, service)
@@ -261,7 +261,7 @@ class FrontDoor:
             if declared is not None and declared != payload_hash:
                 payload_hash = _unsigned(declared)
         sigv4.verify(call.http, signature, key.signer, payload_hash)
-        call.proof = Proof(signature, key.secret, key.principal)
+        call.proof = Proof(signature, key.signer, key.principal)
         call.caller = Caller(key.account, signature.scope.region, key.arn, call.request_id, call.source_address)
 
     async def _prove_v2(self, call: Call, service: TakesV2) -> None:
@@ -271,7 +271,7 @@ class FrontDoor:
         text = sigv2.string_to_sign(signature, service.signed_path(call))
         key = await self._access.verify_v2(signature, text, self._region, call.request_id)
         scope = sigv4.Scope(signature.access_key_id, f"{now:%Y%m%d}", self._region, "s3")
-        call.proof = Proof(sigv4.Signature(scope, (), "", now, None, ""), key.secret, key.principal)
+        call.proof = Proof(sigv4.Signature(scope, (), "", now, None, ""), key.signer, key.principal)
         call.caller = Caller(key.account, self._region, key.arn, call.request_id, call.source_address)
         call.http = signature.request
 

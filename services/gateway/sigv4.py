@@ -142,7 +142,7 @@ def parse(request: HttpRequest) -> Signature:
 
 
 class Signer:
-    """Signs with one key. What HMAC does with the key alone is done once."""
+    """Signs with one key, which it does not give out. What HMAC does with the key alone is done once."""
 
     __slots__ = ("_begun",)
 
@@ -200,10 +200,6 @@ def string_to_sign(request: HttpRequest, signature: Signature, canonical_path: s
     )
     digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
     return f"{ALGORITHM}\n{signature.amz_date}\n{signature.scope}\n{digest}"
-
-
-def sign(text: str, key: bytes) -> str:
-    return hmac.digest(key, text.encode("utf-8", "surrogateescape"), "sha256").hex()
 
 
 def query_pairs(query: str) -> list[tuple[str, str]]:

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import pytest
 
-from belvedere.chassis.secret import Secret
 from belvedere.v1 import identity_pb2
 from services.gateway import payload, sigv4
 from services.gateway.errors import AwsError
@@ -38,8 +37,8 @@ def call(body: bytes, headers: dict[str, str], *, length: int | None = -1, piece
         return
 
     result = Call(http, "id", "127.0.0.1", chunks, len(body) if length == -1 else length, authorize)
-    key = Secret(signing_key(signature.scope.date, "s3"))
-    result.proof = Proof(signature, key, identity_pb2.Principal())
+    signer = sigv4.Signer(signing_key(signature.scope.date, "s3"))
+    result.proof = Proof(signature, signer, identity_pb2.Principal())
     return result
 
 
@@ -57,7 +56,7 @@ def chunked(call: Call, body: bytes, size: int, *, trailer: dict[str, str] | Non
     assert call.proof is not None
     signature = call.proof.signature
     front, previous = f"{signature.amz_date}\n{signature.scope}", signature.value
-    key, empty = call.proof.signing_key.reveal(), hashlib.sha256(b"").hexdigest()
+    key, empty = signing_key(signature.scope.date, "s3"), hashlib.sha256(b"").hexdigest()
     out = b""
     for start in [*range(0, len(body), size), len(body)]:
         chunk = body[start : start + size]
