@@ -1,7 +1,7 @@
 """What every conversion does around its framework: read the request, compare the answers, write the result.
 
     request   {"model": path, "kind": text, "inputs": [{"name", "shape", "dtype"}], "output": path of the .onnx to make}
-    result    {"ok": true, "converted": bool, "difference": number | null, "outputs": [name], "operators": count}
+    result    {"ok": true, "converted": bool, "difference": number | null, "outputs": [name], "operators": count, "batches": bool}
               {"ok": false, "message": what is wrong and what to do}
 
 The model that was given and the one that was made get the same random input. Only where their answers agree is it accepted.
@@ -28,6 +28,8 @@ OPSET = 17
 TOLERANCE = 1e-3
 """Largest difference that is accepted, of the largest number in the output: float32 in another order of sums gives 1e-6 to 1e-4."""
 SEED = 20
+CALLS = 3
+"""That are computed together in the check of a model which takes several."""
 DYNAMIC_SIZE = 2
 """What a dimension of any size has in the check; the first one, the batch, has 1."""
 
@@ -71,6 +73,12 @@ class Original(ABC):
     def export(self, path: Path) -> None:
         """Writes it as ONNX. Raises ConversionRefused."""
 
+    def export_for_batches(self, path: Path) -> bool:
+        """Writes it as ONNX with the size of the first axis left open, whatever the descriptor says of it. False where its exporter
+        is not asked for that; whatever it raises says that it can't be done.
+        """
+        return False
+
 
 def main(load: Callable[[Path, str, list[Input]], Original]) -> None:
     """One conversion. Exit status 0 also where the model is refused: the result says so."""
@@ -89,9 +97,12 @@ def _convert(request: dict[str, Any], load: Callable[[Path, str, list[Input]], O
     random = np.random.default_rng(SEED)
     values = [item.sample(random) for item in inputs]
     before = [np.asarray(answer) for answer in original.run(values)]
+    batches = False
     if not original.keeps_file:
-        original.export(output)
-        keep_weights_constant(output)
+        batches = exported_for_batches(original, inputs, output, random)
+        if not batches:
+            original.export(output)
+            keep_weights_constant(output)
     made = Path(request["model"]) if original.keeps_file else output
     operators = check_operators(made)
     session = onnxruntime.InferenceSession(str(made), providers=["CPUExecutionProvider"])
@@ -103,7 +114,37 @@ def _convert(request: dict[str, Any], load: Callable[[Path, str, list[Input]], O
         "difference": difference(before, [np.asarray(answer) for answer in after]),
         "outputs": [item.name for item in session.get_outputs()],
         "operators": operators,
+        "batches": batches,
     }
+
+
+def exported_for_batches(
+    original: Original, inputs: Sequence[Input], output: Path, random: np.random.Generator
+) -> bool:
+    """Whether `output` now holds a model that takes several calls at once and gives each the answers that the original gives it
+    alone. Descriptors say one call; appliances compute those of all cameras together where the file allows it.
+    """
+    if any(len(item.shape) < 2 or item.shape[0] != 1 for item in inputs):
+        return False
+    calls = [[item.sample(random) for item in inputs] for _ in range(CALLS)]
+    try:
+        alone = [[np.asarray(answer) for answer in original.run(values)] for values in calls]
+        if not original.export_for_batches(output):
+            return False
+        keep_weights_constant(output)
+        session = onnxruntime.InferenceSession(str(output), providers=["CPUExecutionProvider"])
+        stacked = [np.concatenate(arrays) for arrays in zip(*calls, strict=True)]
+        together = session.run(None, dict(zip((item.name for item in inputs), stacked, strict=True)))
+        for number, answers in enumerate(alone):
+            rows = [len(answer) for answer in answers]
+            parts = [
+                np.asarray(one)[number * many : (number + 1) * many] for one, many in zip(together, rows, strict=True)
+            ]
+            difference(answers, parts)
+    except Exception as error:  # noqa: BLE001 - whatever the exporter or the model has against it: then one call at a time
+        print(f"not exported for batches: {type(error).__name__}: {error}"[:500], flush=True)
+        return False
+    return True
 
 
 def check_names(described: Sequence[str], found: Sequence[str]) -> None:

@@ -33,12 +33,19 @@ class TorchScript(Original):
         return [tensor.detach().numpy() for tensor in _tensors(answer)]
 
     def export(self, path: Path) -> None:
+        self._export(path, [item.shape for item in self._inputs])
+
+    def export_for_batches(self, path: Path) -> bool:
+        self._export(path, [(-1, *item.shape[1:]) for item in self._inputs])
+        return True
+
+    def _export(self, path: Path, shapes: Sequence[tuple[int, ...]]) -> None:
         _, unknown = torch.onnx.utils.unconvertible_ops(self._module, self._example, opset_version=OPSET)
         if unknown:
             raise refuse_operators(set(unknown))
         dynamic = {
-            item.name: {place: f"{item.name}_{place}" for place, size in enumerate(item.shape) if size < 1}
-            for item in self._inputs
+            item.name: {place: f"{item.name}_{place}" for place, size in enumerate(shape) if size < 1}
+            for item, shape in zip(self._inputs, shapes, strict=True)
         }
         try:
             torch.onnx.export(

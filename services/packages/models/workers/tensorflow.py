@@ -27,7 +27,7 @@ class Function(Original):
         specs = [
             tf.TensorSpec([size if size > 0 else None for size in item.shape], item.dtype, item.name) for item in inputs
         ]
-        self._specs, self._holder = specs, holder
+        self._call, self._specs, self._holder = function, specs, holder
         self._function = tf.function(function, input_signature=specs)
 
     def run(self, values: Sequence[Array]) -> list[Array]:
@@ -38,10 +38,17 @@ class Function(Original):
         return [answer.numpy() for answer in tf.nest.flatten(answers)]
 
     def export(self, path: Path) -> None:
+        self._export(path, self._function, self._specs)
+
+    def export_for_batches(self, path: Path) -> bool:
+        specs = [tf.TensorSpec([None, *spec.shape[1:]], spec.dtype, spec.name) for spec in self._specs]
+        self._export(path, tf.function(self._call, input_signature=specs), specs)
+        return True
+
+    @staticmethod
+    def _export(path: Path, function: Any, specs: list[Any]) -> None:
         _exporting(
-            lambda: tf2onnx.convert.from_function(
-                self._function, input_signature=self._specs, opset=OPSET, output_path=str(path)
-            )
+            lambda: tf2onnx.convert.from_function(function, input_signature=specs, opset=OPSET, output_path=str(path))
         )
 
 

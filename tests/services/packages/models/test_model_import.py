@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from belvedere import modelfile
@@ -37,7 +38,11 @@ class Noise(torch.nn.Module):
 class Singular(torch.nn.Module):
     def forward(self, x):
         return torch.linalg.svdvals(x)
+class Together(torch.nn.Module):
+    def forward(self, x):
+        return x - x.mean(0)
 net = Net().eval()
+torch.jit.trace(Together(), torch.zeros(1, 4)).save("together.pt")
 torch.jit.trace(net, torch.zeros(1, 3, 32, 32)).save("net.pt")
 torch.jit.trace(Noise(), torch.zeros(1, 4), check_trace=False).save("noise.pt")
 torch.jit.trace(Singular(), torch.eye(3)[None]).save("singular.pt")
@@ -147,6 +152,21 @@ async def test_an_archive_becomes_an_onnx_file_that_answers_the_same(
     converted.write_bytes(await blobs.read(taken.digest))
     assert modelfile.find(converted, tmp_path / "found").kind == ModelKind.ONNX
     assert taken.size_bytes == converted.stat().st_size
+    # Their file leaves the batch open, whatever the descriptor says of it: several calls are computed at once.
+    first = onnx.load(str(converted)).graph.input[0].type.tensor_type.shape.dim[0]
+    assert bool(first.dim_value) == (kind == "MXNet")
+
+
+async def test_a_pytorch_model_takes_several_calls_at_once_where_that_changes_no_answer(
+    models: Any, importer: ModelImporter, blobs: BlobStore
+) -> None:
+    folder, first = models("pytorch"), {}
+    for file, shape in (("net.pt", [1, 3, 32, 32]), ("together.pt", [1, 4])):
+        taken = await take(importer, blobs, packed(folder / file), [{"name": "x", "shape": shape}])
+        [value] = onnx.load_from_string(await blobs.read(taken.digest)).graph.input
+        first[file] = value.type.tensor_type.shape.dim[0]
+    assert not first["net.pt"].dim_value and first["net.pt"].dim_param
+    assert first["together.pt"].dim_value == 1
 
 
 async def test_a_frozen_graph_is_converted_with_the_names_of_its_nodes(
