@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from belvedere.chassis.errors import Invalid
 from belvedere.fleet import JobKind, JobProgress, Reported
 
+IMAGE_VERSION = "DeviceJobConfig.OTAJobConfig.ImageVersion"
 DONE = frozenset({JobProgress.COMPLETED, JobProgress.FAILED})
 
 
@@ -21,10 +22,10 @@ def check_job(device_ids: Sequence[str], kind: JobKind | None, image_version: st
         raise Invalid("JobType must be OTA or REBOOT.", fields=[("JobType", "OTA or REBOOT")])
     if kind is JobKind.OTA and not image_version:
         text = "is missing: an OTA job says which version to install"
-        raise Invalid(f"DeviceJobConfig.OTAJobConfig.ImageVersion {text}", fields=[("ImageVersion", text)])
+        raise Invalid(f"{IMAGE_VERSION} {text}", fields=[(IMAGE_VERSION, text)])
     if kind is JobKind.OTA and image_version not in available:
         text = f"there is no version {image_version}; available: {', '.join(available)}"
-        raise Invalid(f"DeviceJobConfig.OTAJobConfig.ImageVersion: {text}", fields=[("ImageVersion", text)])
+        raise Invalid(f"{IMAGE_VERSION}: {text}", fields=[(IMAGE_VERSION, text)])
     return kind
 
 

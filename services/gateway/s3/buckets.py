@@ -10,6 +10,7 @@ from services.gateway.errors import AwsError
 from services.gateway.message import Call, Reply, read_all
 from services.gateway.s3 import failures
 from services.gateway.s3.index import Index
+from services.gateway.s3.listing import make_token, page_size, read_token
 from services.gateway.s3.objects import check_body_hash
 from services.gateway.s3.replies import document, iso_time
 
@@ -50,14 +51,21 @@ class Buckets:
         return document("LocationConstraint", "" if call.who.region == "us-east-1" else call.who.region)
 
     async def list(self, call: Call) -> Reply:
-        """ListBuckets."""
+        """ListBuckets, by name; in pages for who asks so."""
+        most, prefix = page_size(call, "max-buckets"), call.parameter("prefix") or ""
+        after = read_token(call.parameter("continuation-token") or "")
+        found = sorted(await self._index.buckets(), key=lambda bucket: bucket.name)
+        left = [bucket for bucket in found if bucket.name.startswith(prefix) and bucket.name > after]
+        shown = left[:most] if call.parameter("max-buckets") is not None else left
         owner = [("ID", call.who.account), ("DisplayName", call.who.account)]
         # A bucket without a time was always there: that is 1970 for S3's clients.
         buckets: list[tuple[str, xml.Content]] = [
-            ("Bucket", [("Name", bucket.name), ("CreationDate", iso_time(bucket.created_time))])
-            for bucket in await self._index.buckets()
+            ("Bucket", [("Name", bucket.name), ("CreationDate", iso_time(bucket.created_time))]) for bucket in shown
         ]
-        return document("ListAllMyBucketsResult", [("Owner", owner), ("Buckets", buckets)])
+        content: list[tuple[str, xml.Content]] = [("Owner", owner), ("Buckets", buckets)]
+        content += [("Prefix", prefix)] if prefix else []
+        content += [("ContinuationToken", make_token(shown[-1].name))] if shown and len(shown) < len(left) else []
+        return document("ListAllMyBucketsResult", content)
 
 
 def _location(body: bytes) -> str:

@@ -37,7 +37,7 @@ class Listings:
         token = call.parameter("continuation-token")
         after = call.parameter("start-after" if second else "marker") or ""
         if second and token:
-            after = _untoken(token)
+            after = read_token(token)
         listing = Listing(prefix, delimiter, most)
         await self._fill(listing, bucket, after)
 
@@ -49,7 +49,7 @@ class Listings:
             content += [("KeyCount", str(len(listing.objects) + len(listing.prefixes)))]
             content += [("ContinuationToken", token)] if token else []
             content += [("StartAfter", key(after))] if call.parameter("start-after") else []
-            content += [("NextContinuationToken", _token(listing.last))] if listing.truncated else []
+            content += [("NextContinuationToken", make_token(listing.last))] if listing.truncated else []
         else:
             content += [("Marker", key(after))]
             content += [("NextMarker", key(listing.last))] if listing.truncated else []
@@ -135,11 +135,11 @@ def page_size(call: Call, name: str) -> int:
     return min(int(text), LIST_MAX)
 
 
-def _token(key: str) -> str:
+def make_token(key: str) -> str:
     return base64.urlsafe_b64encode(key.encode()).decode()
 
 
-def _untoken(token: str) -> str:
+def read_token(token: str) -> str:
     try:
         return base64.b64decode(token.encode(), b"-_", validate=True).decode()
     except (binascii.Error, ValueError) as error:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import AsyncIterator, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 from xml.etree import ElementTree
 
@@ -19,7 +20,7 @@ from services.gateway import xml
 from services.gateway.errors import AwsError
 from services.gateway.message import Call, Reply, read_all
 from services.gateway.payload import Upload, declared_hash
-from services.gateway.s3 import conditions, failures
+from services.gateway.s3 import conditions, failures, part_checksums
 from services.gateway.s3.index import Index
 from services.gateway.s3.listing import folded, page_size
 from services.gateway.s3.names import UPLOADS, Place
@@ -39,6 +40,9 @@ _TARGET = ":upload-key"
 """Under this the index entry keeps the key that the object will have; no header has such a name."""
 
 
+_OF_UPLOADS = part_checksums.MINE | {_TARGET}
+
+
 class Multipart:
     """The operations on uploads in parts."""
 
@@ -48,7 +52,8 @@ class Multipart:
     async def create(self, call: Call, place: Place) -> Reply:
         """CreateMultipartUpload."""
         check_body_hash(call, await read_all(call, 0))
-        metadata = metadata_of(call) | {_TARGET: place.key}
+        wish = part_checksums.Wish.of_request(call)
+        metadata = metadata_of(call) | {_TARGET: place.key} | wish.to_keep()
         upload_id = secrets.token_hex(SALT_BYTES)
         blob = await self._blobs.put_stream(_once(b""))
         entry = storage_pb2.StoredObject(
@@ -60,14 +65,16 @@ class Multipart:
         )
         await self._index.put(entry)
         content = [("Bucket", place.bucket), ("Key", place.key), ("UploadId", upload_id)]
-        return document("InitiateMultipartUploadResult", content)
+        answer = document("InitiateMultipartUploadResult", content)
+        return replace(answer, headers={**answer.headers, **wish.headers()})
 
     async def put_part(self, call: Call, place: Place, upload_id: str, number: str) -> Reply:
         """UploadPart. Another upload of the same number replaces it."""
         key = await self._part(place, upload_id, number)
         upload = Upload(call, declared_hash(call))
         digest = await self._put_salted(upload.chunks())
-        await self._replace(place.bucket, key, digest, upload.size, upload.md5)
+        kept = {f"{part_checksums.KEPT}{name}": value for name, value in upload.checksums.items()}
+        await self._replace(place.bucket, key, digest, upload.size, upload.md5, kept)
         headers = {"ETag": f'"{upload.md5}"'}
         headers |= {f"x-amz-checksum-{name}": value for name, value in upload.checksums.items()}
         return Reply(200, headers)
@@ -90,7 +97,7 @@ class Multipart:
                 yield chunk
 
         digest = await self._put_salted(chunks())
-        part = await self._replace(place.bucket, key, digest, end - start, md5.hexdigest())
+        part = await self._replace(place.bucket, key, digest, end - start, md5.hexdigest(), {})
         return document("CopyPartResult", [("LastModified", iso_time(part.last_modified)), ("ETag", f'"{part.etag}"')])
 
     async def _part(self, place: Place, upload_id: str, number: str) -> str:
@@ -104,9 +111,13 @@ class Multipart:
         # Of its own salt, not only the upload's: equal parts of one upload must not share a blob either.
         return (await self._blobs.put_stream(_salted(secrets.token_bytes(SALT_BYTES), chunks))).digest
 
-    async def _replace(self, bucket: str, key: str, digest: str, size: int, etag: str) -> storage_pb2.StoredObject:
+    async def _replace(
+        self, bucket: str, key: str, digest: str, size: int, etag: str, kept: Mapping[str, str]
+    ) -> storage_pb2.StoredObject:
         before = await self._index.find(bucket, key)
-        part = storage_pb2.StoredObject(bucket=bucket, key=key, digest=digest, size_bytes=size, etag=etag)
+        part = storage_pb2.StoredObject(
+            bucket=bucket, key=key, digest=digest, size_bytes=size, etag=etag, metadata=kept
+        )
         part.last_modified.GetCurrentTime()
         await self._index.put(part)
         if before is not None:
@@ -120,8 +131,10 @@ class Multipart:
         if_absent, if_etag = conditions.of_write(call)
         body = await read_all(call, COMPLETE_BODY_MAX)
         check_body_hash(call, body)
-        parts = [self._chosen(upload_id, uploaded, number, etag) for number, etag in listed_parts(body)]
-        blob = await self._blobs.put_stream(self._joined(parts))
+        parts = [self._chosen(upload_id, uploaded, listed) for listed in listed_parts(body)]
+        whole = part_checksums.Whole(part_checksums.Wish.kept(entry.metadata), [part.metadata for part in parts])
+        blob = await self._blobs.put_stream(self._joined(parts, whole))
+        whole.check(call)
         digests = hashlib.md5(b"".join(bytes.fromhex(part.etag) for part in parts)).hexdigest()
         stored = storage_pb2.StoredObject(
             bucket=place.bucket,
@@ -130,7 +143,8 @@ class Multipart:
             size_bytes=sum(part.size_bytes for part in parts),
             etag=f"{digests}-{len(parts)}",
             content_type=entry.content_type,
-            metadata={name: value for name, value in entry.metadata.items() if name != _TARGET},
+            metadata={name: value for name, value in entry.metadata.items() if name not in _OF_UPLOADS}
+            | whole.to_keep(),
         )
         await self._index.put(stored, if_absent=if_absent, if_etag=if_etag)
         await self._forget(place.bucket, upload_id, uploaded.values())
@@ -139,6 +153,7 @@ class Multipart:
             ("Bucket", place.bucket),
             ("Key", place.key),
             ("ETag", f'"{stored.etag}"'),
+            *whole.told(),
         ]
         return document("CompleteMultipartUploadResult", content)
 
@@ -150,7 +165,7 @@ class Multipart:
 
     async def list_parts(self, call: Call, place: Place, upload_id: str) -> Reply:
         """ListParts."""
-        await self._find(place, upload_id)
+        upload = await self._find(place, upload_id)
         most, marker = page_size(call, "max-parts"), call.parameter("part-number-marker") or "0"
         if not re.fullmatch(r"\d{1,9}", marker):
             raise AwsError("InvalidArgument", "Provided part-number-marker not an integer or within integer range")
@@ -160,9 +175,13 @@ class Multipart:
         content: list[tuple[str, xml.Content]] = [("Bucket", place.bucket), ("Key", place.key), ("UploadId", upload_id)]
         content += [("PartNumberMarker", marker), ("MaxParts", str(most)), ("IsTruncated", "true" if more else "false")]
         content += [("NextPartNumberMarker", str(shown[-1][0]))] if shown else []
+        wish = part_checksums.Wish.kept(upload.metadata)
+        if wish.algorithm:
+            content += [("ChecksumAlgorithm", wish.algorithm.upper()), ("ChecksumType", wish.type)]
         for number, part in shown:
             entry = [("PartNumber", str(number)), ("LastModified", iso_time(part.last_modified))]
-            content.append(("Part", [*entry, ("ETag", f'"{part.etag}"'), ("Size", str(part.size_bytes))]))
+            told = [("ETag", f'"{part.etag}"'), ("Size", str(part.size_bytes)), *part_checksums.of_part(part.metadata)]
+            content.append(("Part", [*entry, *told]))
         return document("ListPartsResult", content)
 
     async def list_uploads(self, call: Call, bucket: str) -> Reply:
@@ -233,23 +252,25 @@ class Multipart:
 
     @staticmethod
     def _chosen(
-        upload_id: str, uploaded: dict[str, storage_pb2.StoredObject], number: int, etag: str
+        upload_id: str, uploaded: dict[str, storage_pb2.StoredObject], listed: Listed
     ) -> storage_pb2.StoredObject:
-        part = uploaded.get(_part_key(upload_id, number))
-        if part is None or part.etag != etag.strip('"'):
+        part = uploaded.get(_part_key(upload_id, listed.number))
+        wrong = part is None or part.etag != listed.etag.strip('"')
+        if part is None or wrong or not part_checksums.agrees(part.metadata, listed.checksums):
             raise AwsError(
                 "InvalidPart",
                 "One or more of the specified parts could not be found. The part may not have been uploaded, or its "
                 "entity tag may not match.",
                 400,
-                {"PartNumber": number},
+                {"PartNumber": listed.number},
             )
         return part
 
-    async def _joined(self, parts: list[storage_pb2.StoredObject]) -> AsyncIterator[bytes]:
+    async def _joined(self, parts: list[storage_pb2.StoredObject], whole: part_checksums.Whole) -> AsyncIterator[bytes]:
         for part in parts:
             if part.size_bytes:
                 async for chunk in self._blobs.open(part.digest, SALT_BYTES, SALT_BYTES + part.size_bytes):
+                    whole.update(chunk)
                     yield chunk
 
     async def _forget(self, bucket: str, upload_id: str, parts: Iterable[storage_pb2.StoredObject]) -> None:
@@ -260,20 +281,35 @@ class Multipart:
             await self._blobs.delete(part.digest)
 
 
-def listed_parts(body: bytes) -> list[tuple[int, str]]:
-    """(number, ETag) of CompleteMultipartUpload's body. Raises AwsError: MalformedXML, InvalidPartOrder."""
+class Listed(NamedTuple):
+    """A part as CompleteMultipartUpload lists it."""
+
+    number: int
+    etag: str
+    checksums: Mapping[str, str] = {}
+    """By their elements: ChecksumCRC32."""
+
+
+def listed_parts(body: bytes) -> list[Listed]:
+    """The parts in CompleteMultipartUpload's body. Raises AwsError: MalformedXML, InvalidPartOrder."""
     malformed = failures.malformed_xml()
     try:
         root = xml.parse(body)
     except xml.MalformedXml as error:
         raise malformed from error
-    parts = [(_text(part, "PartNumber"), _text(part, "ETag")) for part in root.findall("Part")]
-    if not parts or len(parts) > PARTS_MAX or not all(re.fullmatch(r"\d{1,5}", number) for number, _ in parts):
+    parts = root.findall("Part")
+    if not 1 <= len(parts) <= PARTS_MAX or not all(
+        re.fullmatch(r"\d{1,5}", _text(part, "PartNumber")) for part in parts
+    ):
         raise malformed
-    numbers = [int(number) for number, _ in parts]
+    numbers = [int(_text(part, "PartNumber")) for part in parts]
     if numbers != sorted(set(numbers)):
         raise AwsError("InvalidPartOrder", "The list of parts was not in ascending order.")
-    return [(int(number), etag) for number, etag in parts]
+    names = [part_checksums.member(algorithm) for algorithm in part_checksums.ALGORITHMS]
+    return [
+        Listed(number, _text(part, "ETag"), {name: text for name in names if (text := _text(part, name))})
+        for number, part in zip(numbers, parts, strict=True)
+    ]
 
 
 def _text(element: ElementTree.Element, name: str) -> str:

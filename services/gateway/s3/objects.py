@@ -20,6 +20,7 @@ from services.gateway.payload import Upload, declared_hash
 from services.gateway.s3 import conditions, failures, names
 from services.gateway.s3.index import Index
 from services.gateway.s3.names import Place
+from services.gateway.s3.part_checksums import FULL_OBJECT, KEPT_TYPE
 from services.gateway.s3.replies import document, http_time, iso_time
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ class Objects:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
         elif call.header("x-amz-checksum-mode").upper() == "ENABLED":
             # Only with the whole: a client would hold it against the part that it got.
-            headers |= {name[1:]: value for name, value in stored.metadata.items() if name.startswith(_CHECKSUM)}
+            told = {name[1:]: value for name, value in stored.metadata.items() if name.startswith(_CHECKSUM)}
+            headers |= told | ({"x-amz-checksum-type": stored.metadata.get(KEPT_TYPE, FULL_OBJECT)} if told else {})
         if call.method == "HEAD":
             return Reply(status, headers, length=end - start)
         return Reply(status, headers, self._bytes(stored.digest, start, end), length=end - start)
@@ -104,7 +106,7 @@ class Objects:
         if_absent, if_etag = conditions.of_write(call)
         metadata = metadata_of(call) if replace else {}
         for name, value in source.metadata.items():
-            if not replace or name.startswith(_CHECKSUM):
+            if not replace or name.startswith(_CHECKSUM) or name == KEPT_TYPE:
                 metadata[name] = value
         now = Timestamp()
         now.GetCurrentTime()
@@ -233,7 +235,7 @@ def _headers(stored: storage_pb2.StoredObject) -> dict[str, str]:
     for name, value in stored.metadata.items():
         if not name.startswith(":"):
             headers[f"x-amz-meta-{name}"] = value
-        elif not name.startswith(_CHECKSUM):
+        elif not name.startswith(_CHECKSUM) and name != KEPT_TYPE:
             headers[name[1:].title()] = value
     return headers
 

@@ -6,13 +6,13 @@ served answer NotImplemented with their name.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import grpc
 
 from belvedere.chassis.errors import BelvedereError
-from services.gateway.errors import GatewayError
+from services.gateway.errors import AwsError, GatewayError
 from services.gateway.message import Call, Facts, Reply
 from services.gateway.s3 import failures, names
 from services.gateway.s3.buckets import Buckets
@@ -33,6 +33,17 @@ BUCKET_SUBRESOURCES = (
     "publicAccessBlock", "replication", "requestPayment", "tagging", "versioning", "versions", "website",
 )  # fmt: skip
 OBJECT_SUBRESOURCES = ("acl", "attributes", "legal-hold", "restore", "retention", "select", "tagging", "torrent")
+
+NOT_SERVED: Mapping[str, Callable[[str], bool]] = {
+    "x-amz-server-side-encryption": lambda value: value in ("", "AES256"),
+    "x-amz-server-side-encryption-customer-algorithm": lambda value: not value,
+    "x-amz-copy-source-server-side-encryption-customer-algorithm": lambda value: not value,
+    "x-amz-object-lock-mode": lambda value: not value,
+    "x-amz-object-lock-legal-hold": lambda value: value in ("", "OFF"),
+    "x-amz-tagging": lambda value: not value,
+}
+"""Headers that ask for what is not done here (encryption with the client's key, locks, tags of objects), with what may stand in
+them: whoever passed them over would promise it."""
 
 
 class S3Service:
@@ -73,6 +84,10 @@ class S3Service:
         if action:
             prefix = {"s3:prefix": call.parameter("prefix") or ""} if action == "ListBucket" else {}
             await call.authorize(f"s3:{action}", resource, Facts(context=prefix))
+        if header := next((name for name, serves in NOT_SERVED.items() if not serves(call.header(name))), ""):
+            raise failures.not_implemented(f"The header {header}: {call.header(header)[:64]}")
+        if call.parameter("versionId") not in (None, "null"):
+            raise AwsError("InvalidArgument", "Invalid version id specified")
         try:
             return await handler()
         except BelvedereError as error:
