@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -190,9 +191,9 @@ def _boto_line(id: str, what: str, parties: Sequence[Server], devices: Mapping[s
             for party in parties:
                 client, device = clients[party.name], devices.get(party.name, devices["ours"])
                 call: Callable[[], Any] = (
-                    (lambda c=client, d=device: c.describe_device(DeviceId=d))
+                    partial(client.describe_device, DeviceId=device)
                     if id == "F1"
-                    else (lambda c=client: c.list_devices(MaxResults=25))
+                    else partial(client.list_devices, MaxResults=25)
                 )
                 started = time.perf_counter()
                 for _ in range(BOTO_CALLS):

@@ -11,6 +11,7 @@ import socket
 import statistics
 import sys
 import time
+from typing import Any
 
 import iceoryx2 as iox
 
@@ -18,14 +19,14 @@ NAME = f"belvedere/bench/{os.getpid()}"
 WAIT_S = 10.0
 
 
-def services():
+def services() -> tuple[Any, Any, Any]:
     node = iox.NodeBuilder.new().create(iox.ServiceType.Ipc)
     events = node.service_builder(iox.ServiceName.new(NAME)).event().open_or_create()
     items = node.service_builder(iox.ServiceName.new(NAME)).publish_subscribe(ctypes.c_uint64).open_or_create()
     return node, events, items
 
 
-def receive(far):
+def receive(far: socket.socket) -> None:
     _node, events, items = services()
     listener, subscriber = events.listener_builder().create(), items.subscriber_builder().create()
     far.send(b"ready")
@@ -44,7 +45,7 @@ def receive(far):
             continue
 
 
-def main():
+def main() -> None:
     server, client, count, pause = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
     iox.set_log_level(iox.LogLevel.Error)
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

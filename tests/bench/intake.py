@@ -82,7 +82,8 @@ def _put_logs(client: Any, number: int) -> None:
 
 
 def _stored(client: Any) -> int:
-    found, token = 0, {}
+    found = 0
+    token: dict[str, str] = {}
     while True:
         answer = client.get_log_events(logGroupName=GROUP, logStreamName=STREAM, startFromHead=True, **token)
         if not answer["events"]:

@@ -11,6 +11,7 @@ import pathlib
 import queue
 import sys
 import threading
+from typing import Any
 
 os.environ.update(TELEMETRY_OPT_OUT="True", DISABLE_VERSION_CHECK="True", OFFLINE_MODE="True", LOG_LEVEL="ERROR")
 os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "rtsp_transport;tcp"
@@ -23,7 +24,7 @@ WARM_UP = 20
 BLOCK, DIGITS = 32, 10
 
 
-def cpu_ns():
+def cpu_ns() -> int:
     total = 0
     for task in pathlib.Path("/proc/self/task").iterdir():
         try:
@@ -33,17 +34,20 @@ def cpu_ns():
     return total
 
 
-def main(url, frames):
-    taken = queue.Queue()
+def main(url: str, frames: int) -> None:
+    taken: queue.Queue[int] = queue.Queue()
 
-    def take(predictions, given):
+    def take(predictions: Any, given: Any) -> None:
         for frame in given if isinstance(given, list) else [given]:
             if frame is not None:
                 bits = frame.image[BLOCK // 2, BLOCK // 2 : DIGITS * BLOCK : BLOCK, 1] > 127
                 taken.put(sum(1 << digit for digit, bit in enumerate(bits) if bit))
 
     pipeline = InferencePipeline.init_with_custom_logic(
-        video_reference=url, on_video_frame=lambda frames: [{} for _ in frames], on_prediction=take
+        video_reference=url,
+        on_video_frame=lambda frames: [{} for _ in frames],
+        on_prediction=take,
+        video_processing_mode="every_frame",
     )
     threading.Thread(target=pipeline.start, kwargs={"use_main_thread": False}, daemon=True).start()
     for _ in range(WARM_UP):

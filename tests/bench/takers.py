@@ -59,7 +59,7 @@ def pyav(url: str, *, bgr: bool = True) -> Taken:
                 yield time.monotonic_ns(), footage.number_of(picture)
             else:
                 luma = frame.planes[0]
-                rows = np.frombuffer(luma, np.uint8).reshape(-1, luma.line_size)
+                rows = np.frombuffer(memoryview(luma), np.uint8).reshape(-1, luma.line_size)
                 yield time.monotonic_ns(), footage.number_of(rows)
 
 
@@ -71,6 +71,7 @@ def pipe(url: str) -> Taken:
 
     size = footage.WIDTH * footage.HEIGHT * 3
     memory = SharedMemory(create=True, size=size)
+    assert memory.buf is not None
     command = (
         "ffmpeg -nostdin -loglevel error -fflags nobuffer -flags low_delay -probesize 32 -analyzeduration 0 "
         "-rtsp_transport tcp -i"

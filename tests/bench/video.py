@@ -31,8 +31,12 @@ ROUNDS = 5
 FRAMES = 60
 """Two seconds of the camera, a round and party: a group of pictures."""
 B1_ROUNDS_LAST_AT_MOST_S = 170.0
-"""No further round that would end later, and no Roboflow after it: all of B1 is to take less than four minutes."""
+"""No further round that would end later."""
 ROBOFLOW_ROUNDS = 2
+ROBOFLOW_BEGINS_WITHIN_S = 150.0
+"""It imports for 15 s of CPU on its one core, and reads 2 GB for it when nothing of that is in memory: a minute and more."""
+B1_LASTS_AT_MOST_S = 300.0
+"""No further round of Roboflow's that would end later; one there is always."""
 MEASURED = "CPU a picture, RTSP → 1080p "
 ANSWER_WITHIN_S = 60.0
 """Of a party: to have begun, and for each measure."""
@@ -57,10 +61,10 @@ class Taker:
         print("measure", frames, file=self.process.stdin, flush=True)
         return dict(json.loads(self.line()))
 
-    def line(self) -> str:
+    def line(self, within_s: float = ANSWER_WITHIN_S) -> str:
         assert self.process.stdout is not None
-        if not select.select([self.process.stdout], [], [], ANSWER_WITHIN_S)[0]:
-            raise TakerFailed(f"it says nothing within {ANSWER_WITHIN_S:.0f} s")
+        if not select.select([self.process.stdout], [], [], within_s)[0]:
+            raise TakerFailed(f"it says nothing within {within_s:.0f} s")
         line = self.process.stdout.readline()
         if not line:
             said = self.errors.read_text().strip().splitlines()
@@ -83,7 +87,7 @@ def taker(kind: str, address: str, camera: BenchCamera, pids: Sequence[int] = ()
         )  # fmt: skip
     try:
         made = Taker(process, errors)
-        made.line()
+        made.line(ROBOFLOW_BEGINS_WITHIN_S if kind == "roboflow" else ANSWER_WITHIN_S)
         yield made
     finally:
         process.kill()
@@ -129,7 +133,9 @@ def b1(folder: Path) -> Report:
             for party in parties:
                 spent[party].append(_cost(party, camera, folder))
         # By itself, since it takes it ten times as long to begin as all others.
-        while len(beside["ours"]) < ROBOFLOW_ROUNDS and time.monotonic() - began < B1_ROUNDS_LAST_AT_MOST_S:
+        lasted_s = 0.0
+        while len(beside["ours"]) < ROBOFLOW_ROUNDS and time.monotonic() - began + lasted_s < B1_LASTS_AT_MOST_S:
+            round_began = time.monotonic()
             try:
                 theirs = _cost("roboflow", camera, folder)
             except (peers.PeerAbsent, TakerFailed) as reason:
@@ -137,6 +143,7 @@ def b1(folder: Path) -> Report:
                 break
             beside["Roboflow InferencePipeline"].append(theirs)
             beside["ours"].append(_cost("ours", camera, folder))
+            lasted_s = time.monotonic() - round_began
     pyav = {"PyAV loop": spent["pyav"]}
     pipe = {"ffmpeg, pipe, shared memory": spent["pipe"]} if "pipe" in spent else {}
 
@@ -149,7 +156,7 @@ def b1(folder: Path) -> Report:
         line("YUV, every frame taken", "ours-yuv", {LIMIT: spent["bare"]}, "≤ 1.10× bare decoding"),
     ]
     if beside["ours"]:
-        lines.append(compared("B1", MEASURED + "BGR, every frame taken (it leaves out what is late)", "ms", beside))
+        lines.append(compared("B1", MEASURED + "BGR, every frame taken", "ms", beside))
     return Report(lines, notes)
 
 
