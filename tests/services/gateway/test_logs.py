@@ -82,7 +82,7 @@ def test_json_messages_are_searched_by_member(door: Door, group: str) -> None:
 
 def test_a_search_of_what_is_not_there_says_so(door: Door, group: str) -> None:
     logs = door.client("logs", parameter_validation=False)
-    assert code_of(lambda: logs.filter_log_events(logGroupName="none")) == "ResourceNotFoundException"
+    assert code_of(lambda: logs.filter_log_events(logGroupName=f"{group}-absent")) == "ResourceNotFoundException"
     where = {"logGroupName": group}
     assert code_of(lambda: logs.filter_log_events(**where, logStreamNames=["none"])) == "ResourceNotFoundException"
     for wrong in (
@@ -110,7 +110,7 @@ def test_retention_is_set_shown_and_taken_back(door: Door, group: str) -> None:
     assert code_of(lambda: logs.put_retention_policy(logGroupName=group, retentionInDays=2)) == (
         "InvalidParameterException"
     )
-    assert code_of(lambda: logs.put_retention_policy(logGroupName="none", retentionInDays=7)) == (
+    assert code_of(lambda: logs.put_retention_policy(logGroupName=f"{group}-absent", retentionInDays=7)) == (
         "ResourceNotFoundException"
     )
 
