@@ -126,6 +126,18 @@ async def test_without_a_good_token_nobody_gets_in(channel: grpc.aio.Channel, me
     assert details[0].Unpack(info) and info.reason == "Unauthenticated"
 
 
+async def test_who_brings_no_good_token_leaves_a_line_in_the_audit_trail(
+    cloud: RunningCloud, channel: grpc.aio.Channel
+) -> None:
+    metadata = (("authorization", "Bearer bvd_forged"),)
+    await refusal(RegistryServiceStub(channel).DeleteDevice(registry_pb2.DeleteDeviceRequest(), metadata=metadata))
+    with cloud.caller():
+        asked = identity_pb2.ListAuditEntriesRequest(denied_only=True, max_results=1)
+        (line,) = (await IdentityServiceStub(cloud.channel).ListAuditEntries(asked)).entries
+    assert (line.principal, line.action, line.resource) == ("unproven", "panorama:DeleteDevice", "*")
+    assert line.source_address == "127.0.0.1" and line.request_id
+
+
 async def test_a_caller_cannot_say_that_he_is_somebody_else(cloud: RunningCloud, channel: grpc.aio.Channel) -> None:
     await user(cloud, "nobody")
     claims = (

@@ -76,6 +76,8 @@ class Objects:
             if (value := call.parameter(f"response-{name}")) is not None:
                 headers[name.title()] = _header_text(value)
         size = stored.size_bytes
+        if call.parameter("partNumber") is not None:
+            check_part_number(call.parameter("partNumber") or "", stored.etag)
         span = parse_range(call.header("range"), size) if _range_holds(call, stored) else None
         status, start, end = (206, *span) if span else (200, 0, size)
         if span:
@@ -162,6 +164,16 @@ class Objects:
         await self._index.delete(bucket, allowed)
         told: list[tuple[str, xml.Content]] = [] if quiet else [("Deleted", [("Key", key)]) for key in allowed]
         return document("DeleteResult", told + refused)
+
+
+def check_part_number(text: str, etag: str) -> None:
+    """An object that came in one piece has one part. Raises AwsError: InvalidArgument, InvalidPartNumber, NotImplemented."""
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 10_000:
+        raise AwsError("InvalidArgument", "Part number must be an integer between 1 and 10000, inclusive")
+    if "-" in etag:
+        raise failures.not_implemented("GET of one part of an object that came in parts")
+    if int(text) > 1:
+        raise AwsError("InvalidPartNumber", "The requested partnumber is not satisfiable", 416)
 
 
 def listed_keys(body: bytes) -> tuple[list[str], bool]:
