@@ -76,12 +76,14 @@ def run(
     fixed = Tuning(settings.threads, max(1, settings.parallel_calls))
     remembered = memory.get(key)
     if remembered is not None:
-        return twice.session(prepared, remembered.tuning), remembered
+        session = twice.session(prepared, remembered.tuning)
+        _once(session)
+        return session, remembered
     session = prepared.session(fixed)
-    if settings.trial_s <= 0:
-        return session, Outcome(fixed, None, "measuring is turned off")
     if not all(info.is_fixed for info in session.inputs):
         return session, Outcome(fixed, None, "not measured: the sizes of its inputs are open")
+    if settings.trial_s <= 0:
+        return session, Outcome(fixed, _once(session), "measuring is turned off")
     try:
         trial = _Trial(prepared, session, settings, may_load_twice)
         outcome, best = trial.choose(fixed)
@@ -94,6 +96,20 @@ def run(
         return best, replace(outcome, why=f"{outcome.why}; not remembered: the machine was busy")
     memory.put(key, outcome)
     return best, outcome
+
+
+def _once(session: Session) -> float | None:
+    """Compute once. The first time takes longer (GPUs compile for seconds): it belongs to loading, and must not be taken for a hang.
+    Milliseconds; None where it cannot compute random numbers.
+    """
+    rng = np.random.default_rng(0)
+    began = time.monotonic()
+    try:
+        session.infer({info.name: _random(info, rng) for info in session.inputs})
+    except Exception as error:  # noqa: BLE001 - whatever a library raises at numbers that mean nothing
+        log.debug("model does not compute random numbers", error=f"{type(error).__name__}: {error}"[:300])
+        return None
+    return round((time.monotonic() - began) * 1e3, 2)
 
 
 @dataclass(slots=True)

@@ -25,6 +25,7 @@ from belvedere.modelfile import ModelKind
 from edge.inference import modelfile, tensors
 from edge.inference.backends import half, onnx_file, onnx_graph
 from edge.inference.backends.base import Tuning
+from edge.inference.backends.gpu import gpu_present
 from edge.inference.cache import FolderCache
 from edge.inference.errors import InvalidInput, ModelInvalid, ModelUnsupported
 from edge.inference.settings import Settings
@@ -53,7 +54,8 @@ class OnnxRuntimeBackend:
 
     def __init__(self, settings: Settings, cache: Path, *, halves: bool | None = None) -> None:
         """`halves`: whether FP16 changes the model; None: where it is computed by CUDA."""
-        self._halves = CUDA in ort.get_available_providers() if halves is None else halves
+        cuda = CUDA in ort.get_available_providers() and gpu_present()
+        self._halves = cuda if halves is None else halves
         self._cache = FolderCache(cache, entries=settings.cached_models, megabytes=settings.cached_mb)
         self.version = str(ort.__version__)
         ort.set_default_logger_severity(SILENT)

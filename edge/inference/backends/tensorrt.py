@@ -17,7 +17,7 @@ import functools
 import importlib
 import importlib.util
 import json
-import threading
+import queue
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -196,7 +196,9 @@ class TensorRtModel:
         engine = runtime.deserialize_cuda_engine(self._engine)
         if engine is None:
             raise ModelUnsupported(f"TensorRT cannot load the model's engine: {self._words.last()}")
-        return TensorRtSession(self._trt, engine, self._device, self.inputs, self.outputs)
+        # Made while it is loaded: the first use of a context can take seconds.
+        lanes = [_Lane(engine.create_execution_context(), self._device) for _ in range(tuning.parallel)]
+        return TensorRtSession(engine, lanes, self.inputs, self.outputs)
 
 
 class TensorRtSession:
@@ -204,26 +206,31 @@ class TensorRtSession:
 
     def __init__(
         self,
-        trt: Any,
         engine: Any,
-        device: Device,
+        lanes: Sequence[_Lane],
         inputs: tuple[TensorInfo, ...],
         outputs: tuple[TensorInfo, ...],
     ) -> None:
-        self._trt = trt
         self._engine = engine
-        self._device = device
+        self._lanes = lanes
+        self._idle: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
+        for lane in lanes:
+            self._idle.put(lane)
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         self._names = {plain(name): name for name in names}
-        self._lanes: list[_Lane] = []
-        self._own = threading.local()
-        self._lock = threading.Lock()
         self.inputs = inputs
         self.outputs = outputs
 
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """See `base.Session.infer`."""
-        lane = self._lane()
+        # No more compute at once than there are lanes: the wait is for one of them to end.
+        lane = self._idle.get()
+        try:
+            return self._infer(lane, inputs)
+        finally:
+            self._idle.put(lane)
+
+    def _infer(self, lane: _Lane, inputs: Mapping[str, Array]) -> dict[str, Array]:
         for info in self.inputs:
             array = np.ascontiguousarray(inputs[info.name])
             if not lane.context.set_input_shape(self._names[info.name], array.shape):
@@ -244,24 +251,12 @@ class TensorRtSession:
 
     def close(self) -> None:
         """See `base.Session.close`."""
-        with self._lock:
-            for lane in self._lanes:
-                lane.close()
-            self._lanes.clear()
-        self._own = threading.local()
-
-    def _lane(self) -> _Lane:
-        """Each thread computes in a context, a stream and buffers of its own."""
-        lane: _Lane | None = getattr(self._own, "lane", None)
-        if lane is None:
-            lane = self._own.lane = _Lane(self._engine.create_execution_context(), self._device)
-            with self._lock:
-                self._lanes.append(lane)
-        return lane
+        for lane in self._lanes:
+            lane.close()
 
 
 class _Lane:
-    """One thread's way to the GPU and back."""
+    """One computation's way to the GPU and back: a context, a stream and buffers of its own."""
 
     def __init__(self, context: Any, device: Device) -> None:
         self.context = context

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,21 @@ def test_measuring_ends_in_time_whatever_the_model_takes(tmp_path: Path) -> None
     outcome, _ = chosen(tmp_path, Timed(lambda tuning: 1.0))
     assert outcome.tuning == Tuning()
     assert time.monotonic() - began < 4 * SETTINGS.trial_s
+
+
+def test_the_first_computation_which_takes_longer_belongs_to_loading(tmp_path: Path) -> None:
+    computed: list[Tuning] = []
+
+    def takes(tuning: Tuning) -> float:
+        computed.append(tuning)
+        return 0.001
+
+    model = Timed(takes)
+    unmeasured = replace(SETTINGS, trial_s=0)
+    for settings, memory in ((SETTINGS, "measured"), (SETTINGS, "measured"), (unmeasured, "none")):
+        computed.clear()
+        _, outcome = trial.run(model, settings, TrialMemory(tmp_path / memory), "key", may_load_twice=False)
+        assert computed and outcome.infer_ms
 
 
 def test_a_lone_computation_has_all_cores_and_those_that_meet_have_some_each() -> None:
