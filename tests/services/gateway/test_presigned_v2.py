@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +12,12 @@ from typing import Any
 import boto3
 import pytest
 from botocore.session import Session
+from hypothesis import given
+from hypothesis import strategies as st
 
+from services.gateway import sigv2
+from services.gateway.errors import AuthError
+from services.gateway.sigv4 import HttpRequest
 from tests.services.gateway.persons import Person, statement
 from tests.support.cloud import REGION
 from tests.support.front_door import Door
@@ -104,3 +111,13 @@ def test_it_may_what_its_signer_may_and_ends_with_his_session(s3: Any, door: Doo
     session = client(door, (made["AccessKeyId"], made["SecretAccessKey"]), made["SessionToken"])
     status, body, _ = ask(url(session, "get_object", "open/1"))
     assert status == 403 and b"assumed-role/BelvedereApplication/ab is not authorized" in body
+
+
+@given(
+    st.text(max_size=40), st.text(max_size=40), st.text(max_size=40), st.dictionaries(st.text(max_size=8), st.text())
+)
+def test_no_query_breaks_the_reader(key: str, signature: str, expires: str, more: dict[str, str]) -> None:
+    query = urllib.parse.urlencode({"AWSAccessKeyId": key, "Signature": signature, "Expires": expires, **more})
+    request = HttpRequest("GET", "/a/b", f"{query}&x-amz-meta-%FF=%FF&&=&%", [("host", "h"), ("x-amz-acl", "\udcff")])
+    with contextlib.suppress(AuthError):
+        sigv2.string_to_sign(sigv2.parse(request), request.path)
