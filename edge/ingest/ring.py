@@ -143,7 +143,7 @@ class CameraRing:
     def wanted(self) -> bool:
         """A reader waits for a frame."""
         writer = self._writer
-        return writer is not None and writer.wanted()
+        return writer is not None and writer.hear()
 
     def wait_wanted(self, timeout_s: float) -> bool:
         """Until a reader asks (True), `wake` is called, or the time is over."""

@@ -7,6 +7,7 @@ Must not know: cameras, models, applications, NATS.
 from framelink.calls_client import CallClient
 from framelink.calls_server import CallServer, CallStats, Request
 from framelink.calls_wire import FrameName
+from framelink.deliveries import HELD_MAX
 from framelink.errors import (
     AddressTaken,
     CallError,
@@ -28,7 +29,7 @@ from framelink.output_sender import FramePicture, OutputSender, Picture, PixelPi
 from framelink.outputs_wire import Annotations
 from framelink.reader import Frame, FrameReader
 from framelink.writable import WritableSlot
-from framelink.writer import HELD_MAX, FrameWriter
+from framelink.writer import FrameWriter
 from framelink.writer_stats import ReaderStats, WriterStats
 
 __all__ = [

@@ -217,27 +217,29 @@ class PeerServer:
                 self._refused += 1
                 self._drop(peer, "%s already serves %d" % (self.name, self._max_peers))
 
-    def _hear(self, descriptor: int) -> None:
+    def _hear(self, descriptor: int) -> bool:
+        """What the peer has said, one message or some. False: nothing, or it is disconnected."""
         peer = self._peers.get(descriptor)
         if peer is None:
-            return
+            return False
         try:
             if not self._takes_descriptors:
                 packet = sockets.receive_small(peer.connection, self._largest_message)
                 if packet is not None:
                     self._said(peer, packet)
-                return
+                return packet is not None
             for _ in range(MESSAGES_PER_TURN):
                 received = sockets.receive(peer.connection, self._largest_message)
                 if received is None:
-                    return
+                    return True
                 message = Message(*received)
                 try:
                     if peer.closed:
-                        return
+                        return False
                     self._heard(peer, message)
                 finally:
                     message.close()
+            return True
         except ConnectionError:
             with self._lock:
                 self._drop(peer, "")
@@ -256,6 +258,7 @@ class PeerServer:
             log.exception("%s: a message of %r could not be handled", self.name, peer.name)
             with self._lock:
                 self._drop(peer, "an internal error of %s" % self.name)
+        return False
 
     def _look_after_waits(self, now: float) -> None:
         if self._deaf:

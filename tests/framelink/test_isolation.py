@@ -9,7 +9,7 @@ import os
 import numpy as np
 import pytest
 
-from framelink import FrameReader, NotSealed, RingGone, memory, writer
+from framelink import FrameReader, NotSealed, RingGone, deliveries, memory
 from framelink.ring import Ring
 from tests.support.interpreter import Interpreter
 from tests.support.shared_memory import NumberCamera, eventually
@@ -152,7 +152,7 @@ def test_who_is_asked_for_a_slot_and_gives_it_back_stays(tmp_path):
 
 def test_many_who_keep_their_slots_are_asked_side_by_side_so_that_nobody_waits_for_each_of_them(tmp_path, monkeypatch):
     # Nobody is thrown out: who would ask the second only after the first has answered or is gone would ask only one.
-    monkeypatch.setattr(writer, "PRESS_GRACE_S", 600.0)
+    monkeypatch.setattr(deliveries, "PRESS_GRACE_S", 600.0)
     with NumberCamera(tmp_path / "s", slots=8) as camera, contextlib.ExitStack() as stack:
         keepers = [stack.enter_context(FrameReader(camera.writer.path, name)) for name in "abcdef"]
         held = []
