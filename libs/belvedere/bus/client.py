@@ -101,13 +101,19 @@ async def request_on(
 async def cancellable(work: Coroutine[Any, Any, T]) -> T:
     """`work`, without its losing a cancellation.
 
-    nats-py waits with `asyncio.wait_for`, which up to Python 3.11 returns normally, the cancellation forgotten, when the
-    answer comes in the same turn of the loop: a task told to end would go on for ever.
+    nats-py waits with `asyncio.wait_for`, which up to Python 3.11 gives the answer or raises the error, the cancellation
+    forgotten, when that comes in the same turn of the loop: a task told to end would go on for ever.
     """
     task = asyncio.current_task()
-    before = task.cancelling() if task is not None else 0
-    result = await work
-    if task is not None and task.cancelling() > before:
+    assert task is not None
+    before = task.cancelling()
+    try:
+        result = await work
+    except Exception as error:
+        if task.cancelling() > before:
+            raise asyncio.CancelledError from error
+        raise
+    if task.cancelling() > before:
         raise asyncio.CancelledError
     return result
 
@@ -125,7 +131,7 @@ async def flushed(client: Client, timeout_s: float = FLUSH_TIMEOUT_S) -> None:
 async def close(client: Client) -> None:
     """Ends the connection; one that has gone already is none to end."""
     try:
-        await client.close()
+        await cancellable(client.close())
     except (nats.errors.Error, OSError) as error:
         log.debug("while closing", error=repr(error))
 

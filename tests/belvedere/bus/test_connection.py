@@ -221,3 +221,21 @@ async def test_a_cancellation_that_meets_an_answer_is_not_lost(hub: RunningHub) 
     with pytest.raises(asyncio.CancelledError):
         await asked[0]
     assert asked[0].cancelled()
+
+
+async def test_a_cancellation_that_meets_an_error_is_not_lost() -> None:
+    # So a bus could go on connecting to a server that was gone, though it was closed.
+    refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    waits = asyncio.Event()
+
+    async def connecting() -> None:
+        waits.set()
+        await asyncio.wait_for(refused, 30)
+
+    task = asyncio.create_task(nats_client.cancellable(connecting()))
+    await waits.wait()
+    refused.set_exception(ConnectionRefusedError())
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
