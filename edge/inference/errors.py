@@ -6,6 +6,7 @@
         ModelUnsupported    MODEL_UNSUPPORTED: a model, of a kind or with operations that this backend does not have
       InvalidInput          a call's tensors are not what the model takes; says what it takes
       FrameGone             the frame that a call names cannot be read (any more); the caller sends its pixels
+      DeviceLost            what computes is of no more use in this process: a GPU after a fault; the process is replaced
 
 Each message says what was wrong and what to do; it reaches the application's log, or the status of its deployment.
 """
@@ -45,3 +46,7 @@ class InvalidInput(InferenceError):
 
 class FrameGone(InferenceError):
     """The frame that a call names cannot be read."""
+
+
+class DeviceLost(InferenceError):
+    """Every further computation on this device would fail, until there is another process."""

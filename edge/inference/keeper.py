@@ -22,7 +22,7 @@ from edge.inference.blame import Blame
 from edge.inference.figures import Figures
 from edge.inference.settings import Settings
 from edge.inference.watch import LOADING
-from edge.inference.worker import HUNG_EXIT, WorkerConfig
+from edge.inference.worker import HUNG_EXIT, LOST_EXIT, WorkerConfig
 
 log = get_logger(__name__)
 
@@ -211,7 +211,7 @@ def _how(code: int | None) -> str:
             return f"last by {signal.Signals(-code).name}"
         except ValueError:
             pass  # A real-time signal has no name.
-    return f"last with exit code {code}"
+    return "last by a fault of the GPU" if code == LOST_EXIT else f"last with exit code {code}"
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:

@@ -20,7 +20,7 @@ from belvedere.chassis.logs import get_logger
 from belvedere.graph import ImageInput
 from edge.inference import pictures
 from edge.inference.backends.base import Session
-from edge.inference.errors import FrameGone, InvalidInput, ModelError
+from edge.inference.errors import DeviceLost, FrameGone, InvalidInput, ModelError
 from edge.inference.figures import Figures
 from edge.inference.frames import FrameSource
 from edge.inference.queue import Demand, FairQueue, QueueClosed, QueueFull
@@ -346,6 +346,11 @@ class Model:
             outputs = session.infer(one.inputs)
         except InvalidInput as error:
             self._refuse(one.call, "INVALID_INPUT", str(error))
+            return None
+        except DeviceLost as error:
+            log.error("device lost: the process ends", model_id=self.wanted.model_id, error=str(error))
+            self._refuse(one.call, "FAILED", f"{error}; it is replaced, call again in a while")
+            self._watch.lost()
             return None
         except Exception as error:
             log.exception("call failed", model_id=self.wanted.model_id, client=one.call.client)

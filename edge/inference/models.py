@@ -15,7 +15,7 @@ from belvedere.fleet import ReasonCode
 from edge.inference import trial
 from edge.inference.backends import Choice
 from edge.inference.board import Board
-from edge.inference.errors import ModelError
+from edge.inference.errors import DeviceLost, ModelError
 from edge.inference.frames import FrameSource
 from edge.inference.model import Call, Model, WantedModel, signature
 from edge.inference.settings import Settings
@@ -32,6 +32,7 @@ class Models:
     """All of them. `apply` and `submit` from any thread; one thread loads, one model after the other.
 
     One at a time: loading takes all cores anyway, and the service can tell which file brought this process down.
+    `lost()` is called, while the model that did it stands on the `board`, when what computes is of no more use in this process;
     `hung(model_id)` is called, after its calls were answered with an error, when a model does not come back: this process
     is of no more use then.
     """
@@ -46,6 +47,7 @@ class Models:
         frames: FrameSource,
         hung: Callable[[str], None],
         board: Board | None = None,
+        lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._choice = choice
         self._settings = settings
@@ -53,7 +55,7 @@ class Models:
         self._frames = frames
         self._trials = trial.TrialMemory(cache / TRIALS)
         self._tell_hung = hung
-        self._watch = Watch(self._hung, board)
+        self._watch = Watch(self._hung, board, lost)
         self._models: dict[str, Model] = {}
         self._lock = threading.Lock()
         self._to_load: deque[Model] = deque()
@@ -174,6 +176,11 @@ class Models:
         except ModelError as error:
             log.warning("model cannot be loaded", model_id=wanted.model_id, code=str(error.code), reason=str(error))
             model.failed(error)
+            return
+        except DeviceLost as error:
+            log.error("device lost: the process ends", model_id=wanted.model_id, error=str(error))
+            model.failed(_BackendFault(f"the model could not be loaded: {error}"))
+            self._watch.lost()
             return
         except Exception as error:
             log.exception("backend failed", model_id=wanted.model_id)

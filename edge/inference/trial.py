@@ -28,7 +28,7 @@ import numpy as np
 from belvedere.chassis.logs import get_logger
 from edge.inference import twice
 from edge.inference.backends.base import Prepared, Session, Tuning
-from edge.inference.errors import ModelError
+from edge.inference.errors import DeviceLost, ModelError
 from edge.inference.settings import Settings
 from edge.inference.tensors import Array, TensorInfo
 
@@ -87,7 +87,7 @@ def run(
     try:
         trial = _Trial(prepared, session, settings, may_load_twice)
         outcome, best = trial.choose(fixed)
-    except ModelError:
+    except (ModelError, DeviceLost):
         raise
     except Exception as error:  # noqa: BLE001 - whatever a library raises at numbers that mean nothing
         log.info("model not measured", key=key, error=f"{type(error).__name__}: {error}"[:300])
@@ -106,6 +106,8 @@ def _once(session: Session) -> float | None:
     began = time.monotonic()
     try:
         session.infer({info.name: _random(info, rng) for info in session.inputs})
+    except DeviceLost:
+        raise
     except Exception as error:  # noqa: BLE001 - whatever a library raises at numbers that mean nothing
         log.debug("model does not compute random numbers", error=f"{type(error).__name__}: {error}"[:300])
         return None
@@ -252,6 +254,8 @@ class _Trial:
                     self._told.append(f"{size} at once give other answers than one by one")
                     return
                 way = self._way(tuning, session)
+            except DeviceLost:
+                raise
             except Exception as error:  # noqa: BLE001 - whatever a library raises
                 self._told.append(f"{size} at once fail ({type(error).__name__})")
                 return

@@ -30,8 +30,12 @@ class Hung:
 class Watch:
     """`hung` is called once, on the watch's own thread, for the first computation that is over its limit."""
 
-    def __init__(self, hung: Callable[[Hung], None], board: Board | None = None) -> None:
+    def __init__(
+        self, hung: Callable[[Hung], None], board: Board | None = None, lost: Callable[[], None] = lambda: None
+    ) -> None:
+        """`lost` is called by `lost`."""
         self._hung = hung
+        self.lost = lost
         self._board = board
         self._apart: frozenset[str] = frozenset()
         self._alone = threading.Lock()

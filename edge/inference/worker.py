@@ -36,6 +36,8 @@ log = logs.get_logger(__name__)
 STATUS_EVERY_S = 1.0
 HUNG_EXIT = 75
 """EX_TEMPFAIL: the last status line says which model has hung."""
+LOST_EXIT = 76
+"""What computes, a GPU, can be used by this process no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class Worker:
             frames=self._frames,
             hung=self._hung,
             board=Board(config.board_path),
+            lost=self._lost,
         )
         self._clients: dict[str, CallServer] = {}
 
@@ -144,6 +147,11 @@ class Worker:
         faulthandler.dump_traceback(file=sys.stderr)
         sys.stderr.flush()
         os._exit(HUNG_EXIT)
+
+    def _lost(self) -> None:
+        """End: another process may use the device again. Who was computing stands on the board."""
+        sys.stderr.flush()
+        os._exit(LOST_EXIT)
 
     def _publish(self, more: dict[str, Any] | None = None) -> None:
         status = {"models": self._models.rows(), "loading": self._models.loading(), **(more or {})}

@@ -31,6 +31,7 @@ class Inference:
         self.root = root
         self.changed = threading.Event()
         self.hung: list[str] = []
+        self.lost = threading.Event()
         self.models = Models(
             choice or Choice(settings, root / "cache"),
             settings,
@@ -38,6 +39,7 @@ class Inference:
             cache=root / "cache",
             frames=FrameSource(root / "cameras"),
             hung=self.hung.append,
+            lost=self.lost.set,
         )
         self.path = root / "calls.sock"
         self.server = CallServer(self.path, self.models.submit, name="test")

@@ -9,8 +9,8 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
-from edge.inference.backends.gpu import gpu_present
-from edge.inference.errors import InferenceError, ModelUnsupported
+from edge.inference.backends.gpu import LOST, gpu_present
+from edge.inference.errors import DeviceLost, InferenceError, ModelUnsupported
 from edge.inference.tensors import Array
 
 
@@ -102,6 +102,8 @@ class Stream:
 
 
 def _checked(cudart: Any, status: Any, *results: Any) -> Any:
+    if int(status) in LOST:
+        raise DeviceLost(f"the GPU is of no more use in this process: {status.name}")
     if status != cudart.cudaError_t.cudaSuccess:
         raise CudaError(f"the GPU refused: {status.name}")
     return results[0] if results else None

@@ -9,6 +9,11 @@ import ctypes
 import functools
 
 DRIVER = "libcuda.so.1"
+LOST = frozenset({214, 700, 702, 710, 714, 715, 716, 717, 718, 719})
+"""CUDA's errors after which a process can use the GPU no more: memory that is broken (214) or not its own (700), a kernel that
+took too long (702), failed (719), or gave up (710 to 718). NVIDIA's CUDA Runtime API, cudaError: "the process must be terminated and
+relaunched".
+"""
 
 
 @functools.cache

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,9 +26,9 @@ from belvedere.modelfile import ModelKind
 from edge.inference import modelfile, tensors
 from edge.inference.backends import half, onnx_file, onnx_graph
 from edge.inference.backends.base import Tuning
-from edge.inference.backends.gpu import gpu_present
+from edge.inference.backends.gpu import LOST, gpu_present
 from edge.inference.cache import FolderCache
-from edge.inference.errors import InvalidInput, ModelInvalid, ModelUnsupported
+from edge.inference.errors import DeviceLost, InvalidInput, ModelInvalid, ModelUnsupported
 from edge.inference.settings import Settings
 from edge.inference.tensors import Array, InputSpec, TensorInfo, plain
 
@@ -38,6 +39,8 @@ FACTS = "facts.json"
 WORDS_MAX = 300
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
+# How its CUDA provider names what CUDA said.
+CUDA_FAILURE = re.compile(r"CUDA failure (\d+)")
 # Its errors only; a log line of its own for each would say the same again.
 SILENT = 4
 _UNSUPPORTED_MARKS = ("not a registered function/op", "NOT_IMPLEMENTED", "Could not find an implementation")
@@ -195,6 +198,9 @@ class OnnxRuntimeSession:
             outputs = self._session.run(self._wanted, given)
         except Exception as error:
             words = _words(error)
+            failure = CUDA_FAILURE.search(str(error))
+            if failure is not None and int(failure[1]) in LOST:
+                raise DeviceLost(f"the GPU is of no more use in this process: {words}") from error
             if type(error).__name__ == "InvalidArgument" or "shape" in words.lower():
                 raise InvalidInput(
                     f"the sizes do not fit together: the model takes {', '.join(map(str, self.inputs))} ({words})"

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from edge.inference.backends import Choice
+from edge.inference.backends.base import Prepared, Session, Tuning
+from edge.inference.errors import DeviceLost
 from edge.inference.model import WantedModel
 from edge.inference.settings import Settings
 from edge.inference.tensors import InputSpec
@@ -172,6 +174,59 @@ def gated(tmp_path: Path) -> Iterator[tuple[Inference, GatedChoice]]:
     with Inference(tmp_path, SETTINGS, choice) as inference:
         yield inference, choice
     choice.gate.set()
+
+
+class FaultyChoice(Choice):
+    """The usual choice, of a device that has a fault when something is computed the `good` + 1st time."""
+
+    def __init__(self, cache: Path, good: int) -> None:
+        super().__init__(SETTINGS, cache)
+        self._good = good
+
+    def prepare(self, path: Path, **details: Any) -> Any:
+        backend, prepared, why = super().prepare(path, **details)
+        return backend, FaultyModel(prepared, self._good), why
+
+
+class FaultyModel:
+    def __init__(self, prepared: Prepared, good: int) -> None:
+        self.device, self.batchable, self.notes = prepared.device, prepared.batchable, prepared.notes
+        self._prepared, self._good = prepared, good
+
+    def session(self, tuning: Tuning) -> Session:
+        session = self._prepared.session(tuning)
+        self.inputs, self.outputs, self.close, self._infer = (
+            session.inputs,
+            session.outputs,
+            session.close,
+            session.infer,
+        )
+        return self
+
+    def infer(self, inputs: Any) -> Any:
+        self._good -= 1
+        if self._good < 0:
+            raise DeviceLost("the GPU is of no more use in this process: cudaErrorIllegalAddress")
+        return self._infer(inputs)
+
+
+@pytest.mark.parametrize("good", [0, 2])
+def test_after_a_fault_of_the_device_the_callers_hear_of_it_and_the_process_is_told_to_end(
+    tmp_path: Path, good: int
+) -> None:
+    # Computed once while it is loaded, then once for a call; or not even that.
+    with (
+        Inference(tmp_path, SETTINGS, FaultyChoice(tmp_path / "cache", good)) as inference,
+        inference.client() as client,
+    ):
+        inference.models.apply([tiny(inference)])
+        if good:
+            assert client.call("tiny", {"x": X}, WAIT_S)
+            assert not inference.lost.is_set()
+        with pytest.raises(CallError, match="of no more use in this process: cudaErrorIllegalAddress") as caught:
+            client.call("tiny", {"x": X}, WAIT_S)
+        assert caught.value.code == "FAILED"
+        assert inference.lost.wait(WAIT_S)
 
 
 def test_a_call_waits_for_a_model_that_is_being_loaded(gated: tuple[Inference, GatedChoice]) -> None:
