@@ -11,21 +11,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from belvedere.bus import jwt, leaf
+from belvedere.bus import jwt, leaf, subjects
 from belvedere.bus.accounts import Accounts
 from belvedere.bus.client import Credentials
-from belvedere.bus.connection import Bus
-from belvedere.bus.errors import BusError
+from belvedere.bus.connection import Bus, Message
+from belvedere.bus.errors import BusError, NoResponders
 from belvedere.bus.hub import Hub, HubConfig
 from belvedere.bus.jwt import Key, Kind
 from belvedere.bus.keyring import write_secret
 from belvedere.bus.kv import get_target
 from belvedere.bus.server import NatsServer, free_port
+
+LISTENING_S = 30.0
+"""For a link and what is subscribed behind it, on a loaded machine."""
+LOOK_EVERY_S = 0.05
 
 
 @dataclass
@@ -118,7 +123,7 @@ async def running_leaf_with(
         await server.stop()
 
 
-async def linked(bus: Bus, timeout_s: float = 30.0) -> None:
+async def linked(bus: Bus, timeout_s: float = LISTENING_S) -> None:
     """Returns once the device's imports answer, which they do only over the link."""
     async with asyncio.timeout(timeout_s):
         while True:
@@ -126,4 +131,14 @@ async def linked(bus: Bus, timeout_s: float = 30.0) -> None:
                 await get_target(bus, timeout_s=1.0)
                 return
             except BusError:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(LOOK_EVERY_S)  # refused at once, and nobody tells when that changes
+
+
+async def answered(hub: RunningHub, device_id: str, subject: str, body: Mapping[str, Any]) -> Message:
+    """What the device answers to the hub, once its server has told the hub that somebody listens there."""
+    async with asyncio.timeout(LISTENING_S):
+        while True:
+            try:
+                return await hub.bus.request(subject, body, reply=subjects.rsp(device_id))
+            except NoResponders:
+                await asyncio.sleep(LOOK_EVERY_S)  # refused at once, and nobody tells when that changes

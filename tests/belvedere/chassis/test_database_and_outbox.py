@@ -195,13 +195,17 @@ async def test_handlers_that_read_and_then_write_queue_instead_of_failing(databa
     async with database.session() as session, session.begin():
         session.add(Thing(id="counter", parent=None))
 
-    async def append(n: int) -> None:
+    all_begun = asyncio.Event()
+
+    async def append(number: int) -> None:
+        if number == 19:
+            all_begun.set()
         async with database.session() as session, session.begin():
             names = (await (await session.connection()).execute(text("SELECT count(*) FROM thing"))).scalar()
-            await asyncio.sleep(0.001)
+            await all_begun.wait()  # the others want to write between what is read and what is written
             session.add(Thing(id=f"number {names}"))
 
-    await asyncio.gather(*(append(n) for n in range(20)))
+    await asyncio.gather(*(append(number) for number in range(20)))
     async with database.session(read_only=True) as session:
         assert (await (await session.connection()).execute(text("SELECT count(*) FROM thing"))).scalar() == 21
 

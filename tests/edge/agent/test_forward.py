@@ -10,11 +10,9 @@ from pathlib import Path
 
 from belvedere.bus import subjects
 from belvedere.bus.connection import Bus
-from belvedere.bus.errors import BusError
 from belvedere.bus.jetstream import consume, publish_stored
-from belvedere.bus.kv import get_target
 from edge.agent.forward import Forwarder, ensure_local_streams
-from tests.support.hub import RunningHub, RunningLeaf, running_hub, running_leaf
+from tests.support.hub import RunningHub, RunningLeaf, linked, running_hub, running_leaf
 
 DEVICE = "device-a"
 PATIENCE_S = 60.0
@@ -56,16 +54,6 @@ async def stored(hub: RunningHub) -> int:
     return int((await stream_info(hub.bus, subjects.UP_LOGS_STREAM))["state"]["messages"])
 
 
-async def linked(leaf: RunningLeaf) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            try:
-                await get_target(leaf.bus, timeout_s=1.0)
-                return
-            except BusError:
-                await asyncio.sleep(0.1)
-
-
 async def test_what_is_written_here_is_stored_there(tmp_path: Path) -> None:
     async with running_hub(tmp_path / "hub") as hub, running_leaf(hub, tmp_path / "leaf", DEVICE) as leaf:
         await ensure_local_streams(leaf.bus)
@@ -89,7 +77,7 @@ async def test_what_was_written_with_the_hub_away_arrives_once_when_it_is_back(t
                 await hub.hub.stop()
                 await write(leaf, 20, 60)
                 async with running_hub(tmp_path / "hub", client_port=ports[0], leaf_port=ports[1]) as again:
-                    await linked(leaf)
+                    await linked(leaf.bus, PATIENCE_S)
                     found = await arrived(again, 60)
                     assert len(set(found)) == 60
                     assert await stored(again) == 60
