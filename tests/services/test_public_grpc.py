@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,29 @@ async def test_what_services_ask_each_other_is_not_there_for_others(
     call = channel.unary_unary(f"/belvedere.v1.{service}/{method}")(b"", metadata=await token(cloud))
     code, _, _ = await refusal(call)
     assert code is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_package_is_the_same_to_policies_by_its_name_and_by_its_id(
+    cloud: RunningCloud, channel: grpc.aio.Channel
+) -> None:
+    with cloud.caller():
+        made = await PackagesServiceStub(cloud.channel).CreatePackage(
+            packages_pb2.CreatePackageRequest(package_name="one")
+        )
+        document = {"Effect": "Deny", "Action": "panorama:DescribePackage", "Resource": made.arn}
+        allowed = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+        text = json.dumps({"Version": "2012-10-17", "Statement": [allowed, document]})
+        request = identity_pb2.CreatePolicyRequest(policy_name="not-one", policy_document=text)
+        policy = (await IdentityServiceStub(cloud.channel).CreatePolicy(request)).policy.arn
+    await user(cloud, "named", policy)
+    metadata = await token(cloud, "named")
+    for package_id in (made.package_id, "packageName/one"):
+        asked = packages_pb2.DescribePackageRequest(package_id=package_id)
+        code, _, _ = await refusal(PackagesServiceStub(channel).DescribePackage(asked, metadata=metadata))
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+    asked = packages_pb2.DescribePackageRequest(package_id="packageName/none")
+    code, _, _ = await refusal(PackagesServiceStub(channel).DescribePackage(asked, metadata=metadata))
+    assert code is NOT_FOUND
 
 
 async def test_tags_and_the_hand_that_reads_for_an_import_are_asked_about(

@@ -32,6 +32,8 @@ from belvedere.v1.registry_pb2_grpc import RegistryServiceStub
 PACKAGE = "/belvedere.v1."
 TOKEN_MAX = 4096
 SCHEME = "bearer "
+PACKAGE_BY_NAME = ":package/packageName/"
+"""In the ARN of a package that a request names by its name, not by its id."""
 _REGION = re.compile(r"[a-z]{2}(-[a-z]{1,12}){1,3}-[0-9]{1,2}")
 _MISSING = (
     "The call brings no token: send the metadata `authorization: Bearer <token>`; `belvedere token create` makes one."
@@ -64,10 +66,15 @@ class Policies:
     async def ask(self, need: Need, visitor: Visitor, *, told_before: bool = False) -> None:
         """Raises Denied. Leaves a line in the audit trail; with `told_before` only where it is refused."""
         who = visitor.who
+        own = Caller(who.account, who.region, service_principal(self._owner), who.request_id)
+        resource = need.resource
+        if PACKAGE_BY_NAME in resource:
+            with acting_as(own):
+                resource = await self._package(resource)
         request = identity_pb2.AuthorizeRequest(
             principal=visitor.principal,
             action=need.action,
-            resource=need.resource,
+            resource=resource,
             context={
                 "aws:SecureTransport": "true" if visitor.secure else "false",
                 "aws:RequestedRegion": who.region,
@@ -80,13 +87,21 @@ class Policies:
             tag_keys=sorted({*need.tag_keys, *need.request_tags}),
             told_before=told_before,
         )
-        with acting_as(Caller(who.account, who.region, service_principal(self._owner), who.request_id)):
+        with acting_as(own):
             decision = await self._identity.Authorize(request)
             if decision.resource_tags_needed:
-                request.resource_tags.CopyFrom(identity_pb2.TagMap(tags=await self._tags(need.resource)))
+                request.resource_tags.CopyFrom(identity_pb2.TagMap(tags=await self._tags(resource)))
                 decision = await self._identity.Authorize(request)
         if not decision.allowed:
             raise Denied(decision.message)
+
+    async def _package(self, resource: str) -> str:
+        """The ARN by which policies know a package that is named by its name: one package, one decision."""
+        named = packages_pb2.DescribePackageRequest(package_id=f"packageName/{resource.partition(PACKAGE_BY_NAME)[2]}")
+        try:
+            return (await self._packages.DescribePackage(named)).arn
+        except (NotFound, Invalid):
+            return resource
 
     async def _tags(self, resource: str) -> dict[str, str]:
         """The tags of a resource of the caller's account; none of what is not there or has no tags."""

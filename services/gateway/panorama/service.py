@@ -16,8 +16,9 @@ import grpc
 
 from belvedere.awsmodel import Operation, ServiceModel
 from belvedere.chassis.context import Caller
-from belvedere.chassis.errors import BelvedereError
+from belvedere.chassis.errors import BelvedereError, Invalid, NotFound
 from belvedere.chassis.ids import arn
+from belvedere.v1 import packages_pb2
 from services.gateway.errors import GatewayError
 from services.gateway.message import NO_FACTS, Call, Facts, Ready, Reply
 from services.gateway.panorama import failures, tags
@@ -28,6 +29,8 @@ from services.gateway.sigv4 import HttpRequest
 from services.gateway.validation import Problems, from_text, read_members
 
 JSON: Mapping[str, str] = {"Content-Type": "application/json"}
+PACKAGE_BY_NAME = ":package/packageName/"
+"""In the ARN of a package that a request names by its name, not by its id."""
 REMEMBERED = ("Describe", "List")
 """Operations whose requests without a body, and whose answers, are read and written once: what clients that wait or show a
 page ask again and again. Both are pure functions of what came, so nothing can be stale."""
@@ -85,7 +88,8 @@ class PanoramaService:
         operation, values = reading.operation, reading.values
         call.operation = operation.name
         # Asked before the caller is told what is wrong: who may not call learns nothing.
-        for resource in reading.resources:
+        for named in reading.resources:
+            resource = await self._known_as(named, call.who)
             await call.authorize(reading.action, resource, self._facts(call, resource, values))
         if reading.wrong is not None:
             raise reading.wrong
@@ -99,6 +103,19 @@ class PanoramaService:
             return self._written(operation, await self._peers.call(operation.name, reading.packet))
         except BelvedereError as error:
             raise failures.from_service(error, self._model, operation) from error
+
+    async def _known_as(self, resource: str, who: Caller) -> str:
+        """The ARN by which policies know what a request names. A package may be named two ways, and there is one decision."""
+        front, alias, name = resource.partition(PACKAGE_BY_NAME)
+        if not alias or front != arn("panorama", who.region, who.account, "").removesuffix(":"):
+            return resource
+        try:
+            request = packages_pb2.DescribePackageRequest(package_id=f"packageName/{name}")
+            return str((await self._peers.packages.DescribePackage(request)).arn)
+        except (NotFound, Invalid):
+            return resource
+        except BelvedereError as error:
+            raise failures.from_service(error, self._model, None) from error
 
     def ready(self, who: Caller, request: HttpRequest) -> Ready | None:
         """What was asked and answered before, where its service says at once that the answer still holds."""

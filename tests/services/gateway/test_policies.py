@@ -109,6 +109,27 @@ def test_log_groups_alarms_and_metric_namespaces_have_their_arns_and_keys(door: 
     refused(lambda: cloudwatch.set_alarm_state(AlarmName="other", StateValue="OK", StateReason="-"))
 
 
+def test_a_package_is_the_same_to_policies_by_its_name_and_by_its_id(door: Door) -> None:
+    admin = door.client("panorama")
+    made = {name: admin.create_package(PackageName=name) for name in ("policies-one", "policies-two")}
+    one, two = made["policies-one"]["Arn"], made["policies-two"]["Arn"]
+    person = Person(
+        door, statement("panorama:*"), statement(["panorama:DeletePackage", "panorama:TagResource"], one, "Deny")
+    )
+    client = person.client("panorama")
+    by_name = f"{PANORAMA}:package/packageName/policies-one"
+    for package_id in (made["policies-one"]["PackageId"], "packageName/policies-one"):
+        text = refused(lambda package_id=package_id: client.delete_package(PackageId=package_id))
+        assert f"panorama:DeletePackage on resource: {one} with an explicit deny" in text
+    for arn in (one, by_name):
+        refused(lambda arn=arn: client.tag_resource(ResourceArn=arn, Tags={"a": "b"}))
+    only_two = Person(door, statement("panorama:*", two)).client("panorama")
+    assert only_two.describe_package(PackageId="packageName/policies-two")["Arn"] == two
+    refused(lambda: only_two.describe_package(PackageId="packageName/policies-one"))
+    refused(lambda: only_two.describe_package(PackageId="packageName/policies-none"))
+    client.delete_package(PackageId="packageName/policies-two")
+
+
 def test_a_job_needs_the_permission_for_every_device(door: Door) -> None:
     person = Person(door, statement("panorama:CreateJobForDevices", f"{PANORAMA}:device/device-a"))
     client = person.client("panorama")
