@@ -22,6 +22,8 @@ from edge.supervisor.sandbox import Bind, Exit, Running, Sandbox, SandboxSpec
 
 END_S = 40.0
 """For a test's process to come up or end, on a loaded machine."""
+GROUPS_OWNER = f"test{os.getpid()}"
+"""Of control groups: suites that run beside each other have the same names of sandboxes."""
 
 
 class Output:

@@ -20,7 +20,7 @@ from edge.supervisor.sandbox import Sandbox, SandboxSpec
 from edge.supervisor.sandbox.bwrap import Bubblewrap
 from edge.supervisor.sandbox.hostbase import HostBase
 from edge.supervisor.spec import Limits
-from tests.edge.supervisor.contract import END_S, SandboxCase, SandboxContract
+from tests.edge.supervisor.contract import END_S, GROUPS_OWNER, SandboxCase, SandboxContract
 from tests.edge.supervisor.contract_isolation import IsolationContract
 from tests.edge.supervisor.contract_limits import LimitsContract
 
@@ -165,7 +165,7 @@ class TestLimitsKeptByControlGroups(TestLimitsWatched):
 
     @pytest.fixture
     def sandbox(self, tmp_path: Path) -> Sandbox:
-        groups = cgroups.find("tests")
+        groups = cgroups.find(GROUPS_OWNER)
         if isinstance(groups, str):
             pytest.skip(groups)
         return Bubblewrap(HostBase(tmp_path / "base"), memory_check_s=0.05, groups=groups)
@@ -176,7 +176,7 @@ class TestHitsWatched(SandboxCase):
 
     @pytest.fixture
     def sandbox(self, tmp_path: Path) -> Sandbox:
-        groups = cgroups.find("tests")
+        groups = cgroups.find(GROUPS_OWNER)
         if isinstance(groups, str) and os.geteuid() == 0:
             pytest.skip(groups)
         return Bubblewrap(

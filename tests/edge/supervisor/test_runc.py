@@ -13,7 +13,7 @@ from edge.supervisor.errors import SandboxUnavailable
 from edge.supervisor.sandbox import Sandbox
 from edge.supervisor.sandbox.hostbase import HostBase
 from edge.supervisor.sandbox.runc import INIT_PROGRAMS, Runc
-from tests.edge.supervisor.contract import SandboxContract
+from tests.edge.supervisor.contract import GROUPS_OWNER, SandboxContract
 from tests.edge.supervisor.contract_isolation import IsolationContract
 from tests.edge.supervisor.contract_limits import LimitsContract
 
@@ -38,7 +38,7 @@ def _skip() -> None:
 class TestRunc(SandboxContract, IsolationContract, LimitsContract):
     @pytest.fixture
     def sandbox(self, tmp_path: Path) -> Sandbox:
-        found = cgroups.find("tests")
+        found = cgroups.find(GROUPS_OWNER)
         groups = None if isinstance(found, str) else found
         if groups is None and os.geteuid() == 0:
             pytest.skip(f"root's containers need control groups: {found}")
@@ -61,7 +61,7 @@ class TestRunc(SandboxContract, IsolationContract, LimitsContract):
             async def main():
                 ready = asyncio.Event()
                 here = Path({str(tmp_path)!r})
-                found = cgroups.find("tests")
+                found = cgroups.find({GROUPS_OWNER!r})
                 groups = None if isinstance(found, str) else found
                 sandbox = Runc(HostBase(here / "base"), here / "runc", groups=groups)
                 environment = {{"PATH": {search_path!r}, "PYTHONUNBUFFERED": "1"}}
