@@ -46,12 +46,27 @@ def order(wanted: str) -> tuple[Sequence[str], str]:
                 f"the inference backend `{wanted}` is not installed: it needs {' or '.join(NEEDS[wanted])}"
             )
         return (wanted,), "it is set"
-    names = [name for name in ("openvino", "onnxruntime") if installed(name)]
-    if installed("tensorrt") and gpu_present():
-        return ("tensorrt", *names), "there is a GPU"
+    gpu = gpu_present()
+    there = [name for name in BACKENDS if installed(name)]
+    return automatic(there, gpu=gpu, cuda=gpu and "onnxruntime" in there and onnxruntime_has_cuda())
+
+
+def automatic(there: Sequence[str], *, gpu: bool, cuda: bool) -> tuple[Sequence[str], str]:
+    """`order` where nothing is set: of the backends that are `there`; `cuda`: ONNX Runtime computes on the GPU. Raises ValueError."""
+    on_gpu = [name for name in ("tensorrt", "onnxruntime") if name in there and (gpu if name == "tensorrt" else cuda)]
+    names = [*on_gpu, *(name for name in ("openvino", "onnxruntime") if name in there and name not in on_gpu)]
+    if on_gpu:
+        return names, "there is a GPU"
     if not names:
         raise ValueError("no inference backend is installed; install openvino, or onnxruntime for ONNX models only")
+    if gpu:
+        return names, "there is a GPU, and neither TensorRT nor onnxruntime-gpu for it"
     return names, "there is no GPU" if names[0] == "openvino" else "OpenVINO is not installed"
+
+
+def onnxruntime_has_cuda() -> bool:
+    """The package that is installed is the one for CUDA."""
+    return "CUDAExecutionProvider" in importlib.import_module("onnxruntime").get_available_providers()
 
 
 def create(name: str, settings: Settings, cache: Path) -> Backend:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.inference.backends import Choice, order
+from edge.inference.backends import Choice, automatic, order
 from edge.inference.backends.gpu import gpu_present
 from edge.inference.errors import ModelUnsupported
 from edge.inference.settings import Settings
@@ -24,6 +24,24 @@ def chosen(tmp_path: Path, path: Path, backend: str = "auto") -> tuple[str, str]
 def test_without_a_gpu_openvino_computes(tmp_path: Path) -> None:
     assert chosen(tmp_path, tiny_onnx(tmp_path / "m")) == ("openvino", "there is no GPU")
     assert chosen(tmp_path, tiny_tensorflow(tmp_path / "t"))[0] == "openvino"
+
+
+@pytest.mark.parametrize(
+    ("there", "gpu", "cuda", "names", "why"),
+    [
+        ("openvino onnxruntime tensorrt", False, False, "openvino onnxruntime", "there is no GPU"),
+        ("onnxruntime", False, False, "onnxruntime", "OpenVINO is not installed"),
+        ("openvino onnxruntime tensorrt", True, False, "tensorrt openvino onnxruntime", "there is a GPU"),
+        ("openvino onnxruntime tensorrt", True, True, "tensorrt onnxruntime openvino", "there is a GPU"),
+        ("openvino onnxruntime", True, True, "onnxruntime openvino", "there is a GPU"),
+        ("openvino onnxruntime", True, False, "openvino onnxruntime", "neither TensorRT nor onnxruntime-gpu"),
+    ],
+)
+def test_a_gpu_computes_where_something_is_installed_for_it(
+    there: str, gpu: bool, cuda: bool, names: str, why: str
+) -> None:
+    found, because = automatic(there.split(), gpu=gpu, cuda=cuda)
+    assert list(found) == names.split() and why in because
 
 
 def test_what_is_set_is_taken_and_nothing_else(tmp_path: Path) -> None:
