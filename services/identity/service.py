@@ -156,8 +156,10 @@ class IdentityHandlers(KeyHandlers, UserHandlers, RoleHandlers):
 
     async def PassRole(self, request: pb.PassRoleRequest, context: Any) -> pb.PassRoleResponse:
         who = caller()
-        await self._require(rules.PASS_ROLE, request.role_arn, {"iam:passedtoservice": (request.service,)})
         account, name = rules.parse_role_arn(request.role_arn)
+        # By its one ARN: a path or another partition in the request's is no other role.
+        role_arn = rules.role_arn(account, name)
+        await self._require(rules.PASS_ROLE, role_arn, {"iam:passedtoservice": (request.service,)})
         async with self._database.session(read_only=True) as session:
             role = await session.get(RoleRow, (account, name)) if account == who.account else None
         if role is None:
@@ -173,8 +175,7 @@ class IdentityHandlers(KeyHandlers, UserHandlers, RoleHandlers):
 
     async def AssumeRole(self, request: pb.AssumeRoleRequest, context: Any) -> pb.AssumeRoleResponse:
         duration_s = rules.check_session(request.role_session_name, request.duration_seconds)
-        rules.parse_role_arn(request.role_arn)
-        await self._require(rules.ASSUME_ROLE, request.role_arn, {})
+        await self._require(rules.ASSUME_ROLE, rules.role_arn(*rules.parse_role_arn(request.role_arn)), {})
         role = await self._role(request.role_arn, caller().account)
         return self._credentials(role, request.role_session_name, duration_s)
 

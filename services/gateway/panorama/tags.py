@@ -10,6 +10,7 @@ from typing import Any
 
 from belvedere.chassis.context import Caller
 from belvedere.chassis.errors import Invalid, NotFound
+from belvedere.chassis.ids import arn as make_arn
 from belvedere.chassis.ids import parse_arn
 from belvedere.v1 import deployments_pb2, packages_pb2, registry_pb2
 from services.gateway.panorama.operations import Peers
@@ -94,6 +95,8 @@ def _resource(text: str, who: Caller) -> tuple[str, str]:
             f"{text!r} is no resource that has tags.",
             fields=[("ResourceArn", f"must be the ARN of one of {', '.join(TAGGABLE)}")],
         )
-    if (arn.account, arn.region) != (who.account, who.region):
+    # Policies were asked about the text: another spelling of the same resource is none.
+    own = make_arn("panorama", who.region, who.account, f"{kind}/{arn.resource_id}")
+    if text != own:
         raise NotFound(kind, arn.resource_id)
     return kind, arn.resource_id

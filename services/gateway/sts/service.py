@@ -5,6 +5,7 @@ Knows identity's gRPC. Credentials that it hands out are in the reply and nowher
 
 from __future__ import annotations
 
+import re
 from datetime import UTC
 from typing import Any
 
@@ -33,10 +34,14 @@ def create(channel: grpc.aio.Channel) -> ModelService:
         codecs=[QueryCodec(model.metadata["xmlNamespace"])],
         prefix="sts",
         handlers={"GetCallerIdentity": operations.get_caller_identity, "AssumeRole": operations.assume_role},
-        resource=lambda values, call: values.get("RoleArn") or "*",
+        resource=lambda values, call: _PATH.sub(":role/", values.get("RoleArn") or "*"),
         invalid=_invalid,
         failure=_failure,
     )
+
+
+_PATH = re.compile(r":role/.*/")
+"""In a role's ARN: no part of its name, by which policies know it."""
 
 
 class _Operations:

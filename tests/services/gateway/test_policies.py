@@ -130,6 +130,25 @@ def test_a_package_is_the_same_to_policies_by_its_name_and_by_its_id(door: Door)
     client.delete_package(PackageId="packageName/policies-two")
 
 
+def test_another_spelling_of_an_arn_is_no_way_around_a_deny(door: Door) -> None:
+    role = f"arn:aws:iam::{ACCOUNT}:role/BelvedereApplication"
+    denied = statement(["sts:AssumeRole", "iam:PassRole"], role, "Deny")
+    person = Person(door, statement("*"), denied, statement("panorama:TagResource", f"{PANORAMA}:device/*", "Deny"))
+    sts, panorama = person.client("sts"), person.client("panorama")
+    for spelt in (role, role.replace("role/", "role/path/"), role.replace("role/", "role/a/b/")):
+        text = refused(lambda spelt=spelt: sts.assume_role(RoleArn=spelt, RoleSessionName="ab"))
+        assert f"sts:AssumeRole on resource: {role} with an explicit deny" in text
+    manifest = {"PayloadData": "{}"}
+    for spelt in (role, role.replace("role/", "role/path/"), role.replace("arn:aws:", "arn:aws-cn:")):
+        asked = {"DefaultRuntimeContextDevice": "device-a", "ManifestPayload": manifest, "RuntimeRoleArn": spelt}
+        assert "iam:PassRole" in refused(lambda asked=asked: panorama.create_application_instance(**asked))
+    device = door.client("panorama").provision_device(Name="policies-spelt")["Arn"]
+    refused(lambda: panorama.tag_resource(ResourceArn=device, Tags={"a": "b"}))
+    with pytest.raises(ClientError, match="ResourceNotFoundException"):
+        panorama.tag_resource(ResourceArn=device.replace("arn:aws:", "arn:aws-cn:"), Tags={"a": "b"})
+    assert door.client("panorama").list_tags_for_resource(ResourceArn=device)["Tags"] == {}
+
+
 def test_a_job_needs_the_permission_for_every_device(door: Door) -> None:
     person = Person(door, statement("panorama:CreateJobForDevices", f"{PANORAMA}:device/device-a"))
     client = person.client("panorama")
