@@ -170,6 +170,8 @@ class Display:
 
     def _row(self, video: Video) -> dict[str, Any]:
         host, path = self._settings.shown_host, self._rtsp_paths[video.instance_id]
+        rtsp, drops = self._rtsp.stats(path), video.drops()
+        drops["viewer_behind"] += rtsp.units_dropped
         shown = f"[{host}]" if ":" in host else host
         return {
             "instance_id": video.instance_id,
@@ -183,8 +185,8 @@ class Display:
             "texts": video.texts(),
             "frames_displayed": video.displayed,
             "frames_dropped": video.replaced + video.unusable + video.beyond,
-            "drops": video.drops(),
-            "viewers": self._rtsp.stats(path).viewers + self._web.viewers(video.instance_id),
+            "drops": drops,
+            "viewers": rtsp.viewers + self._web.viewers(video.instance_id),
             "encoder_starts": video.encoder_starts,
             "latency_display_ms": video.latency_ms(),
             "draw_ms": video.draw_ms(),

@@ -123,7 +123,7 @@ async def test_a_viewer_that_never_reads_costs_the_others_nothing(shown: Shown, 
             assert len(parts) == 40
             video = shown.display._videos[INSTANCE]
             await until(lambda: video.viewers == 0, 15)
-            assert video.viewers_dropped > 0
+            assert shown.row()["drops"]["viewer_behind"] == video.viewers_dropped > 0
 
 
 async def test_a_new_size_brings_a_new_init_segment(shown: Shown) -> None:
