@@ -13,7 +13,8 @@ from.
 """
 
 from ._auth import Scheme
-from ._client import ClientSettings, RtspClient
+from ._client import RtspClient
+from ._client_settings import ClientSettings
 from ._file import FileSource
 from ._mount import PathStats
 from ._nal import is_random_access, join_annexb, parameter_sets, split_annexb

@@ -21,18 +21,18 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 from belvedere.secret import Secret
 
 from ._channel import Channel
+from ._client_settings import ClientSettings
 from ._connect import connect, no_answer
 from ._credentials import Credentials
 from ._datagrams import Datagrams, ReorderWindow
 from ._messages import Response
-from ._receive import OnLoss, ReceivedUnit, ReceiverStats, RtpReceiver
+from ._receive import ReceivedUnit, ReceiverStats, RtpReceiver
 from ._sdp_read import VideoMedia, read_sdp
 from ._session import CNAME, SESSION_TIMEOUT_S
 from ._source import StreamDescription
@@ -57,36 +57,6 @@ REPORT_EVERY_S = 5.0
 TEARDOWN_TIMEOUT_S = 0.2
 """For the goodbye to be sent; its answer is not waited for."""
 _REDIRECTS = (301, 302, 303, 307, 308)
-
-
-@dataclass(frozen=True, slots=True)
-class ClientSettings:
-    """How a client does it."""
-
-    transport: Literal["tcp", "udp"] = "tcp"
-    """`tcp`: inside the RTSP connection, nothing is lost. `udp`: unicast to a pair of ports of ours."""
-
-    open_timeout_s: float = 10.0
-    """For all of `open`: name, connection, redirects, requests."""
-
-    connect_timeout_s: float = 10.0
-    """Of it, for one TCP connection. Asked again and again in short tries, a camera that comes back is heard at once; within one
-    long try the kernel repeats its question after 1, 3 and 7 s.
-    """
-
-    stall_timeout_s: float = 5.0
-    """Without a picture for so long, `receive` raises StreamStalled."""
-
-    verify_tls: bool = False
-    """Whether the certificate behind rtsps:// must be one that this machine trusts. Cameras sign their own."""
-
-    on_loss: OnLoss = "drop"
-    """A unit with missing packets is handed on (`mark`, see `ReceivedUnit.lost`), left out (`drop`), or left out with
-    all up to the next key frame (`drop_until_key`: never with cameras that refresh without key frames).
-    """
-
-    max_unit_bytes: int = 8 * 1024 * 1024
-    """Larger units are left out: no camera's key frame comes near it."""
 
 
 class RtspClient:

@@ -48,7 +48,8 @@ class Depacketiser(ABC):
 
     def take(self) -> bytes:
         """The gathered unit; the next one begins."""
-        self._drop_fragment()
+        if self.fragment_at is not None:
+            self._drop_fragment()
         data = bytes(self.data)
         self.clear()
         return data
