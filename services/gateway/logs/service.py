@@ -212,11 +212,14 @@ def _next(token: str) -> dict[str, str]:
 
 
 def _resource(values: Values, call: Call) -> str:
-    group = values.get("logGroupName") or values.get("logGroupIdentifier")
-    if not group:
+    """The group or the stream, by the one ARN that it has, however it is named. Raises AwsError for another account's."""
+    identifier = values.get("logGroupIdentifier") or ""
+    if not (values.get("logGroupName") or identifier):
         return "*"
-    if group.startswith("arn:"):
-        return str(group)
+    group = _group_name(values)
+    own = arn("logs", call.who.region, call.who.account, f"log-group:{group}")
+    if identifier.count(":") >= 6 and identifier.removesuffix(":*") != own:
+        raise AwsError("ResourceNotFoundException", "The specified log group does not exist.")
     stream = f":log-stream:{values['logStreamName']}" if values.get("logStreamName") else ""
     return arn("logs", call.who.region, call.who.account, f"log-group:{group}{stream}")
 

@@ -149,6 +149,21 @@ def test_another_spelling_of_an_arn_is_no_way_around_a_deny(door: Door) -> None:
     assert door.client("panorama").list_tags_for_resource(ResourceArn=device)["Tags"] == {}
 
 
+def test_a_log_group_is_the_same_to_policies_by_its_name_and_by_its_arn(door: Door) -> None:
+    admin, group = door.client("logs"), "/policies/secret"
+    admin.create_log_group(logGroupName=group)
+    admin.create_log_stream(logGroupName=group, logStreamName="s")
+    arn = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}"
+    logs = Person(door, statement("*"), statement("logs:*", f"{arn}:log-stream:s", "Deny")).client("logs")
+    stream = {"logStreamName": "s"}
+    for named in ({"logGroupName": group}, {"logGroupIdentifier": arn}, {"logGroupIdentifier": group}):
+        refused(lambda named=named: logs.get_log_events(**named, **stream))
+        assert admin.get_log_events(**named, **stream)["events"] == []
+    for other in (arn.replace("arn:aws:", "arn:aws-cn:"), arn.replace(ACCOUNT, "999999999999")):
+        with pytest.raises(ClientError, match="ResourceNotFoundException"):
+            logs.get_log_events(logGroupIdentifier=other, **stream)
+
+
 def test_a_job_needs_the_permission_for_every_device(door: Door) -> None:
     person = Person(door, statement("panorama:CreateJobForDevices", f"{PANORAMA}:device/device-a"))
     client = person.client("panorama")
