@@ -190,6 +190,21 @@ async def test_archives_are_taken_as_people_pack_them(cloud: RunningCloud, pack:
         (tar(project()), {"version": "2.0"}, "the document says 1.0"),
         (tar({"package.json": b"x" * 2_000_000}), {}, "at most 1048576"),
     ],
+    ids=[
+        "nonsense",
+        "nothing",
+        "half a tar",
+        "half a zip",
+        "a bomb",
+        "too many entries",
+        "no package",
+        "two packages",
+        "no JSON",
+        "an absent binary",
+        "no descriptor",
+        "another version",
+        "too large a document",
+    ],
 )
 async def test_an_import_that_fails_says_why_and_leaves_nothing(
     cloud: RunningCloud, archive: bytes, changed: dict[str, Any], said: str
