@@ -70,7 +70,8 @@ async def test_the_websocket_carries_an_mp4_with_the_boxes_in_it(shown: Shown) -
     assert np.allclose(box_of(red(frames[-1].to_ndarray(format="rgb24"))), (160, 90, 481, 181), atol=2)
     times = [frame.time for frame in frames]
     assert times[0] == 0
-    assert all(0 < after - before < 0.5 for before, after in pairwise(times))
+    # No step is a jump: of the camera's clock, hours away. How even they are is the machine's affair.
+    assert all(0 < after - before < 5 for before, after in pairwise(times))
 
 
 async def test_a_late_viewer_starts_at_a_key_frame_and_at_time_zero(shown: Shown) -> None:
