@@ -1,8 +1,7 @@
 """logs_metrics in the embedded cloud: real hub, real gRPC, real SQLite."""
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,10 @@ from services.logs_metrics.events import Trimmer
 from services.logs_metrics.settings import Settings
 from services.logs_metrics.store import EventRow
 from tests.support.cloud import ACCOUNT, REGION, RunningCloud, running_cloud
+from tests.support.fleet import eventually
 
 DEVICE = "device-aaaaaaaaaaaaaaaaaaaaaaaaaa"
 GROUP = f"/aws/panorama/devices/{DEVICE}"
-EVENTUALLY_S = 30.0
 
 
 @pytest.fixture
@@ -32,12 +31,6 @@ async def cloud(tmp_path: Path) -> AsyncIterator[RunningCloud]:
     async with running_cloud(tmp_path, ["logs_metrics"]) as running:
         with running.caller():
             yield running
-
-
-async def until(look: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(EVENTUALLY_S):
-        while not await look():  # noqa: ASYNC110 - what is waited for is in another service
-            await asyncio.sleep(0.02)
 
 
 async def provisioned(cloud: RunningCloud, device: str = DEVICE) -> None:
@@ -72,7 +65,7 @@ async def messages(cloud: RunningCloud, group: str = GROUP, stream: str = "occ_l
 async def test_log_entries_of_a_device_are_stored_in_the_account_that_owns_it(cloud: RunningCloud) -> None:
     await provisioned(cloud)
     await send_logs(cloud, entry(1, "one"), entry(2, "two"))
-    await until(lambda: _equal(messages(cloud), ["one", "two"]))
+    await eventually(lambda: _equal(messages(cloud), ["one", "two"]))
     with cloud.caller(account="210987654321"):
         assert await messages(cloud) == []
 
@@ -84,7 +77,7 @@ async def test_a_batch_that_comes_twice_is_stored_once(cloud: RunningCloud) -> N
     await send_logs(cloud, *batch)
     await send_logs(cloud, entry(99, "last"))
     expected = [f"line {n}" for n in range(5)] + ["last"]
-    await until(lambda: _equal(messages(cloud), expected))
+    await eventually(lambda: _equal(messages(cloud), expected))
     info = await api(cloud.runtime.bus, "CONSUMER.INFO.UP_LOGS.logs_metrics", what="consumer")
     assert info["num_pending"] == 0, "both copies were delivered"
 
@@ -92,14 +85,14 @@ async def test_a_batch_that_comes_twice_is_stored_once(cloud: RunningCloud) -> N
 async def test_a_batch_that_overtakes_the_news_of_its_device_waits_for_it(cloud: RunningCloud) -> None:
     await send_logs(cloud, entry(1, "early"))
     await provisioned(cloud)
-    await until(lambda: _equal(messages(cloud), ["early"]))
+    await eventually(lambda: _equal(messages(cloud), ["early"]))
 
 
 async def test_a_device_cannot_write_into_the_group_of_another(cloud: RunningCloud) -> None:
     await provisioned(cloud)
     other = "/aws/panorama/devices/device-bbbbbbbbbbbbbbbbbbbbbbbbbb"
     await send_logs(cloud, entry(1, "forged", group=other), entry(2, "forged", group=GROUP + "x"), entry(3, "own"))
-    await until(lambda: _equal(messages(cloud), ["own"]))
+    await eventually(lambda: _equal(messages(cloud), ["own"]))
     groups = await pb_grpc.LogsServiceStub(cloud.channel).DescribeLogGroups(pb.DescribeLogGroupsRequest())
     assert [group.name for group in groups.groups] == [GROUP]
 
@@ -110,7 +103,7 @@ async def test_a_batch_that_cannot_be_read_does_not_hold_up_the_next(cloud: Runn
         await publish_stored(cloud.runtime.bus, subjects.up_logs(DEVICE), data)
     await publish_stored(cloud.runtime.bus, subjects.up_metrics(DEVICE), {"data": [{}, {"sum": "NaN"}]})
     await send_logs(cloud, entry(1, "good"))
-    await until(lambda: _equal(messages(cloud), ["good"]))
+    await eventually(lambda: _equal(messages(cloud), ["good"]))
 
 
 async def test_reading_forward_ends_with_the_token_that_was_sent(cloud: RunningCloud) -> None:
@@ -246,7 +239,7 @@ async def test_metrics_of_a_device_are_aggregated_by_period_and_counted_once(clo
         return [(p.timestamp.seconds - minute, p.sum, p.minimum, p.maximum, p.sample_count) for p in answer.datapoints]
 
     expected = [(0, 12.0, 2.0, 6.0, 3.0), (60, 1.0, 1.0, 1.0, 1.0)]
-    await until(lambda: _equal(points(), expected))
+    await eventually(lambda: _equal(points(), expected))
     # The hub delivers again what it believes unacknowledged: read the same message by another name.
     from services.logs_metrics import metrics as queries
 
@@ -280,7 +273,7 @@ async def test_what_is_past_its_retention_is_removed_and_nothing_else(cloud: Run
     day = 24 * 3600 * 1000
     old = [entry(n, f"{age} days") | {"timestamp_ms": now_ms() - age * day} for n, age in enumerate((15, 13, 0))]
     await send_logs(cloud, *old)
-    await until(lambda: _equal(messages(cloud), ["15 days", "13 days", "0 days"]))
+    await eventually(lambda: _equal(messages(cloud), ["15 days", "13 days", "0 days"]))
     trimmer = Trimmer(cloud.runtime.database("logs_metrics"), Settings(), cloud.runtime.clock)
     await trimmer.trim()
     assert await messages(cloud) == ["13 days", "0 days"]
@@ -297,13 +290,13 @@ async def test_a_removed_group_takes_its_events_along_and_its_device_makes_it_an
     logs = pb_grpc.LogsServiceStub(cloud.channel)
     await provisioned(cloud)
     await send_logs(cloud, *(entry(n, f"old {n}") for n in range(3)))
-    await until(lambda: _equal(messages(cloud), ["old 0", "old 1", "old 2"]))
+    await eventually(lambda: _equal(messages(cloud), ["old 0", "old 1", "old 2"]))
     await logs.DeleteLogGroup(pb.DeleteLogGroupRequest(group=GROUP))
     assert not (await logs.DescribeLogGroups(pb.DescribeLogGroupsRequest())).groups
     with pytest.raises(NotFound):
         await logs.DeleteLogGroup(pb.DeleteLogGroupRequest(group=GROUP))
     await send_logs(cloud, entry(9, "new"))
-    await until(lambda: _equal(messages(cloud), ["new"]))
+    await eventually(lambda: _equal(messages(cloud), ["new"]))
     database = cloud.runtime.database("logs_metrics")
     assert await Trimmer(database, Settings(), cloud.runtime.clock).trim() == 3 + 1, "the events and their stream"
     async with database.session(read_only=True) as session:
@@ -320,13 +313,13 @@ async def test_a_restart_keeps_everything_and_takes_up_where_it_was(tmp_path: Pa
         with cloud.caller():
             await provisioned(cloud)
             await send_logs(cloud, entry(1, "before"))
-            await until(lambda: _equal(messages(cloud), ["before"]))
+            await eventually(lambda: _equal(messages(cloud), ["before"]))
             ports = cloud.runtime.ports
     async with running_cloud(tmp_path, ["logs_metrics"]) as cloud:
         with cloud.caller():
             assert cloud.runtime.ports == ports
             await send_logs(cloud, entry(2, "after"))
-            await until(lambda: _equal(messages(cloud), ["before", "after"]))
+            await eventually(lambda: _equal(messages(cloud), ["before", "after"]))
 
 
 async def _equal(found: Awaitable[Any], expected: Any) -> bool:
