@@ -156,7 +156,7 @@ def b1(folder: Path) -> Report:
         line("YUV, every frame taken", "ours-yuv", {LIMIT: spent["bare"]}, "≤ 1.10× bare decoding"),
     ]
     if beside["ours"]:
-        lines.append(compared("B1", MEASURED + "BGR, every frame taken", "ms", beside))
+        lines.append(compared("B1", MEASURED + "BGR, every frame taken, beside Roboflow", "ms", beside))
     return Report(lines, notes)
 
 
