@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.belvedere-installed
 PROTOS := $(wildcard proto/belvedere/v1/*.proto)
 STUBS  := libs/belvedere/v1/.generated
+# Files of tests run beside each other, three on two cores: most wait for other processes most of the time. The tests of one
+# file stay together and in order: they share what they start.
+BESIDE ?= --numprocesses $(shell echo $$(($$(nproc) * 3 / 2))) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup proto demo test bench lint clean
 
@@ -31,8 +34,8 @@ proto: $(STUBS) ## Python code from proto/
 demo: setup ## the main job end to end; DEMO_SECONDS=30 DEMO_JSON=path CLIP=file CAMERA=rtsp://… (docs/demo.md)
 	@$(BIN)/belvedere demo $(DEMO_ARGUMENTS)
 
-test: setup ## every test; TESTS=tests/belvedere for some of them, DATABASE=postgresql for all of them on PostgreSQL
-	$(BIN)/python -m pytest $(or $(TESTS),tests) $(if $(DATABASE),--database $(DATABASE))
+test: setup ## every test; TESTS=tests/belvedere for some of them, DATABASE=postgresql for all of them on PostgreSQL, BESIDE= for one at a time
+	$(BIN)/python -m pytest $(BESIDE) $(or $(TESTS),tests/system tests) $(if $(DATABASE),--database $(DATABASE))
 
 bench: setup ## ours beside peers and limits (docs/performance.md); ONLY=F1,B2 BENCH_JSON=path
 	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(BENCH_JSON),--json $(BENCH_JSON))
