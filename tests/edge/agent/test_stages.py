@@ -104,7 +104,7 @@ async def test_other_paths_and_methods_are_refused_and_a_taken_port_is_made_good
 
 
 def test_the_documentation_names_every_figure() -> None:
-    text = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text("utf-8")
     for stage in STAGES:
         for measure in stage.measures:
             assert f"`{PREFIX}{stage.prefix}_{measure.name}" in text

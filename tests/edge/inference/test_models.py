@@ -20,6 +20,7 @@ from edge.inference.tensors import InputSpec
 from framelink import CallError, CallTimeout
 from tests.support.inference import WAIT_S, Inference, call_in_thread
 from tests.support.models import slow_onnx, tiny_onnx
+from tests.support.shared_memory import eventually
 
 SETTINGS = Settings(backend="openvino", queue_per_client=3, load_wait_s=0.6, parallel_calls=1, trial_s=0)
 X = np.array([[1.0, 2.0, 3.0]], np.float32)
@@ -265,7 +266,7 @@ def test_models_that_are_ready_answer_while_another_is_loaded(gated: tuple[Infer
     with inference.client() as client:
         assert client.call("tiny", {"x": X}, WAIT_S)
     assert inference.row("next", lambda row: True)["state"] == "loading"
-    assert inference.models.loading() == "next"
+    eventually(lambda: inference.models.loading() == "next", "its turn to be loaded")
 
 
 class Unreadable:
