@@ -107,11 +107,12 @@ class PeerServer:
         self._wake()
         if self._thread.is_alive():
             self._thread.join()
+        # First: whoever hears that we end and connects again is to wait for our successor, not to find us.
+        sockets.unlink_own(self.path, self._listener)
         with self._lock:
             for peer in list(self._peers.values()):
                 self._drop(peer, "%s has stopped" % self.name)
         self._poller.close()
-        sockets.unlink_own(self.path, self._listener)
         with self._lock:
             os.close(self._wake_in)
             os.close(self._wake_out)

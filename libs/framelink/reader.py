@@ -166,25 +166,39 @@ class _Connection:
         self._owner = os.getpid()
         self._gone = False
         self.pressed: set[int] = set()
-        self.socket = sockets.connect(path, connect_timeout_s)
         self.waits_s = -1.0
         """How long `hear` waits."""
-        self.hear = self.socket.recv
-        try:
-            self.ring = self._introduce(path, name)
-        except BaseException:
+        deadline = time.monotonic() + connect_timeout_s
+        while True:
+            self.socket = sockets.connect(path, max(0.0, deadline - time.monotonic()))
+            try:
+                ring = self._introduce(path, name)
+            except BaseException:
+                self.socket.close()
+                raise
+            if ring is not None:
+                break
             self.socket.close()
-            raise
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise RingAbsent("the writer at %s ends each connection; waited %.1f s" % (path, connect_timeout_s))
+            select.select([], [], [], min(sockets.CONNECT_RETRY_S, left))
+        self.ring = ring
+        self.hear = self.socket.recv
         self._forms: dict[bytes, _Form] = {}
         self.form = _Form(b"none yet", self.ring, None)
         """Of the last frame; the next one mostly has the same."""
 
-    def _introduce(self, path: str, name: str) -> Ring:
+    def _introduce(self, path: str, name: str) -> Ring | None:
+        """Its ring; None where it ended before it had heard us, and left no word: its successor is to be asked."""
         with contextlib.suppress(RingGone):  # Refused already: it has left word of why.
             sockets.send(self.socket, wire.hello(name))
         if not sockets.ready(self.socket.fileno(), select.POLLIN, WELCOME_TIMEOUT_S):
             raise RingAbsent("the writer at %s did not answer within %.0f s" % (path, WELCOME_TIMEOUT_S))
-        received = sockets.receive(self.socket, wire.SMALL_MESSAGE)
+        try:
+            received = sockets.receive(self.socket, wire.SMALL_MESSAGE)
+        except RingGone:
+            return None
         if received is None:
             raise RingAbsent("the writer at %s did not answer" % path)
         packet, descriptor = received

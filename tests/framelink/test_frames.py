@@ -1,7 +1,11 @@
 """Frames from a writer to its readers: who gets which, and when."""
 
+import contextlib
 import gc
 import select
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from framelink import (
     PixelFormat,
     RingAbsent,
     RingGone,
+    sockets,
 )
 from tests.support.shared_memory import NumberCamera, eventually
 
@@ -277,6 +282,36 @@ def test_a_reader_is_told_that_the_writer_has_ended_and_finds_its_successor(tmp_
         assert reader.get(5, bgr=False).info.sequence == 1
         assert second.writer.stats().malformed == 0
         reader.close()
+
+
+def test_a_reader_that_met_a_writer_on_its_way_out_is_let_in_by_its_successor(tmp_path):
+    path = str(tmp_path / "s")
+    with sockets.listen(path) as ending, ThreadPoolExecutor(1) as others:
+        ending.setblocking(True)
+        coming = others.submit(FrameReader, path, "reader", connect_timeout_s=10)
+        met, _ = ending.accept()
+        Path(path).unlink()
+        met.close()
+        with NumberCamera(path) as successor, coming.result(10) as reader:
+            successor.publish()
+            assert reader.get(5, bgr=False).info.sequence == 1
+
+
+def test_who_ends_every_connection_is_given_up_in_time(tmp_path):
+    path = str(tmp_path / "s")
+    with sockets.listen(path) as ending, ThreadPoolExecutor(1) as others:
+        ending.settimeout(5)
+
+        def end_all():
+            with contextlib.suppress(OSError):
+                while True:
+                    ending.accept()[0].close()
+
+        done = others.submit(end_all)
+        with pytest.raises(RingAbsent, match="ends each connection"):
+            FrameReader(path, "reader", connect_timeout_s=0.3)
+        ending.shutdown(socket.SHUT_RDWR)
+        done.result(10)
 
 
 def test_a_reader_of_nobody_says_so(tmp_path):
