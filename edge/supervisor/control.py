@@ -26,6 +26,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from belvedere import jsontext
+
 MESSAGE_MAX_BYTES = 16 * 1024
 CONNECTIONS_MAX = 4
 """An application has one; a few more for those that fork."""
@@ -164,7 +166,7 @@ class ControlServer:
 
     def _message(self, connection: socket.socket, data: bytes) -> None:
         try:
-            message = json.loads(data) if len(data) <= MESSAGE_MAX_BYTES else None
+            message = jsontext.loads(data) if len(data) <= MESSAGE_MAX_BYTES else None
         except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict) or message.get("type") not in ("hello", "stats"):

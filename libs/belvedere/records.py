@@ -19,6 +19,8 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, ClassVar, Self, get_args, get_origin
 
+from belvedere import jsontext
+
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 """What JSON is made of."""
 
@@ -67,7 +69,7 @@ class Record:
     def from_json(cls, text: str | bytes) -> Self:
         """Reads a JSON document. Raises `read_error`."""
         try:
-            value = json.loads(text)
+            value = jsontext.loads(text)
         except RecursionError:
             raise cls.read_error("", "nested too deeply") from None
         except ValueError as error:

@@ -12,7 +12,6 @@ Must not keep anything: two replicas answer alike.
 """
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any
@@ -21,6 +20,7 @@ import grpc
 from aiohttp import web
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from belvedere import jsontext
 from belvedere.chassis.context import caller
 from belvedere.chassis.errors import BelvedereError, Invalid
 from belvedere.v1 import (
@@ -277,7 +277,7 @@ def _dimensions(request: web.Request) -> dict[str, str]:
         "The parameter dimensions must be a JSON object of texts.", fields=[("dimensions", "an object of texts")]
     )
     try:
-        found = json.loads(request.query.get("dimensions", "{}"))
+        found = jsontext.loads(request.query.get("dimensions", "{}"))
     except (ValueError, RecursionError) as error:
         raise wrong from error
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import cbor2
 
+from belvedere import jsontext
 from belvedere.awsmodel import Operation, ServiceModel, Shape
 from services.gateway import query
 from services.gateway.errors import AuthError, AuthKind, AwsError, GatewayError
@@ -97,7 +98,7 @@ class JsonCodec:
         if not target.startswith(self._prefix):
             return Request(target, {}, Problems())
         try:
-            values = json.loads(decompressed(call) or b"{}", parse_constant=_no_constant)
+            values = jsontext.loads(decompressed(call) or b"{}", parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             raise AwsError("SerializationException", "The request body is not valid JSON.") from error
         if not isinstance(values, dict):

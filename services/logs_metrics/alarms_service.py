@@ -1,10 +1,10 @@
 """AlarmsService: the gRPC methods, thin."""
 
-import json
 from typing import Any, TypeAlias
 
 import grpc
 
+from belvedere import jsontext
 from belvedere.chassis import page
 from belvedere.chassis.context import caller
 from belvedere.chassis.database import Database
@@ -109,7 +109,7 @@ class Alarms(pb_grpc.AlarmsServiceServicer):
 
 def _check_json(text: str) -> None:
     try:
-        json.loads(text)
+        jsontext.loads(text)
     except (ValueError, RecursionError) as error:
         raise Invalid("StateReasonData must be JSON.", fields=[("StateReasonData", "must be JSON")]) from error
 

@@ -9,12 +9,12 @@
 A message that is no JSON object, or has no such member, fits nothing but NOT EXISTS; `!=` too needs the member.
 """
 
-import json
 import operator
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from belvedere import jsontext
 from belvedere.chassis.errors import Invalid
 
 Test = Callable[[Any], bool]
@@ -48,7 +48,7 @@ def compile_selector(pattern: str) -> Callable[[str], bool]:
         if not message.lstrip().startswith("{"):
             return False
         try:
-            document = json.loads(message)
+            document = jsontext.loads(message)
         except (ValueError, RecursionError):
             return False
         return test(document)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import json
 import lzma
 import tarfile
 import zipfile
@@ -21,6 +20,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import IO, Any, Protocol, cast
+
+from belvedere import jsontext
 
 DOCUMENT = "package.json"
 ENTRIES_MAX = 10_000
@@ -164,7 +165,7 @@ def _document(sizes: Mapping[str, int], folder: str) -> str:
 def _uris(document: bytes) -> list[str]:
     """What the document names. One that is wrong names nothing here: whoever registers it says what is wrong."""
     try:
-        assets = json.loads(document)["nodePackage"].get("assets", [])
+        assets = jsontext.loads(document)["nodePackage"].get("assets", [])
         items = [item for asset in assets for item in asset["implementations"] if item["type"] != "system"]
         uris = [item.get(key) for item in items for key in ("assetUri", "descriptorUri")]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from belvedere import jsontext
 from belvedere.appdir.errors import AssetMissing, DocumentInvalid, NotAnAppFolder, PackageNotFound
 
 DEFAULT_VERSION = "1.0"
@@ -21,7 +21,7 @@ _NOT_COPIED = shutil.ignore_patterns(".git", "__pycache__", "*.pyc", ".DS_Store"
 def read_document(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises DocumentInvalid."""
     try:
-        value = json.loads(path.read_bytes())
+        value = jsontext.loads(path.read_bytes())
     except FileNotFoundError:
         raise DocumentInvalid(path, "", "is not there") from None
     except (ValueError, RecursionError) as error:

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import regex
 
+from belvedere import jsontext
 from belvedere.graph.errors import Problem
 
 NEAR_MISS = 0.85
@@ -68,7 +69,7 @@ def load(text: str | bytes, problems: Problems, place: str) -> Value | None:
         raise ValueError(f"{constant} is no JSON")
 
     try:
-        return Value(json.loads(text, parse_constant=refuse), place, problems)
+        return Value(jsontext.loads(text, parse_constant=refuse), place, problems)
     except RecursionError:
         problems.add(place, "is nested too deeply")
     except ValueError as error:

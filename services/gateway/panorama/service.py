@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 
+from belvedere import jsontext
 from belvedere.awsmodel import Operation, ServiceModel
 from belvedere.chassis.context import Caller
 from belvedere.chassis.errors import BelvedereError, Invalid, NotFound
@@ -252,7 +253,7 @@ def _document(body: bytes) -> Mapping[str, Any]:
     if not body.strip():
         return {}
     try:
-        document = json.loads(body, parse_constant=_no_constant)
+        document = jsontext.loads(body, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise failures.cannot_parse("The request body is not valid JSON.") from error
     if not isinstance(document, dict):

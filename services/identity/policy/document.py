@@ -5,11 +5,11 @@ What this reader does not know makes a document invalid, so that no restriction 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from belvedere import jsontext
 from belvedere.chassis.errors import Invalid
 from services.identity.policy import conditions
 from services.identity.policy.conditions import ARN_PARTS, Condition, Problems, _split_arn
@@ -89,7 +89,7 @@ def parse_text(text: str) -> Mapping[str, Any]:
     if len(text) > TEXT_MAX:
         _refuse([("PolicyDocument", f"has {len(text)} characters, {TEXT_MAX} is the most")])
     try:
-        document = json.loads(text, object_pairs_hook=_unique)
+        document = jsontext.loads(text, object_pairs_hook=_unique)
     except RecursionError:
         _refuse([("PolicyDocument", "is nested too deeply")])
     except ValueError as error:
