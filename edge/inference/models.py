@@ -138,17 +138,21 @@ class Models:
                     self._wake.wait()
                 if self._stopped:
                     return
-                model = self._loading = self._to_load.popleft()
-            self._changed.set()
+                model = self._to_load.popleft()
             ticking = threading.Event()
             ticker = threading.Thread(target=self._tick, args=(model, ticking), name="load-wait", daemon=True)
             ticker.start()
             with self._watch.loading(model.wanted.model_id):
+                # Told only now: who hears of it and sees the process end must find it on the board.
+                self._tell_loading(model)
                 self._load(model)
+                self._tell_loading(None)
             ticking.set()
-            with self._lock:
-                self._loading = None
-            self._changed.set()
+
+    def _tell_loading(self, model: Model | None) -> None:
+        with self._lock:
+            self._loading = model
+        self._changed.set()
 
     def _tick(self, model: Model, done: threading.Event) -> None:
         while not done.wait(TICK_S):
