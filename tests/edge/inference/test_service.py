@@ -14,6 +14,7 @@ import pytest
 
 from belvedere.chassis.edge import CommandFailed, ask
 from belvedere.chassis.paths import EdgePaths
+from edge.inference import board
 from edge.inference.service import wanted_models
 from framelink import CallClient
 from tests.support.edge_bus import RunningProcess, edge_bus, edge_process
@@ -110,11 +111,13 @@ async def test_a_worker_that_dies_comes_back_with_its_models(tmp_path: Path) -> 
 async def test_a_model_whose_loading_kills_the_worker_is_given_up_and_the_others_go_on(tmp_path: Path) -> None:
     deadly = tmp_path / "deadly"
     os.mkfifo(deadly)  # reading it waits for ever: time to play the fault that kills the process
+    shown = EdgePaths(tmp_path).inference_socket.with_name("computing")
     async with edge_bus(tmp_path) as bus, edge_process("inference", tmp_path, bus) as inference:
         rows = [model(deadly, "deadly-FP32"), model(tiny_onnx(tmp_path / "good"), "good-FP32")]
         await ask(tmp_path, "inference", "apply", {"models": rows})
         for _ in range(2):
             await inference.status(lambda s: s["loading"] == "deadly-FP32")
+            assert board.names(shown) == {b"loading deadly-FP32"}, "told only once it stands on the board"
             os.kill(worker_of(inference).pid, signal.SIGKILL)
             await inference.status(lambda s: s["loading"] is None)
         status = await inference.status(lambda s: states(s) == {"good-FP32": "ready", "deadly-FP32": "failed"})
