@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import sys
+from collections import deque
 from pathlib import Path
 
 from belvedere.bus.errors import ServerFailed
@@ -53,13 +54,19 @@ async def check(config: Path) -> None:
 FREE_PORTS = range(20_000, 32_768)
 """Below those that Linux gives to connections (ip_local_port_range): a port that is kept would be taken by some
 connection, which may even be one to itself, while its server is away."""
+_GIVEN_OUT: deque[int] = deque(maxlen=256)
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on at this moment, and that no connection takes for its own end by itself."""
+    """A TCP port that nobody listens on at this moment, and that no connection takes for its own end by itself. Not one of the
+    last that were given out: who asks for two has two, though nobody listens on the first one yet.
+    """
     for port in random.sample(FREE_PORTS, len(FREE_PORTS)):
+        if port in _GIVEN_OUT:
+            continue
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
+            _GIVEN_OUT.append(port)
             return port
     raise OSError(errno.EADDRINUSE, f"every port from {FREE_PORTS.start} to {FREE_PORTS.stop - 1} is in use")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import time
 from pathlib import Path
@@ -169,6 +170,14 @@ async def test_what_is_published_during_a_short_loss_waits_for_the_connection(tm
     async with running_hub(tmp_path, client_port=client_port, leaf_port=leaf_port):
         assert (await waiting).json()["type"].endswith("account_info_response")
         await bus.close()
+
+
+def test_who_asks_for_some_ports_gets_different_ones() -> None:
+    ports = []
+    for _ in range(50):
+        random.seed(7)  # as hypothesis does: the same choice again and again
+        ports.append(free_port())
+    assert len(set(ports)) == 50
 
 
 async def test_unknown_credentials_are_refused_with_words(hub: RunningHub) -> None:
