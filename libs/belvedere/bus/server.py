@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import random
+import secrets
 import shutil
 import signal
 import socket
@@ -54,21 +54,37 @@ async def check(config: Path) -> None:
 FREE_PORTS = range(20_000, 32_768)
 """Below those that Linux gives to connections (ip_local_port_range): a port that is kept would be taken by some
 connection, which may even be one to itself, while its server is away."""
-_GIVEN_OUT: deque[int] = deque(maxlen=256)
+GIVEN_OUT_MAX = 128
+"""So many ports are kept for who asked this process last."""
+_given_out: deque[socket.socket] = deque()
 
 
 def free_port() -> int:
     """A TCP port that nobody listens on at this moment, and that no connection takes for its own end by itself. Not one of the
-    last that were given out: who asks for two has two, though nobody listens on the first one yet.
+    last that this or any other process of the machine has given out: whoever asked will listen on it soon.
     """
-    for port in random.sample(FREE_PORTS, len(FREE_PORTS)):
-        if port in _GIVEN_OUT:
-            continue
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            _GIVEN_OUT.append(port)
+    first = secrets.randbelow(len(FREE_PORTS))  # random's numbers may be the same in two processes
+    for number in range(len(FREE_PORTS)):
+        port = FREE_PORTS[(first + number) % len(FREE_PORTS)]
+        if _kept_for_us(port):
             return port
     raise OSError(errno.EADDRINUSE, f"every port from {FREE_PORTS.start} to {FREE_PORTS.stop - 1} is in use")
+
+
+def _kept_for_us(port: int) -> bool:
+    """Whether it is free, and then nobody else's: by a name in Linux' abstract namespace, which goes with this process."""
+    mark = socket.socket(socket.AF_UNIX)
+    with contextlib.ExitStack() as unless_kept:
+        unless_kept.callback(mark.close)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            mark.bind(f"\0belvedere port {port}")
+            probe.bind(("127.0.0.1", port))
+            unless_kept.pop_all()
+            _given_out.append(mark)
+            if len(_given_out) > GIVEN_OUT_MAX:
+                _given_out.popleft().close()
+            return True
+    return False
 
 
 class NatsServer:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -172,12 +172,27 @@ async def test_what_is_published_during_a_short_loss_waits_for_the_connection(tm
         await bus.close()
 
 
-def test_who_asks_for_some_ports_gets_different_ones() -> None:
-    ports = []
-    for _ in range(50):
-        random.seed(7)  # as hypothesis does: the same choice again and again
-        ports.append(free_port())
-    assert len(set(ports)) == 50
+async def test_who_asks_for_some_ports_gets_different_ones_from_whichever_process() -> None:
+    code = """
+import random
+from belvedere.bus import server
+random.seed(7)  # as hypothesis does: the same choice again and again
+server.FREE_PORTS = range(19_990, 19_996)
+print(*(server.free_port() for _ in range(3)), flush=True)
+input()
+"""
+    asked = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", code, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    try:
+        lines = [await process.stdout.readline() for process in asked if process.stdout is not None]
+        assert sorted(int(port) for line in lines for port in line.split()) == list(range(19_990, 19_996))
+    finally:
+        for process in asked:
+            await process.communicate(b"\n")
 
 
 async def test_unknown_credentials_are_refused_with_words(hub: RunningHub) -> None:
