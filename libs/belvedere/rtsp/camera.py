@@ -5,6 +5,7 @@ runs.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,10 +34,11 @@ async def serve_camera(
     faults: FaultScript | None = None,
     told: Callable[[str], None] | None = None,
     ended: asyncio.Event | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Serves `file` in a loop until `stop` is set or the task is cancelled; `ready(url)` is called when clients can
     connect. `faults`: what goes wrong; `told` hears what begins. With `ended` the file plays once: the
-    event is set at its end, and the camera falls silent.
+    event is set at its end, and the camera falls silent. `clock`: by which faults begin, in seconds.
 
     Raises SourceError for a file that is no H.264 or H.265 video (before listening) and ListenFailed.
     """
@@ -46,7 +48,7 @@ async def serve_camera(
         source, server = FileSource(file, loop=ended is None), RtspServer(host, port, users=users)
         await source.describe()
     else:
-        conduct = FaultConduct(faults, path, told)
+        conduct = FaultConduct(faults, path, told, clock)
         source, server = FaultySource(file, conduct, loop=ended is None), FaultyServer(host, port, conduct, users)
         await source.check()
     server.add(path, source if ended is None else OnceSource(source, ended))

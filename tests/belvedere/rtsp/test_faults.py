@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -29,7 +30,28 @@ from tests.support.clips import make_clip
 
 USER, PASSWORD = "camera", Secret("pass-word")
 GOOD_FOR_S = 0.4
-STALL_S = 0.6
+STALL_S = 2.0
+PATIENT_S = 30.0
+
+
+class Hand:
+    """A camera's clock, set by hand: what goes wrong begins when the test has seen what it wants to see before."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def after(self, pictures: int) -> Callable[[list[ReceivedUnit]], bool]:
+        """Never enough; but when so many pictures are there the good time is over."""
+
+        def look(units: list[ReceivedUnit]) -> bool:
+            if len(units) >= pictures:
+                self.now_s = max(self.now_s, GOOD_FOR_S)
+            return False
+
+        return look
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +71,15 @@ def script(folder: Path, text: str) -> FaultScript:
 
 
 @contextlib.asynccontextmanager
-async def camera(file: Path, faults: FaultScript | None, ended: asyncio.Event | None = None) -> AsyncIterator[str]:
+async def camera(
+    file: Path,
+    faults: FaultScript | None,
+    ended: asyncio.Event | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> AsyncIterator[str]:
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(
-        serve_camera(
-            file, "127.0.0.1", 0, "entrance", USER, PASSWORD, ready=address.set_result, faults=faults, ended=ended
-        )
-    )
+    told = {"ready": address.set_result, "faults": faults, "ended": ended, "clock": clock}
+    serving = asyncio.create_task(serve_camera(file, "127.0.0.1", 0, "entrance", USER, PASSWORD, **told))
     try:
         yield await address
     finally:
@@ -63,12 +87,19 @@ async def camera(file: Path, faults: FaultScript | None, ended: asyncio.Event | 
         await asyncio.wait([serving])
 
 
-async def watch(url: str, enough: Callable[[list[ReceivedUnit]], bool]) -> tuple[list[ReceivedUnit], Exception | None]:
+def never(units: list[ReceivedUnit]) -> bool:
+    return False
+
+
+async def watch(
+    url: str, enough: Callable[[list[ReceivedUnit]], bool], stall_s: float = PATIENT_S
+) -> tuple[list[ReceivedUnit], Exception | None]:
     """What a client receives until that is enough, or until it ends otherwise."""
     units: list[ReceivedUnit] = []
+    settings = ClientSettings(open_timeout_s=PATIENT_S, stall_timeout_s=stall_s, on_loss="mark")
 
     def read() -> Exception | None:
-        with RtspClient(url, USER, PASSWORD, ClientSettings(stall_timeout_s=STALL_S, on_loss="mark")) as client:
+        with RtspClient(url, USER, PASSWORD, settings) as client:
             try:
                 client.open()
                 while not enough(units):
@@ -80,10 +111,8 @@ async def watch(url: str, enough: Callable[[list[ReceivedUnit]], bool]) -> tuple
     return units, await asyncio.to_thread(read)
 
 
-async def plays_again(url: str, until_then: type[Exception]) -> None:
-    """Tries until pictures come; up to then, each try ends as expected."""
-    while (error := (await watch(url, lambda units: len(units) > 3))[1]) is not None:
-        assert isinstance(error, until_then)
+async def plays(url: str) -> None:
+    assert (await watch(url, lambda units: len(units) > 3))[1] is None
 
 
 def test_a_script_says_when_and_for_how_long(tmp_path: Path) -> None:
@@ -154,36 +183,45 @@ async def test_lost_packets_reach_the_client_as_damaged_pictures(clip: Path, tmp
 
 
 async def test_a_frozen_camera_stays_connected_and_says_nothing(clip: Path, tmp_path: Path) -> None:
-    async with camera(clip, script(tmp_path, f'[[fault]]\ndo = "freeze"\nat_s = {GOOD_FOR_S}\nfor_s = 60\n')) as url:
-        units, error = await watch(url, lambda units: False)
-    assert units and isinstance(error, StreamStalled)
+    hand, faults = Hand(), script(tmp_path, f'[[fault]]\ndo = "freeze"\nat_s = {GOOD_FOR_S}\nfor_s = 60\n')
+    async with camera(clip, faults, clock=hand) as url:
+        units, error = await watch(url, hand.after(3), STALL_S)
+    assert len(units) >= 3 and isinstance(error, StreamStalled)
 
 
 async def test_a_dropped_connection_can_be_made_again_when_the_fault_is_over(clip: Path, tmp_path: Path) -> None:
-    faults = script(tmp_path, f'[[fault]]\ndo = "drop"\nat_s = {GOOD_FOR_S}\nfor_s = 0.5\n')
-    async with camera(clip, faults) as url:
-        units, error = await watch(url, lambda units: False)
-        assert units and isinstance(error, StreamEnded | ServerUnreachable)
-        refused = (await watch(url, lambda units: False))[1]
+    hand, faults = Hand(), script(tmp_path, f'[[fault]]\ndo = "drop"\nat_s = {GOOD_FOR_S}\nfor_s = 0.5\n')
+    async with camera(clip, faults, clock=hand) as url:
+        units, error = await watch(url, hand.after(3))
+        assert len(units) >= 3 and isinstance(error, StreamEnded | ServerUnreachable)
+        refused = (await watch(url, never))[1]
         assert isinstance(refused, ServerUnreachable)
-        await plays_again(url, ServerUnreachable)
+        hand.now_s += 1.0
+        await plays(url)
 
 
 async def test_the_right_password_is_refused_for_a_while(clip: Path, tmp_path: Path) -> None:
-    async with camera(clip, script(tmp_path, '[[fault]]\ndo = "refuse"\nfor_s = 0.4\n')) as url:
-        _, error = await watch(url, lambda units: False)
+    hand = Hand()
+    async with camera(clip, script(tmp_path, '[[fault]]\ndo = "refuse"\nfor_s = 0.4\n'), clock=hand) as url:
+        _, error = await watch(url, never)
         assert isinstance(error, StreamRefused)
-        await plays_again(url, StreamRefused)
+        hand.now_s = 0.5
+        await plays(url)
 
 
 async def test_a_stream_is_not_found_for_a_while(clip: Path, tmp_path: Path) -> None:
-    async with camera(clip, script(tmp_path, '[[fault]]\ndo = "missing"\nfor_s = 60\n')) as url:
-        assert isinstance((await watch(url, lambda units: False))[1], StreamNotFound)
+    hand = Hand()
+    async with camera(clip, script(tmp_path, '[[fault]]\ndo = "missing"\nfor_s = 60\n'), clock=hand) as url:
+        assert isinstance((await watch(url, never))[1], StreamNotFound)
+        hand.now_s = 61.0
+        await plays(url)
 
 
 async def test_a_delay_moves_pictures_and_not_their_time_stamps(clip: Path, tmp_path: Path) -> None:
-    async with camera(clip, script(tmp_path, f'[[fault]]\ndo = "delay"\nby_s = 0.4\nat_s = {GOOD_FOR_S}\n')) as url:
-        units, error = await watch(url, lambda units: len(units) >= 30)
+    hand, faults = Hand(), script(tmp_path, f'[[fault]]\ndo = "delay"\nby_s = 0.4\nat_s = {GOOD_FOR_S}\n')
+    good = hand.after(8)
+    async with camera(clip, faults, clock=hand) as url:
+        units, error = await watch(url, lambda units: good(units) or len(units) >= 30)
     assert error is None
     gaps = [(b.last_packet_ns - a.last_packet_ns) / 1e9 for a, b in itertools.pairwise(units)]
     stamps = [b.pts_90k - a.pts_90k for a, b in itertools.pairwise(units)]
@@ -191,8 +229,14 @@ async def test_a_delay_moves_pictures_and_not_their_time_stamps(clip: Path, tmp_
 
 
 async def test_a_clock_that_jumps_takes_the_time_stamps_along(clip: Path, tmp_path: Path) -> None:
-    async with camera(clip, script(tmp_path, f'[[fault]]\ndo = "clock"\nby_s = -3600\nat_s = {GOOD_FOR_S}\n')) as url:
-        units, error = await watch(url, lambda units: len(units) >= 25)
+    hand, faults = Hand(), script(tmp_path, f'[[fault]]\ndo = "clock"\nby_s = -3600\nat_s = {GOOD_FOR_S}\n')
+    good = hand.after(8)
+
+    def jumped(units: list[ReceivedUnit]) -> bool:
+        return good(units) or (len(units) > 1 and units[-1].pts_90k < units[0].pts_90k)
+
+    async with camera(clip, faults, clock=hand) as url:
+        units, error = await watch(url, jumped)
     assert error is None
     stamps = [b.pts_90k - a.pts_90k for a, b in itertools.pairwise(units)]
     assert min(stamps) < -3000 * 90_000
@@ -201,23 +245,30 @@ async def test_a_clock_that_jumps_takes_the_time_stamps_along(clip: Path, tmp_pa
 async def test_a_camera_that_is_set_to_another_codec_and_size_hangs_up_and_comes_back_with_it(
     clip: Path, other: Path, tmp_path: Path
 ) -> None:
+    hand = Hand()
     faults = script(tmp_path, f'[[fault]]\ndo = "switch"\nfile = "{other}"\nat_s = {GOOD_FOR_S}\nfor_s = 1.5\n')
-    async with camera(clip, faults) as url:
+    async with camera(clip, faults, clock=hand) as url:
 
         def codec() -> str:
             with RtspClient(url, USER, PASSWORD) as client:
                 return client.open().codec
 
         assert await asyncio.to_thread(codec) == "h264"
-        _, error = await watch(url, lambda units: False)
+        _, error = await watch(url, hand.after(3))
         assert isinstance(error, StreamEnded | ServerUnreachable)
         assert await asyncio.to_thread(codec) == "hevc"
-        await watch(url, lambda units: False)
+
+        def time_goes_on(units: list[ReceivedUnit]) -> bool:
+            hand.now_s = GOOD_FOR_S + (2.0 if len(units) >= 3 else 0.0)
+            return False
+
+        _, error = await watch(url, time_goes_on)
+        assert isinstance(error, StreamEnded | ServerUnreachable)
         assert await asyncio.to_thread(codec) == "h264"
 
 
 async def test_a_file_that_is_played_once_ends_in_silence(tmp_path: Path) -> None:
     ended = asyncio.Event()
     async with camera(make_clip(tmp_path / "short.mp4", seconds=0.4), None, ended) as url:
-        units, error = await watch(url, lambda units: False)
+        units, error = await watch(url, never, STALL_S)
     assert ended.is_set() and len(units) >= 9 and isinstance(error, StreamStalled)
