@@ -1,28 +1,27 @@
-"""Which AWS service a request means: the one in its credential's scope.
+"""Which AWS service a request means: the one in its credential's scope, or what `guess` makes of it.
 
-Pure but for the services it holds. Before anything is verified the answer is a guess, good enough for an error's form.
+Pure but for the services it holds.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
 from services.gateway.codecs import JsonCodec, QueryCodec
 from services.gateway.errors import AwsError, GatewayError
-from services.gateway.message import AwsService, Call, Remembers, Reply
+from services.gateway.guess import FORM, Guess
+from services.gateway.message import AnswersBroken, AwsService, Call, Remembers, Reply
 from services.gateway.panorama import failures
 
-_SCOPE = re.compile(r"Credential=[^/\s]+/\d{8}/[a-z0-9-]+/([a-z0-9.-]+)/aws4_request")
 QUERY_NAMESPACE = "http://webservices.amazon.com/AWSFault/2005-15-09"
 
 
 class Dispatcher:
     """The services behind the front door, by their signing names."""
 
-    def __init__(self, services: Mapping[str, AwsService]) -> None:
-        self._services = services
+    def __init__(self, services: Mapping[str, AwsService], guess: Guess) -> None:
+        self._services, self.guess = services, guess
         self._other = OtherService()
 
     def remembering(self) -> dict[str, Remembers]:
@@ -31,26 +30,16 @@ class Dispatcher:
 
     def service(self, call: Call) -> tuple[str, AwsService]:
         """(signing name, service); OtherService for what is not served."""
-        name = signing_name(call)
+        name = self.guess.service(call.http)
         return name, self._services.get(name, self._other)
 
-
-def signing_name(call: Call) -> str:
-    """From the scope; without one, from what the request looks like."""
-    match = _SCOPE.search(call.header("authorization"))
-    if match:
-        return match[1]
-    credential = (call.parameter("X-Amz-Credential") or "").split("/")
-    if len(credential) == 5:
-        return credential[3]
-    if call.parameter("AWSAccessKeyId") is not None:
-        return "s3"
-    target = call.header("x-amz-target")
-    if target.startswith("Logs_") or target.startswith("GraniteService"):
-        return "logs" if target.startswith("Logs_") else "monitoring"
-    if call.header("content-type").startswith("application/x-www-form-urlencoded"):
-        return "sts"
-    return "panorama"
+    def broken(self, front: bytes, request_id: str, *, too_large: bool) -> Reply:
+        """The answer to what is no valid HTTP. `front`: how it begins; `too_large`: its head is."""
+        request = self.guess.of_bytes(front)
+        service = self._services.get(self.guess.service(request)) if request else None
+        if request is not None and isinstance(service, AnswersBroken):
+            return service.broken(request.method, request.path, request_id, too_large=too_large)
+        return Reply(400, {"Content-Type": "application/json"}, b'{"Message":"Bad request"}')
 
 
 class OtherService:
@@ -68,7 +57,7 @@ class OtherService:
     def failed(self, call: Call, error: GatewayError) -> Reply:
         if call.header("x-amz-target"):
             return JsonCodec("", "1.1").failed(call, error)
-        if call.header("content-type").startswith("application/x-www-form-urlencoded"):
+        if call.header("content-type").startswith(FORM):
             return QueryCodec(QUERY_NAMESPACE).failed(call, error)
         return failures.reply(error)
 
@@ -76,7 +65,7 @@ class OtherService:
 def _operation(call: Call) -> str:
     if target := call.header("x-amz-target"):
         return target.rpartition(".")[2][:128]
-    if call.header("content-type").startswith("application/x-www-form-urlencoded"):
+    if call.header("content-type").startswith(FORM):
         text = call.body[:4096].decode("utf-8", "replace")
         fields = dict(parse_qsl(text))
         return fields.get("Action", "A request without an action")[:128]

@@ -48,9 +48,11 @@ class AuthKind(Enum):
 class AuthError(GatewayError):
     """The caller may not."""
 
-    def __init__(self, kind: AuthKind, message: str) -> None:
+    def __init__(self, kind: AuthKind, message: str, members: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.kind = kind
+        self.members: Mapping[str, str] = members or {}
+        """What S3 says besides: times, names of headers."""
 
 
 class AwsError(GatewayError):

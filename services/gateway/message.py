@@ -155,6 +155,15 @@ class TakesV2(Protocol):
 
 
 @runtime_checkable
+class AnswersBroken(Protocol):
+    """An AWS service with words of its own for what is no valid HTTP."""
+
+    def broken(self, method: str, path: str, request_id: str, *, too_large: bool) -> Reply:
+        """`too_large`: the request's head is."""
+        ...
+
+
+@runtime_checkable
 class Remembers(Protocol):
     """An AWS service that may have an answer ready."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
@@ -15,6 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from belvedere.chassis import logs
@@ -48,6 +50,7 @@ NAMES_KEPT = 512
 """Header names that are not put into lower case again."""
 
 log = logs.get_logger(__name__)
+_REQUEST = re.compile(rb"[A-Z]{1,16} /")
 LINE = ("request_id", "service", "operation", "method", "path", "status", "error", "principal", "source", "duration_ms")
 
 
@@ -87,6 +90,7 @@ class FrontDoor:
         """Listens; `port` 0 takes a free one, which stands in `.port` then."""
         self._others = others = _Server(
             self._respond,
+            self._dispatcher.broken,
             keepalive_timeout=self._settings.idle_timeout_s,
             max_line_size=LINE_MAX_BYTES,
             max_field_size=LINE_MAX_BYTES,
@@ -373,11 +377,24 @@ def _unsigned(declared: str) -> str:
 class _Server(web.Server):
     """Makes connections that answer broken HTTP in our own words."""
 
+    def __init__(self, handler: Any, broken: Callable[..., Reply], **options: Any) -> None:
+        """`broken`: the answer to what is no valid HTTP (`Dispatcher.broken`)."""
+        super().__init__(handler, **options)
+        self.broken = broken
+
     def __call__(self) -> RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
 
 
 class _Connection(RequestHandler):
+    _front = b""
+    """How the last request began; more of it, or of what looks like it in a body, does not matter."""
+
+    def data_received(self, data: bytes) -> None:
+        if _REQUEST.match(data):
+            self._front = bytes(data[:LINE_MAX_BYTES])
+        super().data_received(data)
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -392,9 +409,12 @@ class _Connection(RequestHandler):
             log.warning("broken request", request_id=request_id, status=status, source=request.remote, error=kind)
         if request.writer.output_size > 0:
             raise ConnectionError("a part of the answer has gone out already")
-        headers: dict[str, Any] = {"x-amzn-RequestId": request_id}
-        response = web.Response(status=status, headers=headers, text='{"Message":"Bad request"}')
-        response.content_type = "application/json"
+        assert isinstance(self._manager, _Server)
+        too_large = isinstance(exc, LineTooLong) or (message or "").startswith("Too many headers")
+        reply = self._manager.broken(self._front, request_id, too_large=too_large)
+        assert isinstance(reply.body, bytes)
+        ids = {"Server": SERVER, "x-amzn-RequestId": request_id, "x-amz-request-id": request_id}
+        response = web.Response(status=status, headers={**ids, **reply.headers}, body=reply.body)
         response.force_close()
         return response
 

@@ -15,6 +15,7 @@ from services.gateway.access import Access
 from services.gateway.cloudformation import service as cloudformation
 from services.gateway.cloudwatch import service as cloudwatch
 from services.gateway.dispatch import Dispatcher
+from services.gateway.guess import Guess
 from services.gateway.logs import service as logs
 from services.gateway.message import AwsService
 from services.gateway.panorama.service import PanoramaService
@@ -66,4 +67,6 @@ def front_door(runtime: Runtime, settings: Settings, access: Access) -> FrontDoo
         "monitoring": cloudwatch.create(channel, runtime.clock),
         "cloudformation": cloudformation.create(channel, runtime.blobs, runtime.clock),
     }
-    return FrontDoor(Dispatcher(services), access, runtime.clock, settings, runtime.cloud.region)
+    segments = frozenset(operation.segments[0] for operation in awsmodel.panorama().operations.values())
+    guess = Guess(segments, (*runtime.cloud.host_names, "localhost"))
+    return FrontDoor(Dispatcher(services, guess), access, runtime.clock, settings, runtime.cloud.region)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from services.gateway.errors import AuthError, AuthKind
-from services.gateway.sigv4 import HttpRequest, query_pairs
+from services.gateway.sigv4 import HttpRequest, iso, query_pairs
 
 SUBRESOURCES = frozenset(
     {
@@ -85,7 +85,8 @@ def parse(request: HttpRequest) -> SignatureV2:
 def verify_time(signature: SignatureV2, now: datetime) -> None:
     """Raises AuthError: EXPIRED_URL."""
     if now >= signature.expires:
-        raise AuthError(AuthKind.EXPIRED_URL, "Request has expired")
+        times = {"Expires": iso(signature.expires), "ServerTime": iso(now)}
+        raise AuthError(AuthKind.EXPIRED_URL, "Request has expired", times)
 
 
 def string_to_sign(signature: SignatureV2, resource_path: str) -> str:

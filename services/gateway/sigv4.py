@@ -26,6 +26,7 @@ MISMATCH_TEXT = (
     "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and "
     "signing method. Consult the service documentation for details."
 )
+NO_DATE_TEXT = "The request needs an 'X-Amz-Date' or 'Date' header."
 UNSIGNED = "UNSIGNED-PAYLOAD"
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 EXPIRES_MAX_S = 604_800
@@ -162,7 +163,7 @@ def verify(request: HttpRequest, signature: Signature, signer: Signer, payload_h
     `payload_hash` is what the client signed for the body: hexadecimal SHA-256 or one of S3's words.
     """
     _check_signed_headers(request, signature)
-    for path in _canonical_paths(request.path, signature.scope.service):
+    for path in canonical_paths(request.path, signature.scope.service):
         expected = signer.sign(string_to_sign(request, signature, path, payload_hash))
         if hmac.compare_digest(expected, signature.value):
             return
@@ -175,20 +176,40 @@ def verify_time(signature: Signature, now: datetime, skew_s: int) -> None:
     if age_s < -skew_s:
         limit = f"{now + timedelta(seconds=skew_s):%Y%m%dT%H%M%SZ}"
         text = f"Signature not yet current: {signature.amz_date} is still later than {limit}."
-        raise AuthError(AuthKind.SKEWED, text)
+        raise AuthError(AuthKind.SKEWED, text, _skewed(signature, now, skew_s))
     if signature.expires_s is not None:
         if age_s > signature.expires_s:
-            raise AuthError(AuthKind.EXPIRED_URL, "Request has expired")
+            end = signature.time + timedelta(seconds=signature.expires_s)
+            times = {"X-Amz-Expires": str(signature.expires_s), "Expires": iso(end), "ServerTime": iso(now)}
+            raise AuthError(AuthKind.EXPIRED_URL, "Request has expired", times)
     elif age_s > skew_s:
         limit = f"{now - timedelta(seconds=skew_s):%Y%m%dT%H%M%SZ}"
-        raise AuthError(AuthKind.SKEWED, f"Signature expired: {signature.amz_date} is now earlier than {limit}.")
+        text = f"Signature expired: {signature.amz_date} is now earlier than {limit}."
+        raise AuthError(AuthKind.SKEWED, text, _skewed(signature, now, skew_s))
+
+
+def _skewed(signature: Signature, now: datetime, skew_s: int) -> dict[str, str]:
+    most = str(skew_s * 1000)
+    return {"RequestTime": signature.amz_date, "ServerTime": iso(now), "MaxAllowedSkewMilliseconds": most}
+
+
+def iso(moment: datetime) -> str:
+    """2026-11-22T04:00:00Z"""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def string_to_sign(request: HttpRequest, signature: Signature, canonical_path: str, payload_hash: str) -> str:
     """What the client put its key to."""
+    canonical = canonical_request(request, signature, canonical_path, payload_hash)
+    digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{ALGORITHM}\n{signature.amz_date}\n{signature.scope}\n{digest}"
+
+
+def canonical_request(request: HttpRequest, signature: Signature, canonical_path: str, payload_hash: str) -> str:
+    """The request as its digest is signed."""
     named = request.named
     headers = "".join([f"{name}:{' '.join(named[name].split())}\n" for name in signature.signed_headers])
-    canonical = "\n".join(
+    return "\n".join(
         (
             request.method,
             canonical_path,
@@ -198,8 +219,6 @@ def string_to_sign(request: HttpRequest, signature: Signature, canonical_path: s
             payload_hash,
         )
     )
-    digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
-    return f"{ALGORITHM}\n{signature.amz_date}\n{signature.scope}\n{digest}"
 
 
 def query_pairs(query: str) -> list[tuple[str, str]]:
@@ -297,7 +316,7 @@ def _header_names(text: str) -> tuple[str, ...]:
 
 def _date_time(date: str | None, scope: Scope) -> datetime:
     if date is None:
-        raise AuthError(AuthKind.INCOMPLETE, "The request needs an 'X-Amz-Date' or 'Date' header.")
+        raise AuthError(AuthKind.INCOMPLETE, NO_DATE_TEXT)
     try:
         time = parsedate_to_datetime(date)
     except (ValueError, TypeError) as error:
@@ -332,13 +351,14 @@ def _check_signed_headers(request: HttpRequest, signature: Signature) -> None:
     present, signed = request.named.keys(), signature.signed_headers
     if unsigned := [n for n in present - signed if n.startswith("x-amz-") and n not in UNSIGNED_HEADERS_ALLOWED]:
         names = ", ".join(sorted(unsigned))
-        raise AuthError(AuthKind.MISMATCH, f"There were headers present in the request which were not signed: {names}")
+        text = f"There were headers present in the request which were not signed: {names}"
+        raise AuthError(AuthKind.MISMATCH, text, {"HeadersNotSigned": names})
     if not present >= set(signed):
         names = ", ".join(sorted(set(signed) - present))
         raise AuthError(AuthKind.MISMATCH, f"Signed headers are absent from the request: {names}")
 
 
-def _canonical_paths(path: str, service: str) -> Sequence[str]:
+def canonical_paths(path: str, service: str) -> Sequence[str]:
     """The forms in which clients sign a path; all of them mean the same path."""
     if service == "s3":
         decoded = unquote_to_bytes(path.encode("utf-8", "surrogateescape"))

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from belvedere.chassis.errors import BelvedereError, Conflict, Denied, Invalid, NotFound, QuotaExceeded, Unavailable
 from services.gateway import xml
-from services.gateway.errors import AuthError, AuthKind, AwsError, GatewayError
-from services.gateway.message import Call, Reply
+from services.gateway.errors import AwsError
+from services.gateway.message import Reply
 
-AUTH_CODES: Mapping[AuthKind, tuple[str, int]] = {
-    AuthKind.MISSING: ("AccessDenied", 403),
-    AuthKind.INCOMPLETE: ("AuthorizationHeaderMalformed", 400),
-    AuthKind.UNSUPPORTED: ("InvalidRequest", 400),
-    AuthKind.UNKNOWN_KEY: ("InvalidAccessKeyId", 403),
-    AuthKind.EXPIRED_TOKEN: ("ExpiredToken", 400),
-    AuthKind.MISMATCH: ("SignatureDoesNotMatch", 403),
-    AuthKind.SKEWED: ("RequestTimeTooSkewed", 403),
-    AuthKind.EXPIRED_URL: ("AccessDenied", 403),
-    AuthKind.DENIED: ("AccessDenied", 403),
+ALLOW = "Allow"
+"""Among an error's members: not told in its body but in the header of that name."""
+INTERNAL = "We encountered an internal error. The request ID leads to the log."
+COMMON = {
+    "InternalServerException": ("InternalError", 500, INTERNAL),
+    "RequestEntityTooLargeException": ("MaxMessageLengthExceeded", 400, "Your request was too big."),
+    "RequestTimeout": (
+        "RequestTimeout",
+        400,
+        "Your socket connection to the server was not read from or written to within the timeout period. Idle connections "
+        "will be closed.",
+    ),
 }
+"""What the front door raises for every service, and S3's code, status and text of it."""
+VALUE_TOLD = 256
+"""Characters of an argument that is told back."""
 
 
 def no_such_key(key: str) -> AwsError:
@@ -67,21 +70,28 @@ def from_service(error: BelvedereError) -> AwsError:
         case Unavailable():
             return AwsError("ServiceUnavailable", "A part of the service is not available. Try again.", 503)
         case _:
-            return AwsError("InternalError", "We encountered an internal error. The request ID leads to the log.", 500)
+            return AwsError("InternalError", INTERNAL, 500)
 
 
-def reply(call: Call, error: GatewayError) -> Reply:
-    """An error as it goes out; HEAD has no body."""
-    if isinstance(error, AuthError):
-        code, status = AUTH_CODES[error.kind]
-        members: Mapping[str, object] = {}
-    elif isinstance(error, AwsError):
-        code, status, members = error.code, error.status, error.members
-    else:
-        raise AssertionError(f"no form for {type(error).__name__}")
-    if code == "InternalServerException":
-        code = "InternalError"
-    content = [("Code", code), ("Message", error.message), *((name, str(value)) for name, value in members.items())]
-    content += [("Resource", call.path), ("RequestId", call.request_id)]
-    body = b"" if call.method == "HEAD" else xml.document("Error", None, content)
-    return Reply(status, {"Content-Type": "application/xml"}, body)
+def method_not_allowed(method: str, resource_type: str, allowed: str) -> AwsError:
+    """`resource_type`: SERVICE, BUCKET, OBJECT; `allowed`: methods, as the Allow header lists them."""
+    message = "The specified method is not allowed against this resource."
+    members = {"Method": method, "ResourceType": resource_type, ALLOW: allowed}
+    return AwsError("MethodNotAllowed", message, 405, members)
+
+
+def invalid_argument(message: str, name: str, value: str) -> AwsError:
+    return AwsError("InvalidArgument", message, 400, {"ArgumentName": name, "ArgumentValue": value[:VALUE_TOLD]})
+
+
+def reply(method: str, resource: str, request_id: str, error: AwsError) -> Reply:
+    """An error as it goes out; HEAD has no body. `resource`: the request's path."""
+    code, status, message = COMMON.get(error.code, (error.code, error.status, error.message))
+    members = [(name, str(value)) for name, value in error.members.items() if name != ALLOW]
+    content = [("Code", code), ("Message", message), *members]
+    content += [("Resource", resource), ("RequestId", request_id)]
+    headers = {"Content-Type": "application/xml"}
+    if ALLOW in error.members:
+        headers["Allow"] = str(error.members[ALLOW])
+    body = b"" if method == "HEAD" else xml.document("Error", None, content)
+    return Reply(status, headers, body)

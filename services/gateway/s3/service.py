@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import grpc
 
 from belvedere.chassis.errors import BelvedereError
-from services.gateway.errors import AwsError, GatewayError
+from services.gateway.errors import AuthError, AwsError, GatewayError
 from services.gateway.message import Call, Facts, Reply
-from services.gateway.s3 import failures, names
+from services.gateway.s3 import failures, names, unproven
 from services.gateway.s3.buckets import Buckets
 from services.gateway.s3.index import Index
 from services.gateway.s3.listing import Listings
@@ -80,7 +80,7 @@ class S3Service:
             call.operation, action, handler = "ListBuckets", "ListAllMyBuckets", lambda: self._buckets.list(call)
             resource = "*"
         else:
-            raise failures.not_implemented(f"{call.method} /")
+            raise failures.method_not_allowed(call.method, "SERVICE", "GET")
         if action:
             prefix = {"s3:prefix": call.parameter("prefix") or ""} if action == "ListBucket" else {}
             await call.authorize(f"s3:{action}", resource, Facts(context=prefix))
@@ -126,7 +126,7 @@ class S3Service:
                 return "GetObject", "GetObject", lambda: self._objects.get(call, place)
             case "HEAD":
                 return "HeadObject", "GetObject", lambda: self._objects.get(call, place)
-        raise failures.not_implemented(f"{call.method} of an object")
+        raise failures.method_not_allowed(call.method, "OBJECT", "DELETE, GET, HEAD, PUT")
 
     def _bucket_operation(self, call: Call, bucket: str) -> tuple[str, str, Handler]:
         parameters = {name for name, _ in call.query}
@@ -150,7 +150,13 @@ class S3Service:
             case "POST" if "delete" in parameters:
                 # Policies are asked about every key by itself.
                 return "DeleteObjects", "", lambda: self._objects.delete_many(call, bucket)
-        raise failures.not_implemented(f"{call.method} of a bucket")
+        raise failures.method_not_allowed(call.method, "BUCKET", "DELETE, GET, HEAD, POST, PUT")
 
     def failed(self, call: Call, error: GatewayError) -> Reply:
-        return failures.reply(call, error)
+        told = unproven.told(call, error, self.signed_path(call)) if isinstance(error, AuthError) else error
+        assert isinstance(told, AwsError)
+        return failures.reply(call.method, call.path, call.request_id, told)
+
+    def broken(self, method: str, path: str, request_id: str, *, too_large: bool) -> Reply:
+        """The answer to what begins as a request for S3 and is no valid HTTP."""
+        return failures.reply(method, path, request_id, unproven.broken(too_large=too_large))

@@ -237,7 +237,7 @@ def test_bodies_in_chunks_with_a_trailer_as_boto3_sends_them_over_tls(door: Door
 
 def test_an_upload_that_may_not_be_is_refused_before_its_body_is_sent(door: Door) -> None:
     head = f"PUT /{BUCKET}/k HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\nExpect: 100-continue\r\n\r\n"
-    answer = raw(door, head.encode(), until=b"}")
+    answer = raw(door, head.encode(), until=b"</Error>")
     assert answer.startswith(b"HTTP/1.1 403 ") and b"100 Continue" not in answer
     assert b"connection: close" in answer.lower()
 
