@@ -40,7 +40,8 @@ from belvedere.v1 import registry_pb2, registry_pb2_grpc
 from tests.support.cloud import RunningCloud
 
 T = TypeVar("T")
-EVENTUALLY_S = 30.0
+EVENTUALLY_S = 60.0
+"""Many times what anything takes, also on a busy machine."""
 
 
 async def eventually(probe: Callable[[], Awaitable[T]], what: str = "it", timeout_s: float = EVENTUALLY_S) -> T:
@@ -129,7 +130,7 @@ Verdict = Callable[[str], ReportedApplication | None]
 @asynccontextmanager
 async def living(device: Device, verdict: Verdict = lambda _: None, every_s: float = 0.05) -> AsyncIterator[None]:
     """The device does what its target says, at once, and sends heartbeats: an application that is to run runs, unless
-    `verdict` says otherwise; one that is replaced goes when the new one runs."""
+    `verdict` says otherwise; one that is replaced goes when the new one runs. ONLINE inside the block."""
 
     async def live() -> None:
         said: tuple[int, tuple[ReportedApplication, ...]] | None = None
@@ -154,12 +155,20 @@ async def living(device: Device, verdict: Verdict = lambda _: None, every_s: flo
                 said = now
             await asyncio.sleep(every_s)
 
+    async def online() -> bool:
+        stub = registry_pb2_grpc.RegistryServiceStub(device.cloud.channel)
+        found = await stub.DescribeDevice(registry_pb2.DescribeDeviceRequest(device_id=device.device_id))
+        return found.device_connection_status == registry_pb2.DEVICE_CONNECTION_STATUS_ONLINE
+
     task = asyncio.create_task(live())
     try:
+        await eventually(online, f"{device.device_id} online")
         yield
     finally:
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        (ended,) = await asyncio.gather(task, return_exceptions=True)
+        if not isinstance(ended, asyncio.CancelledError):
+            raise AssertionError(f"{device.device_id} ended by itself") from ended
 
 
 def _runs(instance_id: str) -> ReportedApplication:

@@ -81,7 +81,7 @@ def test_a_rollout_is_made_watched_and_listed(
         assert belvedere("cancel", second)[0] == 2
         assert belvedere("create", str(app.root), "--tag", "site=moon")[0] == 2
     finally:
-        asyncio.run_coroutine_threadsafe(stack.aclose(), door.loop).result(10)
+        asyncio.run_coroutine_threadsafe(stack.aclose(), door.loop).result(60)
 
 
 def test_phases_and_gates_are_read_or_refused() -> None:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,21 @@ async def alive(*devices: Device, verdict: Verdict = lambda _: None) -> AsyncIte
         for device in devices:
             await stack.enter_async_context(living(device, verdict))
         yield
+
+
+class Held:
+    """The verdict of a device that does not bring up, while it holds, what it has not had before."""
+
+    def __init__(self) -> None:
+        self.holds = False
+        self._known: set[str] = set()
+
+    def verdict(self, instance_id: str) -> ReportedApplication | None:
+        if not self.holds:
+            self._known.add(instance_id)
+        if instance_id in self._known:
+            return None
+        return ReportedApplication(instance_id, DeviceReportedStatus.STARTING)
 
 
 def stub(cloud: RunningCloud) -> rollouts_pb2_grpc.RolloutServiceAsyncStub:
@@ -199,23 +215,28 @@ def statuses_of(device: pb.RolloutDevice) -> str:
 
 async def test_phase_by_phase_each_device_gets_the_application_with_its_own_camera(cloud: RunningCloud) -> None:
     devices = await fleet(cloud, 3)
-    async with alive(*devices):
+    first = Held()
+    async with alive(devices[0], verdict=first.verdict), alive(*devices[1:]):
         old = await before(cloud, devices)
+        first.holds = True
         phases = (pb.RolloutPhase(count=1, wait_seconds=1), pb.RolloutPhase(percent=60))
         rollout_id = await create(cloud, *phases, token="once")
         assert await create(cloud, *phases, token="once") == rollout_id
 
         async def first_alone() -> bool:
             return statuses(await describe(cloud, rollout_id)) == {
-                "dev0": "SUCCEEDED", "dev1": "PENDING", "dev2": "PENDING",
+                "dev0": "DEPLOYING", "dev1": "PENDING", "dev2": "PENDING",
             }  # fmt: skip
 
         await eventually(first_alone, "the first phase alone")
         assert await wanted(devices[1]) == [old[devices[1].device_id]]
         with pytest.raises(Conflict, match="same application"):
             await create(cloud)
+        first.holds = False
         found = await until(cloud, rollout_id, "SUCCEEDED")
         assert [device.phase for device in found.devices] == [0, 1, 2]
+        done = [device.last_updated_time.ToDatetime() for device in found.devices]
+        assert done[1] - done[0] >= timedelta(seconds=1), "it waits after the first phase"
         assert set(statuses(found).values()) == {"SUCCEEDED"}
         for number, device in enumerate(found.devices):
             target = await devices[number].target()
@@ -297,7 +318,7 @@ async def test_a_device_that_does_not_deliver_in_time_goes_back(cloud: RunningCl
 async def test_a_rollout_is_paused_resumed_and_cancelled(cloud: RunningCloud) -> None:
     devices = await fleet(cloud, 2)
     async with alive(*devices):
-        rollout_id = await create(cloud, pb.RolloutPhase(count=1, wait_seconds=1))
+        rollout_id = await create(cloud, pb.RolloutPhase(count=1, wait_seconds=60))
         await stub(cloud).PauseRollout(pb.PauseRolloutRequest(rollout_id=rollout_id))
         with pytest.raises(Conflict, match="PAUSED"):
             await stub(cloud).PauseRollout(pb.PauseRolloutRequest(rollout_id=rollout_id))
@@ -330,14 +351,17 @@ async def test_a_rollout_goes_on_after_a_restart_of_the_cloud_side(
             for name in ("cam0", "cam1"):
                 await uploader.camera(name, f"rtsp://10.0.0.1/{name}")
             devices = await fleet(cloud, 2)
-            async with alive(devices[0]):
-                rollout_id = await create(cloud, pb.RolloutPhase(count=1, wait_seconds=3))
-                await eventually(lambda: _is(cloud, rollout_id, "dev0", "SUCCEEDED"), "the first has it")
+            first = Held()
+            first.holds = True
+            async with alive(devices[0], verdict=first.verdict):
+                rollout_id = await create(cloud, pb.RolloutPhase(count=1))
+                await eventually(lambda: _is(cloud, rollout_id, "dev0", "DEPLOYING"), "the first gets it")
     async with running_cloud(tmp_path, SERVICES) as again:
         with again.caller():
             for device in devices:
                 device.cloud = again
-            async with alive(*devices):
+            # Whose turn comes next has to be there when the first one is done.
+            async with alive(*reversed(devices)):
                 assert set(statuses(await until(again, rollout_id, "SUCCEEDED")).values()) == {"SUCCEEDED"}
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,27 +27,40 @@ from services.registry import store
 from tests.support.cloud import ACCOUNT, REGION, RunningCloud, running_cloud
 from tests.support.database import assert_migrations_match
 from tests.support.device import TestDevice, provision
+from tests.support.fleet import eventually
 
-AT_ONCE_S = 10.0
-"""Far from both ends: a cut takes milliseconds on an idle machine, and a lease ends after many minutes."""
 ONLINE, OFFLINE = pb.DEVICE_AGGREGATED_STATUS_ONLINE, pb.DEVICE_AGGREGATED_STATUS_OFFLINE
 
 
-async def until(check: Callable[[], Awaitable[bool]], timeout_s: float = 30.0) -> float:
-    """Seconds until `check` holds."""
-    started = time.monotonic()
-    async with asyncio.timeout(timeout_s):
+async def becomes(
+    device: TestDevice, status: pb.DeviceAggregatedStatus.ValueType, timeout_s: float = 30.0
+) -> pb.DescribeDeviceResponse:
+    """Its description, the first time that it has the status."""
+
+    async def there() -> pb.DescribeDeviceResponse | None:
+        found = await device.describe()
+        return found if found.device_aggregated_status == status else None
+
+    found = await eventually(there, f"the status {status}", timeout_s)
+    assert found is not None
+    return found
+
+
+@asynccontextmanager
+async def heard(device: TestDevice, bus: Bus) -> AsyncIterator[None]:
+    """Heartbeats, again and again: a single one counts for a short time only."""
+
+    async def beats() -> None:
         while True:
-            if await check():
-                return time.monotonic() - started
-            await asyncio.sleep(0.02)
+            await device.beat(bus)
+            await asyncio.sleep(0.1)
 
-
-async def becomes(device: TestDevice, status: pb.DeviceAggregatedStatus.ValueType) -> float:
-    async def there() -> bool:
-        return (await device.describe()).device_aggregated_status == status
-
-    return await until(there)
+    beating = asyncio.create_task(beats())
+    try:
+        yield
+    finally:
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
 
 
 async def happened(bus: Bus, device_id: str, count: int) -> list[str]:
@@ -66,15 +80,14 @@ async def test_a_device_is_online_while_it_is_heard(cloud: RunningCloud, tmp_pat
     device = await provision(cloud, "one")
     await device.enrol()
     async with device.leaf(tmp_path / "leaf") as bus:
-        await device.beat(bus)
-        await becomes(device, ONLINE)
-        found = await device.describe()
+        async with heard(device, bus):
+            found = await becomes(device, ONLINE)
         assert found.device_connection_status == pb.DEVICE_CONNECTION_STATUS_ONLINE
         assert found.provisioning_status == pb.DEVICE_STATUS_SUCCEEDED
         # Linked but silent: its agent is dead.
         await becomes(device, OFFLINE)
-        await device.beat(bus)
-        await becomes(device, ONLINE)
+        async with heard(device, bus):
+            await becomes(device, ONLINE)
     types = await happened(cloud.runtime.bus, device.device_id, 5)
     assert [name.rsplit(".", 1)[1] for name in types] == ["provisioned", "enrolled", "online", "offline", "online"]
 
@@ -84,35 +97,25 @@ async def test_a_device_that_is_heard_is_online_whatever_a_replica_said_that_hea
 ) -> None:
     device = await provision(cloud, "one")
     await device.enrol()
-    async with device.leaf(tmp_path / "leaf") as bus:
-
-        async def beats() -> None:
-            while True:
-                await device.beat(bus)
-                await asyncio.sleep(0.3)
-
-        beating = asyncio.create_task(beats())
+    async with device.leaf(tmp_path / "leaf") as bus, heard(device, bus):
         await becomes(device, ONLINE)
+        # For how long it is OFFLINE nobody knows: it may be put right a moment later.
         async with cloud.runtime.database("registry").session() as session, session.begin():
             row = await session.get_one(store.DeviceRow, device.device_id)
             row.connected = False
-        await becomes(device, OFFLINE)
         await becomes(device, ONLINE)
-        beating.cancel()
-        await asyncio.gather(beating, return_exceptions=True)
 
 
 async def test_a_device_whose_link_is_gone_is_offline_before_its_silence_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("BELVEDERE_REGISTRY_HEARTBEAT_SILENCE_S", "60")
+    monkeypatch.setenv("BELVEDERE_REGISTRY_HEARTBEAT_SILENCE_S", "90")
     async with running_cloud(tmp_path / "cloud", services=["registry"]) as cloud:
         device = await provision(cloud, "one")
         await device.enrol()
-        async with device.leaf(tmp_path / "leaf") as bus:
-            await device.beat(bus)
+        async with device.leaf(tmp_path / "leaf") as bus, heard(device, bus):
             await becomes(device, ONLINE)
-        assert await becomes(device, OFFLINE) < 5
+        await becomes(device, OFFLINE, timeout_s=45)
 
 
 async def test_what_a_device_reports_is_what_the_api_says(
@@ -136,7 +139,7 @@ async def test_what_a_device_reports_is_what_the_api_says(
         async def told() -> bool:
             return (await device.describe()).current_software == "1.2.3"
 
-        await until(told)
+        await eventually(told, "what it reports")
     status = (await device.describe()).current_networking_status
     assert status.ethernet0_status.ip_address == "192.168.0.7/24"
     assert status.ethernet0_status.connection_status == pb.NETWORK_CONNECTION_STATUS_CONNECTED
@@ -168,7 +171,7 @@ async def test_a_report_that_cannot_be_read_changes_nothing_and_the_next_one_cou
         async def told() -> bool:
             return (await device.describe()).current_software == "2.0"
 
-        await until(told)
+        await eventually(told, "what it reports")
 
 
 async def test_a_deleted_device_is_cut_off_at_once_and_others_are_not(
@@ -182,14 +185,12 @@ async def test_a_deleted_device_is_cut_off_at_once_and_others_are_not(
     async with device.leaf(tmp_path / "a") as bus, other.leaf(tmp_path / "b") as other_bus:
         assert await get_target(bus) is not None
         await registry.DeleteDevice(pb.DeleteDeviceRequest(device_id=device.device_id))
-        started = time.monotonic()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(30):  # a lease ends after many minutes
             while True:
                 try:
                     await get_target(bus, timeout_s=0.2)
                 except BusError:
                     break
-        assert time.monotonic() - started < AT_ONCE_S
         assert await get_target(other_bus) is None
         assert await targets.get(device.device_id) is None
         # Its credentials are still in its file, and not yet past their time.
@@ -199,16 +200,15 @@ async def test_a_deleted_device_is_cut_off_at_once_and_others_are_not(
                 with pytest.raises(BusError):
                     await get_target(again, timeout_s=0.3)
                 await asyncio.sleep(0.1)
-        await other.beat(other_bus)
-        await becomes(other, ONLINE)
+        async with heard(other, other_bus):
+            await becomes(other, ONLINE)
 
 
 async def test_after_a_restart_of_the_cloud_everything_is_as_it_was(tmp_path: Path) -> None:
     async with running_cloud(tmp_path / "cloud", services=["registry"]) as cloud:
         device, waiting = await provision(cloud, "one"), await provision(cloud, "two")
         viewer_key = (await device.enrol())["viewer_key"]
-        async with device.leaf(tmp_path / "leaf") as bus:
-            await device.beat(bus)
+        async with device.leaf(tmp_path / "leaf") as bus, heard(device, bus):
             await becomes(device, ONLINE)
         await KeyValue(cloud.runtime.bus, "target").put(device.device_id, b'{"a": 1}')
     # As if the hub had lost its accounts: the registry puts them back.
@@ -218,8 +218,7 @@ async def test_after_a_restart_of_the_cloud_everything_is_as_it_was(tmp_path: Pa
         device.cloud = waiting.cloud = cloud
         found = await device.describe()
         assert (found.name, found.provisioning_status) == ("one", pb.DEVICE_STATUS_SUCCEEDED)
-        async with device.leaf(tmp_path / "leaf") as bus:
-            await device.beat(bus)
+        async with device.leaf(tmp_path / "leaf") as bus, heard(device, bus):
             await becomes(device, ONLINE)
             assert await get_target(bus) == (b'{"a": 1}', 1)
         assert (await waiting.enrol())["viewer_key"] != viewer_key
@@ -243,7 +242,7 @@ async def test_the_newest_job_is_part_of_the_devices_description(cloud: RunningC
     async def told() -> bool:
         return (await device.describe()).latest_device_job.status == common_pb2.UPDATE_PROGRESS_COMPLETED
 
-    await until(told)
+    await eventually(told, "the job")
     latest = (await device.describe()).latest_device_job
     assert latest.job_type == common_pb2.JOB_TYPE_REBOOT and not latest.HasField("image_version")
 
