@@ -104,14 +104,26 @@ class Sessions:
     def _as_console(self) -> Caller:
         return Caller(self._cloud.account, self._cloud.region, service_principal("console"), new_request_id())
 
-    async def redeem(self, token: str) -> tuple[str, float]:
-        """(session id, seconds it lasts) for a login token. Raises Denied or NotFound where it is not good, or used
-        already."""
-        with acting_as(self._as_console()):
+    async def redeem(self, token: str, source: str) -> tuple[str, float]:
+        """(session id, seconds it lasts) for a login token that came from the address `source`. Raises Denied or NotFound where it
+        is not good, or used already."""
+        with acting_as(self._as_console()._replace(source=source)):
             answer = await self._identity.RedeemLoginToken(
                 pb.RedeemLoginTokenRequest(token=token), timeout=self._settings.peer_timeout_s
             )
         return answer.session_id, max(0.0, answer.expires_at.seconds - time.time())
+
+    async def refused(self, request: web.Request) -> None:
+        """Leaves a line in the audit trail of a request that nobody is logged in for."""
+        own = self._as_console()
+        line = pb.RecordRefusalRequest(
+            action=f"console:{request.method}",
+            resource=request.path,
+            source_address=request.remote or "unknown",
+            request_id=own.request_id,
+        )
+        with acting_as(own):
+            await self._identity.RecordRefusal(line, timeout=self._settings.peer_timeout_s)
 
     async def visitor(self, request: web.Request) -> Visitor | None:
         """Who sent the request; None without a good session. Raises Unavailable where identity does not answer."""
@@ -175,6 +187,7 @@ async def _guarded(request: web.Request, handler: Handler, sessions: Sessions) -
         return await handler(request)
     visitor = await sessions.visitor(request)
     if visitor is None:
+        await sessions.refused(request)
         return no_session()
     with as_visitor(visitor):
         return await handler(request)

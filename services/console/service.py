@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import grpc
 from aiohttp import web
@@ -73,13 +73,10 @@ class Console:
             self._runner, self._runtime.cloud.host, self._runtime.ports.console, reuse_address=True
         ).start()
 
-    def _asking(self, channel: grpc.aio.Channel) -> grpc.aio.Channel:
+    @staticmethod
+    def _asking(channel: grpc.aio.Channel) -> grpc.aio.Channel:
         """The channel for what a visitor wants to see."""
-        settings = self._settings
-        kept: dict[str, Any] = {
-            "keep_s": settings.decision_cache_s, "tell_s": settings.audit_again_s, "entries": settings.max_decisions
-        }  # fmt: skip
-        return cast("grpc.aio.Channel", AskingChannel(channel, Policies(channel, "console"), **kept))
+        return cast("grpc.aio.Channel", AskingChannel(channel, Policies(channel, "console")))
 
     async def stop(self) -> None:
         """Closes the port; open requests get STOP_TIMEOUT_S."""
@@ -106,7 +103,7 @@ class Console:
         if not token or len(token) > MAX_TOKEN_LENGTH:
             return _html("login.html", HTTPStatus.UNAUTHORIZED)
         try:
-            session_id, lasts_s = await self._sessions.redeem(token)
+            session_id, lasts_s = await self._sessions.redeem(token, request.remote or "unknown")
         except (Denied, NotFound, Invalid) as error:
             log.info("login refused", why=error.message)
             return _html("login.html", HTTPStatus.UNAUTHORIZED)

@@ -15,13 +15,6 @@ class Settings:
     """For one question to another service; then the page shows an error there and asks again."""
     session_cache_s: float = 10.0
     """A session is asked for again at identity after this time, so that one that was ended stops working."""
-    decision_cache_s: float = 10.0
-    """What a user's policies said to a question counts so long here: the page asks the same ones every other second."""
-    audit_again_s: float = 300.0
-    """How often a page that stays open leaves the same line in the audit trail. Another user, browser, address or
-    question leaves its own at once, and so does what is refused."""
-    max_decisions: int = 4096
-    """Decisions kept at once."""
     max_requests: int = 32
     """Requests worked on at once; more wait."""
     secure_cookie: bool = False

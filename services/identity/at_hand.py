@@ -32,6 +32,7 @@ class _Question(NamedTuple):
     """Action and resource."""
     what: audit.What
     """Its line in the trail, allowed."""
+    further: bool
 
 
 class DecisionsAtHand:
@@ -46,7 +47,7 @@ class DecisionsAtHand:
         question = self._questions.get(packet) or self._read(packet)
         holder = self._directory.known(question.who)
         # Decisions are kept for holders without condition keys only; "" is the yes.
-        if holder is None or holder.keys or holder.decided.get(question.asked) != "":
+        if holder is None or question.further or holder.keys or holder.decided.get(question.asked) != "":
             return None
         return ALLOWED if self._trail.add(self._clock(), question.what, who.request_id) else None
 
@@ -54,7 +55,7 @@ class DecisionsAtHand:
         request = pb.AuthorizeRequest.FromString(packet)
         who, action, resource = rules.parse_principal(request.principal.arn), request.action, request.resource
         what = audit.decided(who.account, who.arn, action, resource, True, request.source_address)
-        question = _Question(who, (action, resource), what)
+        question = _Question(who, (action, resource), what, request.further)
         if len(packet) <= QUESTION_MAX_BYTES:
             self._questions[packet] = question
             if len(self._questions) > QUESTIONS_KEPT:

@@ -1,4 +1,4 @@
-"""Keys that prove who calls, and calls of which nobody is proven: the handlers."""
+"""Keys that prove who calls: the handlers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hmac
 from datetime import datetime
 from typing import Any
 
-from belvedere.chassis.context import caller
 from belvedere.chassis.errors import Denied, NotFound
 from belvedere.v1 import identity_pb2 as pb
 from services.identity import rules
@@ -39,20 +38,6 @@ class KeyHandlers(Administration):
         if not hmac.compare_digest(made, request.signature):
             return pb.VerifySignatureV2Response(matches=False)
         return pb.VerifySignatureV2Response(matches=True, principal=principal)
-
-    async def RecordRefusal(self, request: pb.RecordRefusalRequest, context: Any) -> pb.RecordRefusalResponse:
-        unproven = f"{rules.UNPROVEN}/{request.access_key_id}" if request.access_key_id else rules.UNPROVEN
-        await self._trail.record(
-            at=self._clock(),
-            account=caller().account,
-            principal=request.principal or unproven,
-            action=request.action,
-            resource=request.resource,
-            allowed=False,
-            source_address=request.source_address,
-            request_id=request.request_id,
-        )
-        return pb.RecordRefusalResponse()
 
     async def _secret(
         self, access_key_id: str, token: str, service: str, region: str

@@ -17,6 +17,7 @@ ADMINISTRATOR = "admin"
 APPLICATION_ROLE = "BelvedereApplication"
 PANORAMA = "panorama.amazonaws.com"
 ASSUME_ROLE, PASS_ROLE = "sts:AssumeRole", "iam:PassRole"
+LOGIN = "signin:ConsoleLogin"
 ALWAYS_ALLOWED = frozenset({"sts:GetCallerIdentity"})
 """Whatever policies say, as in AWS: it tells a caller no more than he has proved."""
 SESSION_MIN_S, SESSION_MAX_S, SESSION_DEFAULT_S = 900, 43200, 3600

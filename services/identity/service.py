@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from belvedere.chassis.database import Database
 from belvedere.chassis.errors import Denied, Invalid, NotFound
 from belvedere.chassis.ids import Arn
 from belvedere.chassis.logs import get_logger
-from belvedere.chassis.page import cut, decode_token, encode_token, page_size
 from belvedere.chassis.runtime import CloudSettings, Runtime
 from belvedere.chassis.service import Service
 from belvedere.v1 import identity_pb2 as pb
@@ -34,24 +33,23 @@ from services.identity.settings import ENV, Settings
 from services.identity.store import (
     AccountRow,
     AttachmentRow,
-    AuditRow,
     ConsoleSessionRow,
     LoginTokenRow,
     RoleRow,
     UserRow,
 )
+from services.identity.trail_handlers import TrailHandlers
 from services.identity.users import UserHandlers
 from services.identity.vault import Session, Vault, fingerprint, new_secret_key, unique_id
 
-AUDIT_PAGE = 500
 PURGE_EVERY_S = 3600.0
 TOKEN_BYTES = 32
 
 log = get_logger(__name__)
 
 
-class IdentityHandlers(KeyHandlers, UserHandlers, RoleHandlers):
-    """IdentityService: decisions, credentials and sessions here; keys, users and roles in the bases."""
+class IdentityHandlers(KeyHandlers, UserHandlers, RoleHandlers, TrailHandlers):
+    """IdentityService: decisions, credentials and sessions here; keys, users, roles and the trail's reading in the bases."""
 
     def __init__(
         self,
@@ -117,13 +115,15 @@ class IdentityHandlers(KeyHandlers, UserHandlers, RoleHandlers):
         while True:
             now = self._clock()
             async with self._database.session() as session, session.begin():
-                await store.purge(
+                early = await store.purge(
                     session,
                     now=now,
                     audit_before=now - timedelta(days=self._settings.audit_days),
                     audit_rows=self._settings.audit_rows,
                     unproven_rows=self._settings.audit_unproven_rows,
                 )
+            if early:
+                log.warning("lines of the audit trail made room for newer ones before their time", lines=early)
             await asyncio.sleep(PURGE_EVERY_S)
 
     async def Authorize(self, request: pb.AuthorizeRequest, context: Any) -> pb.AuthorizeResponse:
@@ -148,8 +148,7 @@ class IdentityHandlers(KeyHandlers, UserHandlers, RoleHandlers):
                 if len(holder.decided) >= DECISIONS_MAX:
                     holder.decided.clear()
                 holder.decided[action, resource] = why
-        if why or not request.told_before:
-            await self._leave_line(who, action, resource, not why, source, request.request_id)
+        await self._leave_line(who, action, resource, not why, source, request.request_id, further=request.further)
         if not why:
             return pb.AuthorizeResponse(allowed=True)
         return pb.AuthorizeResponse(allowed=False, message=rules.refusal(who.arn, action, resource, why))
@@ -204,13 +203,22 @@ class IdentityHandlers(KeyHandlers, UserHandlers, RoleHandlers):
         request = Request(action, resource, {**self._authority.context(who, holder, call.source), **known})
         why = await self._authority.why_not(who, holder, request)
         if action != rules.ASSUME_ROLE or not call.source:
-            # Authorize has left the line of a call by itself; this is a permission that another call needs besides.
-            await self._leave_line(who, action, resource, not why, call.source, call.request_id)
+            # What comes through a door has its line, which Authorize left: this is a permission that the call needs besides.
+            from_door = bool(call.source)
+            await self._leave_line(who, action, resource, not why, call.source, call.request_id, further=from_door)
         if why:
             raise Denied(rules.refusal(call.principal, action, resource, why))
 
     async def _leave_line(
-        self, who: rules.Principal, action: str, resource: str, allowed: bool, source: str, request_id: str
+        self,
+        who: rules.Principal,
+        action: str,
+        resource: str,
+        allowed: bool,
+        source: str,
+        request_id: str,
+        *,
+        further: bool = False,
     ) -> None:
         await self._trail.record(
             at=self._clock(),
@@ -221,6 +229,7 @@ class IdentityHandlers(KeyHandlers, UserHandlers, RoleHandlers):
             allowed=allowed,
             source_address=source,
             request_id=request_id,
+            further=further,
         )
 
     async def _role(self, role_arn: str, for_account: str) -> RoleRow:
@@ -253,27 +262,6 @@ class IdentityHandlers(KeyHandlers, UserHandlers, RoleHandlers):
         response.expiration.FromDatetime(made.expires)
         return response
 
-    async def ListAuditEntries(self, request: pb.ListAuditEntriesRequest, context: Any) -> pb.ListAuditEntriesResponse:
-        account = caller().account
-        size = page_size(request.max_results or None, AUDIT_PAGE)
-        since = request.since.ToDatetime(tzinfo=UTC) if request.HasField("since") else None
-        filters = [str(since), request.user_name, request.denied_only]
-        after = decode_token(request.next_token, "ListAuditEntries", filters)
-        await self._trail.flush()
-        async with self._database.session(read_only=True) as session:
-            found = await store.audit_page(
-                session,
-                account,
-                since=since,
-                principal=rules.user_arn(account, request.user_name) if request.user_name else None,
-                denied_only=request.denied_only,
-                before=after["position"] if after else None,
-                limit=size + 1,
-            )
-        rows, more = cut(found, size)
-        token = encode_token({"position": rows[-1].position}, "ListAuditEntries", filters) if more else ""
-        return pb.ListAuditEntriesResponse(entries=[_entry(row) for row in rows], next_token=token)
-
     async def CreateLoginToken(self, request: pb.CreateLoginTokenRequest, context: Any) -> pb.CreateLoginTokenResponse:
         account, token = caller().account, secrets.token_urlsafe(TOKEN_BYTES)
         expires = self._clock() + timedelta(seconds=self._settings.login_token_s)
@@ -285,6 +273,7 @@ class IdentityHandlers(KeyHandlers, UserHandlers, RoleHandlers):
                     token_hash=fingerprint(token), account=account, user_name=request.user_name, expires=expires
                 )
             )
+        await self._note("iam:CreateLoginToken", rules.user_arn(account, request.user_name))
         response = pb.CreateLoginTokenResponse(token=token)
         response.expires_at.FromDatetime(expires)
         return response
@@ -303,7 +292,19 @@ class IdentityHandlers(KeyHandlers, UserHandlers, RoleHandlers):
                         expires=expires,
                     )
                 )
-        if token is None or token.expires <= now:
+        good = token is not None and token.expires > now
+        who = rules.user_arn(token.account, token.user_name) if token is not None else rules.UNPROVEN
+        await self._trail.record(
+            at=now,
+            account=caller().account,
+            principal=who,
+            action=rules.LOGIN,
+            resource="*",
+            allowed=good,
+            source_address=caller().source,
+            request_id=caller().request_id,
+        )
+        if not good:
             raise Denied("This login link was used already or has expired: make another with `belvedere console`.")
         response = pb.RedeemLoginTokenResponse(session_id=session_id)
         response.expires_at.FromDatetime(expires)
@@ -316,19 +317,6 @@ class IdentityHandlers(KeyHandlers, UserHandlers, RoleHandlers):
         if row is None or user is None or row.expires <= self._clock():
             raise Denied("There is no such session, or it has expired: log in again.")
         return pb.GetSessionResponse(principal=user_principal(user))
-
-
-def _entry(row: AuditRow) -> pb.AuditEntry:
-    entry = pb.AuditEntry(
-        principal=row.principal,
-        action=row.action,
-        resource=row.resource,
-        allowed=row.allowed,
-        source_address=row.source_address,
-        request_id=row.request_id,
-    )
-    entry.time.FromDatetime(row.at)
-    return entry
 
 
 def create(runtime: Runtime) -> Service:

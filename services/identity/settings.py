@@ -21,9 +21,9 @@ class Settings:
     application_session_s: int = 3600
     """How long the credentials last that an application gets for its role, in seconds."""
     audit_days: float = 90.0
-    """How long decisions stay in the audit trail, in days."""
+    """How long calls stay in the audit trail, in days."""
     audit_rows: int = 5_000_000
-    """How many decisions the audit trail keeps at most, the newest ones; about 250 bytes each."""
+    """How many calls the audit trail keeps at most, the newest ones, about 250 bytes each; and how many further decisions of them."""
     audit_unproven_rows: int = 100_000
     """How many lines of callers whom nothing has proven it keeps at most, the newest ones: whoever reaches the port can make them,
     and they are not to push out the others."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import JSON, LargeBinary, func
+from sqlalchemy import JSON, LargeBinary, func, or_
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel, col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -119,7 +119,7 @@ class EndedInstanceRow(Row, table=True):
 
 
 class AuditRow(Row, table=True):
-    """One decision."""
+    """One call, with the decision about it."""
 
     __tablename__ = "audit"
     __table_args__ = {"sqlite_autoincrement": True}
@@ -132,6 +132,20 @@ class AuditRow(Row, table=True):
     allowed: bool
     source_address: str = Field(default="", max_length=64)
     request_id: str = Field(default="", max_length=64)
+
+
+class FurtherRow(Row, table=True):
+    """A further decision of a call that has its row in `audit`, by the same request id: a part of its line."""
+
+    __tablename__ = "audit_further"
+    __table_args__ = {"sqlite_autoincrement": True}
+    position: int | None = Field(default=None, primary_key=True)
+    at: datetime = Field(sa_type=UtcDateTime, index=True)
+    account: str = Field(max_length=12)
+    request_id: str = Field(max_length=64, index=True)
+    action: str = Field(max_length=128)
+    resource: str = Field(max_length=2048)
+    allowed: bool
 
 
 R = TypeVar("R", UserRow, RoleRow, PolicyRow)
@@ -217,36 +231,67 @@ async def audit_page(
     before: int | None,
     limit: int,
 ) -> Sequence[AuditRow]:
-    """Decisions, newest first. `principal`: of this ARN; `before`: with a smaller position."""
+    """Calls, newest first. `principal`: of this ARN; `denied_only`: those of which some decision was no; `before`: with a smaller
+    position."""
     query = select(AuditRow).where(AuditRow.account == account)
     if since is not None:
         query = query.where(AuditRow.at >= since)
     if principal is not None:
         query = query.where(AuditRow.principal == principal)
     if denied_only:
-        query = query.where(col(AuditRow.allowed).is_(False))
+        refused = select(FurtherRow.position).where(
+            FurtherRow.request_id == AuditRow.request_id,
+            FurtherRow.account == account,
+            col(FurtherRow.allowed).is_(False),
+        )
+        query = query.where(or_(col(AuditRow.allowed).is_(False), refused.exists()))
     if before is not None:
         query = query.where(col(AuditRow.position) < before)
     return (await session.exec(query.order_by(col(AuditRow.position).desc()).limit(limit))).all()
 
 
+async def further(session: AsyncSession, account: str, request_ids: Sequence[str]) -> dict[str, list[FurtherRow]]:
+    """The further decisions of some calls, by request id, as they came."""
+    query = select(FurtherRow).where(FurtherRow.account == account, col(FurtherRow.request_id).in_(request_ids))
+    found: dict[str, list[FurtherRow]] = {}
+    for row in (await session.exec(query.order_by(col(FurtherRow.position)))).all():
+        found.setdefault(row.request_id, []).append(row)
+    return found
+
+
 async def purge(
     session: AsyncSession, *, now: datetime, audit_before: datetime, audit_rows: int, unproven_rows: int
-) -> None:
-    """Removes what has expired, decisions older than `audit_before`, lines of unproven callers but for the newest
-    `unproven_rows`, and the oldest of all above `audit_rows`."""
+) -> int:
+    """Removes what has expired, calls older than `audit_before`, lines of unproven callers but for the newest `unproven_rows`,
+    and the oldest of all above `audit_rows`; a line and its further decisions together. How many lines were removed before
+    their time."""
     await session.exec(delete(LoginTokenRow).where(col(LoginTokenRow.expires) < now))
     await session.exec(delete(ConsoleSessionRow).where(col(ConsoleSessionRow.expires) < now))
     await session.exec(delete(EndedInstanceRow).where(col(EndedInstanceRow.until) < now))
-    await session.exec(delete(AuditRow).where(col(AuditRow.at) < audit_before))
+    for row in (AuditRow, FurtherRow):
+        await session.exec(delete(row).where(col(row.at) < audit_before))
+    early = 0
     # Ahead of the others, and by counting rows, not positions: what strangers write costs nobody else's lines.
     unproven = col(AuditRow.principal).between(UNPROVEN, f"{UNPROVEN}/\x7f")
     newest = select(AuditRow.position).where(unproven).order_by(col(AuditRow.position).desc())
     last = (await session.exec(newest.offset(unproven_rows).limit(1))).first()
     if last is not None:
-        await session.exec(delete(AuditRow).where(unproven, col(AuditRow.position) <= last))
-    excess = (await session.exec(select(func.count()).select_from(AuditRow))).one() - audit_rows
-    if excess > 0:
-        oldest = select(AuditRow.position).order_by(col(AuditRow.position)).offset(excess - 1).limit(1)
-        cut = (await session.exec(oldest)).one()
-        await session.exec(delete(AuditRow).where(col(AuditRow.position) <= (cut or 0)))
+        early += (await session.exec(delete(AuditRow).where(unproven, col(AuditRow.position) <= last))).rowcount
+    for row in (AuditRow, FurtherRow):
+        excess = (await session.exec(select(func.count()).select_from(row))).one() - audit_rows
+        if excess <= 0:
+            continue
+        nth = col(row.position)
+        oldest = select(row.at, row.position).order_by(nth).offset(excess - 1).limit(1)
+        cut_at, cut = (await session.exec(oldest)).one()
+        if row is AuditRow:
+            early += (await session.exec(delete(AuditRow).where(nth <= (cut or 0)))).rowcount
+        else:
+            # A line that can't be told whole is not told: it goes with its decisions.
+            early += (await session.exec(delete(AuditRow).where(col(AuditRow.at) <= cut_at))).rowcount
+            await session.exec(delete(FurtherRow).where(nth <= (cut or 0)))
+    first = (await session.exec(select(func.min(AuditRow.at)))).one()
+    if first is not None:
+        # Of lines that are gone. None comes before its line.
+        await session.exec(delete(FurtherRow).where(col(FurtherRow.at) < first))
+    return early

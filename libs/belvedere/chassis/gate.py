@@ -5,14 +5,15 @@
     grpcurl -cacert DATA/secrets/tls/ca.pem -H "authorization: Bearer $TOKEN" HOST:PORT belvedere.v1.RegistryService/ListDevices
 
 Who calls is what the token says; `x-belvedere-account`, `-principal` and `-source` of a caller are not looked at. It may choose the
-region (`x-belvedere-region`), as a SigV4 scope does. Every call gets its request id here.
+region (`x-belvedere-region`), as a SigV4 scope does. Every call gets its request id here, and leaves one line in the audit trail,
+however it ends.
 Asks identity; keeps nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -22,7 +23,7 @@ from google.protobuf.message import Message
 from belvedere.chassis import context
 from belvedere.chassis.context import Caller, acting_as, new_request_id, service_principal
 from belvedere.chassis.errors import Denied, Invalid, NotFound, Unauthenticated
-from belvedere.chassis.permissions import PREFIXES, Need, is_public, needs
+from belvedere.chassis.permissions import ANY, PREFIXES, Need, is_public, needs
 from belvedere.v1 import deployments_pb2, identity_pb2, packages_pb2, registry_pb2
 from belvedere.v1.deployments_pb2_grpc import DeploymentsServiceStub
 from belvedere.v1.identity_pb2_grpc import IdentityServiceStub
@@ -34,6 +35,8 @@ TOKEN_MAX = 4096
 SCHEME = "bearer "
 PACKAGE_BY_NAME = ":package/packageName/"
 """In the ARN of a package that a request names by its name, not by its id."""
+NO_METHOD = "grpc:POST"
+"""In the place of an action in the line of a call to no method that is served: gRPC's HTTP method; its path is the resource."""
 _REGION = re.compile(r"[a-z]{2}(-[a-z]{1,12}){1,3}-[0-9]{1,2}")
 _MISSING = (
     "The call brings no token: send the metadata `authorization: Bearer <token>`; `belvedere token create` makes one."
@@ -63,8 +66,26 @@ class Policies:
         self._deployments = DeploymentsServiceStub(channel)
         self._owner = owner
 
-    async def ask(self, need: Need, visitor: Visitor, *, told_before: bool = False) -> None:
-        """Raises Denied. Leaves a line in the audit trail; with `told_before` only where it is refused."""
+    async def ask(self, needs: Sequence[Need], visitor: Visitor) -> None:
+        """Whether one call with these needs is allowed. Raises Denied. Leaves the call's line in the audit trail."""
+        for number, need in enumerate(needs):
+            await self._ask(need, visitor, further=number > 0)
+
+    async def refused(
+        self, action: str, resource: str, *, request_id: str, source: str, principal: str | None = None
+    ) -> None:
+        """Leaves the line of a call that ended before policies were asked. `principal`: None where nobody is proven. As the caller
+        of the context."""
+        line = identity_pb2.RecordRefusalRequest(
+            principal=principal or "",
+            action=action,
+            resource=resource,
+            source_address=source,
+            request_id=request_id,
+        )
+        await self._identity.RecordRefusal(line)
+
+    async def _ask(self, need: Need, visitor: Visitor, *, further: bool) -> None:
         who = visitor.who
         own = Caller(who.account, who.region, service_principal(self._owner), who.request_id)
         resource = need.resource
@@ -85,7 +106,7 @@ class Policies:
             source_address=who.source,
             request_id=who.request_id,
             tag_keys=sorted({*need.tag_keys, *need.request_tags}),
-            told_before=told_before,
+            further=further,
         )
         with acting_as(own):
             decision = await self._identity.Authorize(request)
@@ -138,31 +159,53 @@ class BearerGate:
         service, _, name = method.removeprefix(PACKAGE).partition("/")
         return is_public(service, name) if name else service in PREFIXES
 
-    async def admit(self, method: str, request: Message, metadata: Mapping[str, str], peer: str) -> Caller:
-        """Raises Unauthenticated, Denied, Invalid."""
-        region = metadata.get(context.REGION, self._region)
-        if not _REGION.fullmatch(region):
-            raise Invalid(f"{context.REGION}: {region[:40]!r} is no region such as {self._region}.")
+    async def admit(self, method: str, request: Message | None, metadata: Mapping[str, str], peer: str) -> Caller:
+        """Raises Unauthenticated, Denied, Invalid. `request`: None for bytes that are no message of the method."""
+        named = metadata.get(context.REGION, self._region)
+        region = named if _REGION.fullmatch(named) else self._region
         request_id, source = new_request_id(), address(peer)
         with acting_as(Caller(self._account, region, service_principal("gate"), request_id)):
             try:
                 principal = await self._principal(metadata.get("authorization", ""))
             except Unauthenticated:
-                await self._refused(method, request_id, source)
+                await self._refused(method, request, None, region, request_id, source)
                 raise
+            if region != named or request is None:
+                await self._refused(method, request, principal, region, request_id, source)
+                wrong = f"{context.REGION}: {named[:40]!r} is no region such as {self._region}."
+                raise Invalid(wrong if region != named else f"This is no request of {method}.")
         who = Caller(principal.account_id, region, principal.arn, request_id, source)
         visitor = Visitor(principal, who, metadata.get("user-agent", ""), secure=True)
-        for need in needs_of(method, request, who):
-            await self._policies.ask(need, visitor)
+        await self._policies.ask(needs_of(method, request, who), visitor)
         return who
 
-    async def _refused(self, method: str, request_id: str, source: str) -> None:
-        """Leaves a line in the audit trail of a call that nobody has proven."""
+    async def turn_away(self, method: str, metadata: Mapping[str, str], peer: str) -> None:
+        """Leaves the line of a call to a method that is not served here."""
+        request_id = new_request_id()
+        with acting_as(Caller(self._account, self._region, service_principal("gate"), request_id)):
+            try:
+                principal = (await self._principal(metadata.get("authorization", ""))).arn
+            except Unauthenticated:
+                principal = None
+            source = address(peer)
+            await self._policies.refused(NO_METHOD, method, request_id=request_id, source=source, principal=principal)
+
+    async def _refused(
+        self,
+        method: str,
+        request: Message | None,
+        principal: identity_pb2.Principal | None,
+        region: str,
+        request_id: str,
+        source: str,
+    ) -> None:
         service, _, name = method.removeprefix(PACKAGE).partition("/")
-        line = identity_pb2.RecordRefusalRequest(
-            action=f"{PREFIXES[service]}:{name}", resource="*", source_address=source, request_id=request_id
-        )
-        await self._identity.RecordRefusal(line)
+        action, resource = f"{PREFIXES[service]}:{name}", ANY
+        if request is not None:
+            need, *more = needs(service, name, request, self._account, region)
+            action, resource = need.action, ANY if any(other.action == need.action for other in more) else need.resource
+        arn = principal.arn if principal is not None else None
+        await self._policies.refused(action, resource, request_id=request_id, source=source, principal=arn)
 
     async def _principal(self, authorization: str) -> identity_pb2.Principal:
         if authorization[: len(SCHEME)].lower() != SCHEME or len(authorization) > TOKEN_MAX:

@@ -132,9 +132,14 @@ class Gate(Protocol):
         ...
 
     async def admit(
-        self, method: str, request: message.Message, metadata: Mapping[str, str], peer: str
+        self, method: str, request: message.Message | None, metadata: Mapping[str, str], peer: str
     ) -> context.Caller:
-        """The caller that the call proves, once it is allowed. Raises Unauthenticated, Denied."""
+        """The caller that the call proves, once it is allowed. Raises Unauthenticated, Denied, Invalid; always where `request` is
+        None: what came is no message of the method."""
+        ...
+
+    async def turn_away(self, method: str, metadata: Mapping[str, str], peer: str) -> None:
+        """Told of a call to a method that it does not serve."""
         ...
 
 
@@ -157,18 +162,24 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     ) -> "grpc.RpcMethodHandler[Any, Any] | None":
         handler = await continuation(handler_call_details)
         gate, method = self._gate, handler_call_details.method
-        if gate is not None and not gate.serves(method) and not method.startswith(OPEN_TO_ALL):
-            return None
+        metadata = {k: v for k, v in handler_call_details.invocation_metadata or () if isinstance(v, str)}
+        if method.startswith(OPEN_TO_ALL):
+            return handler
+        if gate is not None and (handler is None or not gate.serves(method)):
+            return _not_served(gate, method, metadata)
         # Health and reflection stream; all methods of ours are unary.
-        if handler is None or handler.unary_unary is None or method.startswith(OPEN_TO_ALL):
+        if handler is None or handler.unary_unary is None:
             return handler
         inner: Callable[[Any, Any], Awaitable[Any]] = handler.unary_unary
-        metadata = {k: v for k, v in handler_call_details.invocation_metadata or () if isinstance(v, str)}
+        # With a gate, bytes that cannot be read are a call too: it is told of them, where gRPC would answer by itself.
+        deserialize = None if gate is None else handler.request_deserializer
         believed = context.from_metadata(metadata) if gate is None else None
 
         async def run(request: Any, rpc: grpc.aio.ServicerContext[Any, Any]) -> Any:
             who = believed
             try:
+                if deserialize is not None:
+                    request = _read(deserialize, request)
                 if gate is not None:
                     who = await gate.admit(method, request, metadata, rpc.peer())
                 if who is None:
@@ -189,7 +200,28 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
                 log.exception("%s failed, request %s", method, request_id)
                 await rpc.abort(grpc.StatusCode.INTERNAL, request_id)
 
-        return grpc.unary_unary_rpc_method_handler(run, handler.request_deserializer, handler.response_serializer)
+        first = handler.request_deserializer if gate is None else None
+        return grpc.unary_unary_rpc_method_handler(run, first, handler.response_serializer)
+
+
+def _read(deserialize: Callable[[bytes], message.Message], data: bytes) -> message.Message | None:
+    try:
+        return deserialize(data)
+    except message.DecodeError:
+        return None
+
+
+def _not_served(gate: Gate, method: str, metadata: Mapping[str, str]) -> "grpc.RpcMethodHandler[Any, Any]":
+    """Answers however the client would speak, unary or in streams, and leaves it to the gate to remember."""
+
+    async def run(requests: Any, rpc: grpc.aio.ServicerContext[Any, Any]) -> None:
+        try:
+            await gate.turn_away(method, metadata, rpc.peer())
+        except BelvedereError as error:
+            log.error("%s, which is not served, could not be told of: %s", method, error.message)
+        await rpc.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not implemented")
+
+    return grpc.stream_stream_rpc_method_handler(run)
 
 
 class ClientInterceptor(grpc.aio.UnaryUnaryClientInterceptor):

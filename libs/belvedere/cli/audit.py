@@ -1,4 +1,4 @@
-"""`belvedere audit`: the audit trail, oldest line first."""
+"""`belvedere audit`: the audit trail, oldest line first, one line a call."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from belvedere.v1 import identity_pb2 as pb
 
 LIMIT = 200
 PAGE = 500
+DECISIONS_SHOWN = 4
+"""Of one call, the refused ones first; `--json` has all."""
 _AGO = re.compile(r"(\d{1,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -59,9 +61,20 @@ def _line(entry: pb.AuditEntry) -> str:
     word = "allowed" if entry.allowed else "DENIED "
     who = entry.principal.rpartition(":")[2]
     source = entry.source_address or "here"
+    fields = [moment(entry.time), word, who, entry.action, entry.resource, source, entry.request_id]
+    if entry.decisions:
+        fields.append(f"({_decisions(entry)})")
     # What stands in a resource was sent by somebody: it must not draw on the reader's terminal.
-    fields = (moment(entry.time), word, who, entry.action, entry.resource, source, entry.request_id)
     return "  ".join("".join(c if c.isprintable() else "\ufffd" for c in field) for field in fields)
+
+
+def _decisions(entry: pb.AuditEntry) -> str:
+    """What a call needed, where that was more than one permission."""
+    shown = sorted(entry.decisions, key=lambda decision: decision.allowed)[:DECISIONS_SHOWN]
+    texts = [f"{'allowed' if one.allowed else 'DENIED'} {one.action} {one.resource}" for one in shown]
+    if more := len(entry.decisions) - len(shown):
+        texts.append(f"{more} more")
+    return "; ".join(texts)
 
 
 def _json(entry: pb.AuditEntry) -> str:
@@ -74,5 +87,8 @@ def _json(entry: pb.AuditEntry) -> str:
             "allowed": entry.allowed,
             "source_address": entry.source_address,
             "request_id": entry.request_id,
+            "decisions": [
+                {"action": one.action, "resource": one.resource, "allowed": one.allowed} for one in entry.decisions
+            ],
         }
     )

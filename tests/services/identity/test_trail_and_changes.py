@@ -19,7 +19,7 @@ from services.identity import audit, directory, store
 from services.identity.audit import Trail
 from services.identity.service import IdentityHandlers
 from services.identity.settings import Settings
-from services.identity.store import AuditRow, PolicyRow
+from services.identity.store import AuditRow, FurtherRow, PolicyRow
 from services.identity.vault import Vault
 from tests.support.cloud import ADMIN, RunningCloud, running_cloud
 from tests.support.fleet import eventually
@@ -79,16 +79,19 @@ async def ready_database(folder: Path, migrations: Path = MIGRATIONS) -> Databas
     return database
 
 
-async def record(trail: Trail, at: datetime, request_id: str, principal: str = ADMIN) -> None:
+async def record(
+    trail: Trail, at: datetime, request_id: str, principal: str = ADMIN, *, resource: str = "*", further: bool = False
+) -> None:
     await trail.record(
         at=at,
         account="123456789012",
         principal=principal,
         action="a:B",
-        resource="*",
+        resource=resource,
         allowed=True,
         source_address="",
         request_id=request_id,
+        further=further,
     )
 
 
@@ -122,6 +125,72 @@ async def test_lines_of_strangers_push_out_nobody_elses(tmp_path: Path) -> None:
     async with database.session(read_only=True) as session:
         found = (await session.exec(select(AuditRow.request_id).order_by(text("position")))).all()
     assert found == ["r-0", "r-1", "r-2", "unproven/AKIA-2", "unproven/z-2"]
+    await database.close()
+
+
+async def test_further_decisions_of_a_call_stand_in_its_line_whoever_made_them(tmp_path: Path) -> None:
+    async with running_cloud(tmp_path, services=["identity"]) as cloud, cloud.runtime.database("identity").session():
+        identity, other = IdentityServiceStub(cloud.channel), replica(cloud)
+        nobody = question("arn:aws:iam::123456789012:user/nobody", "call")
+        await identity.Authorize(question(ADMIN, "call"))
+        await identity.Authorize(question(ADMIN, "plain"))
+        for asked in (question(ADMIN, "call"), nobody):
+            asked.further, asked.action = True, "s3:GetObject"
+            await other.Authorize(asked, None)
+        await other.trail.flush()
+        with cloud.caller():
+            plain, call = (await identity.ListAuditEntries(pb.ListAuditEntriesRequest())).entries
+            denied = (await identity.ListAuditEntries(pb.ListAuditEntriesRequest(denied_only=True))).entries
+        await other.trail.close()
+    assert (plain.request_id, plain.allowed, list(plain.decisions)) == ("plain", True, [])
+    assert (call.request_id, call.action, call.allowed) == ("call", "panorama:ListDevices", False)
+    told = [(decision.action, decision.allowed) for decision in call.decisions]
+    assert told == [("panorama:ListDevices", True), ("s3:GetObject", True), ("s3:GetObject", False)]
+    assert list(denied) == [call]
+
+
+async def test_a_page_of_the_trail_is_no_larger_than_a_message(tmp_path: Path) -> None:
+    async with running_cloud(tmp_path, services=["identity"]) as cloud:
+        trail = replica(cloud).trail
+        for n in range(6):
+            await record(trail, datetime.now(UTC), f"r-{n}")
+            for _ in range(1000):
+                await record(trail, datetime.now(UTC), f"r-{n}", resource="k" * 2048, further=True)
+        await trail.close()
+        identity, request, seen = IdentityServiceStub(cloud.channel), pb.ListAuditEntriesRequest(), []
+        with cloud.caller():
+            while True:
+                answer = await identity.ListAuditEntries(request)
+                assert 0 < answer.ByteSize() < 7 << 20
+                seen += [(entry.request_id, len(entry.decisions)) for entry in answer.entries]
+                request.next_token = answer.next_token
+                if not answer.next_token:
+                    break
+    assert seen == [(f"r-{n}", 1001) for n in reversed(range(6))]
+
+
+async def test_a_line_and_its_further_decisions_go_together_and_how_many_went_early_is_told(tmp_path: Path) -> None:
+    database, now = await ready_database(tmp_path), datetime.now(UTC)
+    trail = Trail(database)
+    for n in range(6):
+        at = now + timedelta(seconds=n)
+        await record(trail, at, f"r-{n}")
+        for later_ms in range(n):
+            await record(trail, at + timedelta(milliseconds=later_ms), f"r-{n}", further=True)
+    await trail.flush()
+
+    async def left(audit_rows: int) -> tuple[int, list[str], set[str]]:
+        async with database.session() as session, session.begin():
+            before = now - timedelta(days=1)
+            early = await store.purge(session, now=now, audit_before=before, audit_rows=audit_rows, unproven_rows=9)
+        async with database.session(read_only=True) as session:
+            lines = list((await session.exec(select(AuditRow.request_id).order_by(text("position")))).all())
+            return early, lines, set((await session.exec(select(FurtherRow.request_id))).all())
+
+    assert await left(100) == (0, [f"r-{n}" for n in range(6)], {f"r-{n}" for n in range(1, 6)})
+    # Fifteen further decisions, of which twelve may stay: three of r-1 and r-2, so that both lines go, and the one before them.
+    assert await left(12) == (3, ["r-3", "r-4", "r-5"], {"r-3", "r-4", "r-5"})
+    assert (await left(1))[:2] == (3, [])
     await database.close()
 
 
