@@ -11,16 +11,15 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import quote
-from xml.etree import ElementTree
 
 from belvedere.v1 import storage_pb2
 from services.gateway import xml
 from services.gateway.errors import AwsError
 from services.gateway.message import Call, Reply, read_all
 from services.gateway.payload import Upload, declared_hash
-from services.gateway.s3 import conditions, failures, part_checksums
+from services.gateway.s3 import conditions, failures, part_checksums, parts
 from services.gateway.s3.index import Index
 from services.gateway.s3.listing import folded, page_size
 from services.gateway.s3.names import UPLOADS, Place
@@ -30,7 +29,6 @@ from services.gateway.s3.replies import document, iso_time
 if TYPE_CHECKING:
     from belvedere.blobs import BlobStore
 
-PARTS_MAX = 10_000
 COMPLETE_BODY_MAX = 4 << 20
 """Bytes of CompleteMultipartUpload's list of 10,000 parts with checksums."""
 SALT_BYTES = 32
@@ -102,8 +100,9 @@ class Multipart:
 
     async def _part(self, place: Place, upload_id: str, number: str) -> str:
         """The index's key for a part of an upload that is in progress."""
-        if not re.fullmatch(r"\d{1,5}", number) or not 1 <= int(number) <= PARTS_MAX:
-            raise AwsError("InvalidArgument", f"Part number must be an integer between 1 and {PARTS_MAX}, inclusive")
+        if not re.fullmatch(r"\d{1,5}", number) or not 1 <= int(number) <= parts.PARTS_MAX:
+            message = f"Part number must be an integer between 1 and {parts.PARTS_MAX}, inclusive"
+            raise failures.invalid_argument(message, "partNumber", number)
         await self._find(place, upload_id)
         return _part_key(upload_id, int(number))
 
@@ -131,20 +130,30 @@ class Multipart:
         if_absent, if_etag = conditions.of_write(call)
         body = await read_all(call, COMPLETE_BODY_MAX)
         check_body_hash(call, body)
-        parts = [self._chosen(upload_id, uploaded, listed) for listed in listed_parts(body)]
-        whole = part_checksums.Whole(part_checksums.Wish.kept(entry.metadata), [part.metadata for part in parts])
-        blob = await self._blobs.put_stream(self._joined(parts, whole))
+        listed = parts.listed(body)
+        chosen = [self._chosen(upload_id, uploaded, part) for part in listed]
+        parts.check_sizes([(part.number, stored) for part, stored in zip(listed, chosen, strict=True)])
+        size, said = sum(part.size_bytes for part in chosen), call.header("x-amz-mp-object-size")
+        if said and said != str(size):
+            message = (
+                f"The provided 'x-amz-mp-object-size' header value {said[:20]} does not match what was computed: {size}"
+            )
+            raise AwsError("InvalidRequest", message)
+        wish = part_checksums.Wish.kept(entry.metadata)
+        whole = part_checksums.Whole(wish, [part.metadata for part in chosen])
+        blob = await self._blobs.put_stream(self._joined(chosen, whole))
         whole.check(call)
-        digests = hashlib.md5(b"".join(bytes.fromhex(part.etag) for part in parts)).hexdigest()
+        digests = hashlib.md5(b"".join(bytes.fromhex(part.etag) for part in chosen)).hexdigest()
         stored = storage_pb2.StoredObject(
             bucket=place.bucket,
             key=place.key,
             digest=blob.digest,
-            size_bytes=sum(part.size_bytes for part in parts),
-            etag=f"{digests}-{len(parts)}",
+            size_bytes=size,
+            etag=f"{digests}-{len(chosen)}",
             content_type=entry.content_type,
             metadata={name: value for name, value in entry.metadata.items() if name not in _OF_UPLOADS}
-            | whole.to_keep(),
+            | whole.to_keep()
+            | parts.to_keep(chosen, wish),
         )
         await self._index.put(stored, if_absent=if_absent, if_etag=if_etag)
         await self._forget(place.bucket, upload_id, uploaded.values())
@@ -252,7 +261,7 @@ class Multipart:
 
     @staticmethod
     def _chosen(
-        upload_id: str, uploaded: dict[str, storage_pb2.StoredObject], listed: Listed
+        upload_id: str, uploaded: dict[str, storage_pb2.StoredObject], listed: parts.Listed
     ) -> storage_pb2.StoredObject:
         part = uploaded.get(_part_key(upload_id, listed.number))
         wrong = part is None or part.etag != listed.etag.strip('"')
@@ -262,58 +271,25 @@ class Multipart:
                 "One or more of the specified parts could not be found. The part may not have been uploaded, or its "
                 "entity tag may not match.",
                 400,
-                {"PartNumber": listed.number},
+                {"UploadId": upload_id, "PartNumber": listed.number, "ETag": listed.etag.strip('"')[:64]},
             )
         return part
 
-    async def _joined(self, parts: list[storage_pb2.StoredObject], whole: part_checksums.Whole) -> AsyncIterator[bytes]:
-        for part in parts:
+    async def _joined(
+        self, chosen: list[storage_pb2.StoredObject], whole: part_checksums.Whole
+    ) -> AsyncIterator[bytes]:
+        for part in chosen:
             if part.size_bytes:
                 async for chunk in self._blobs.open(part.digest, SALT_BYTES, SALT_BYTES + part.size_bytes):
                     whole.update(chunk)
                     yield chunk
 
-    async def _forget(self, bucket: str, upload_id: str, parts: Iterable[storage_pb2.StoredObject]) -> None:
+    async def _forget(self, bucket: str, upload_id: str, stored: Iterable[storage_pb2.StoredObject]) -> None:
         # The upload first: once it is gone, no new part can join it.
         await self._index.delete(bucket, [f"{UPLOADS}{upload_id}"])
-        for part in parts:
+        for part in stored:
             await self._index.delete(bucket, [part.key])
             await self._blobs.delete(part.digest)
-
-
-class Listed(NamedTuple):
-    """A part as CompleteMultipartUpload lists it."""
-
-    number: int
-    etag: str
-    checksums: Mapping[str, str] = {}
-    """By their elements: ChecksumCRC32."""
-
-
-def listed_parts(body: bytes) -> list[Listed]:
-    """The parts in CompleteMultipartUpload's body. Raises AwsError: MalformedXML, InvalidPartOrder."""
-    malformed = failures.malformed_xml()
-    try:
-        root = xml.parse(body)
-    except xml.MalformedXml as error:
-        raise malformed from error
-    parts = root.findall("Part")
-    if not 1 <= len(parts) <= PARTS_MAX or not all(
-        re.fullmatch(r"\d{1,5}", _text(part, "PartNumber")) for part in parts
-    ):
-        raise malformed
-    numbers = [int(_text(part, "PartNumber")) for part in parts]
-    if numbers != sorted(set(numbers)):
-        raise AwsError("InvalidPartOrder", "The list of parts was not in ascending order.")
-    names = [part_checksums.member(algorithm) for algorithm in part_checksums.ALGORITHMS]
-    return [
-        Listed(number, _text(part, "ETag"), {name: text for name in names if (text := _text(part, name))})
-        for number, part in zip(numbers, parts, strict=True)
-    ]
-
-
-def _text(element: ElementTree.Element, name: str) -> str:
-    return (element.findtext(name) or "").strip()
 
 
 def _part_key(upload_id: str, number: int) -> str:

@@ -17,7 +17,7 @@ from services.gateway import xml
 from services.gateway.errors import AwsError, GatewayError
 from services.gateway.message import Call, Reply
 from services.gateway.payload import Upload, declared_hash
-from services.gateway.s3 import conditions, failures, names
+from services.gateway.s3 import conditions, failures, names, parts
 from services.gateway.s3.index import Index
 from services.gateway.s3.names import Place
 from services.gateway.s3.part_checksums import FULL_OBJECT, KEPT_TYPE
@@ -75,14 +75,19 @@ class Objects:
         for name in OVERRIDES:
             if (value := call.parameter(f"response-{name}")) is not None:
                 headers[name.title()] = _header_text(value)
-        size = stored.size_bytes
-        if call.parameter("partNumber") is not None:
-            check_part_number(call.parameter("partNumber") or "", stored.etag)
-        span = parse_range(call.header("range"), size) if _range_holds(call, stored) else None
+        size, number = stored.size_bytes, call.parameter("partNumber")
+        if number is not None:
+            if call.header("range"):
+                raise AwsError("InvalidRequest", "Cannot specify both Range header and partNumber query parameter")
+            part, count = parts.find(stored, number)
+            span = (part.start, part.start + part.size) if part.size else None
+            headers |= {"x-amz-mp-parts-count": str(count)} if count else {}
+        else:
+            span = parse_range(call.header("range"), size) if _range_holds(call, stored) else None
         status, start, end = (206, *span) if span else (200, 0, size)
         if span:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-        elif call.header("x-amz-checksum-mode").upper() == "ENABLED":
+        if (not span or span == (0, size)) and call.header("x-amz-checksum-mode").upper() == "ENABLED":
             # Only with the whole: a client would hold it against the part that it got.
             told = {name[1:]: value for name, value in stored.metadata.items() if name.startswith(_CHECKSUM)}
             headers |= told | ({"x-amz-checksum-type": stored.metadata.get(KEPT_TYPE, FULL_OBJECT)} if told else {})
@@ -108,7 +113,7 @@ class Objects:
         if_absent, if_etag = conditions.of_write(call)
         metadata = metadata_of(call) if replace else {}
         for name, value in source.metadata.items():
-            if not replace or name.startswith(_CHECKSUM) or name == KEPT_TYPE:
+            if not replace or _is_of_bytes(name):
                 metadata[name] = value
         now = Timestamp()
         now.GetCurrentTime()
@@ -164,16 +169,6 @@ class Objects:
         await self._index.delete(bucket, allowed)
         told: list[tuple[str, xml.Content]] = [] if quiet else [("Deleted", [("Key", key)]) for key in allowed]
         return document("DeleteResult", told + refused)
-
-
-def check_part_number(text: str, etag: str) -> None:
-    """An object that came in one piece has one part. Raises AwsError: InvalidArgument, InvalidPartNumber, NotImplemented."""
-    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 10_000:
-        raise AwsError("InvalidArgument", "Part number must be an integer between 1 and 10000, inclusive")
-    if "-" in etag:
-        raise failures.not_implemented("GET of one part of an object that came in parts")
-    if int(text) > 1:
-        raise AwsError("InvalidPartNumber", "The requested partnumber is not satisfiable", 416)
 
 
 def listed_keys(body: bytes) -> tuple[list[str], bool]:
@@ -247,9 +242,14 @@ def _headers(stored: storage_pb2.StoredObject) -> dict[str, str]:
     for name, value in stored.metadata.items():
         if not name.startswith(":"):
             headers[f"x-amz-meta-{name}"] = value
-        elif not name.startswith(_CHECKSUM) and name != KEPT_TYPE:
+        elif not _is_of_bytes(name):
             headers[name[1:].title()] = value
     return headers
+
+
+def _is_of_bytes(name: str) -> bool:
+    """Whether the index keeps it of an object's bytes, not of what a client said of them: it goes with them, and is no header."""
+    return name.startswith(_CHECKSUM) or name in (KEPT_TYPE, parts.KEPT_SIZES, parts.KEPT_CHECKSUMS)
 
 
 def _header_text(value: str) -> str:

@@ -7,6 +7,7 @@ from email.utils import format_datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from belvedere.v1 import storage_pb2
 from services.gateway import xml
 from services.gateway.message import Reply
 
@@ -26,3 +27,12 @@ def iso_time(stamp: Timestamp) -> str:
 def http_time(stamp: Timestamp) -> str:
     """As it stands in headers: Sun, 22 Nov 2026 04:00:00 GMT."""
     return format_datetime(stamp.ToDatetime(tzinfo=UTC).replace(microsecond=0), usegmt=True)
+
+
+KEPT_CLASS = ":x-amz-storage-class"
+"""In the index beside metadata, of an object whose class is not STANDARD."""
+
+
+def storage_class(stored: storage_pb2.StoredObject) -> str:
+    """STANDARD, or what its writer said of it."""
+    return stored.metadata.get(KEPT_CLASS, "STANDARD")

@@ -14,7 +14,7 @@ import grpc
 from belvedere.chassis.errors import BelvedereError
 from services.gateway.errors import AuthError, AwsError, GatewayError
 from services.gateway.message import Call, Facts, Reply
-from services.gateway.s3 import failures, names, unproven
+from services.gateway.s3 import attributes, failures, names, unproven
 from services.gateway.s3.buckets import Buckets
 from services.gateway.s3.index import Index
 from services.gateway.s3.listing import Listings
@@ -28,11 +28,23 @@ Handler = Callable[[], Awaitable[Reply]]
 
 # Query parameters that make another operation of a request; what is not served is named.
 BUCKET_SUBRESOURCES = (
-    "accelerate", "acl", "analytics", "cors", "encryption", "intelligent-tiering", "inventory", "lifecycle",
-    "logging", "metrics", "notification", "object-lock", "ownershipControls", "policy", "policyStatus",
-    "publicAccessBlock", "replication", "requestPayment", "tagging", "versioning", "versions", "website",
+    "abac", "accelerate", "acl", "analytics", "cors", "encryption", "intelligent-tiering", "inventory", "lifecycle",
+    "logging", "metadataAnnotationTable", "metadataConfiguration", "metadataInventoryTable", "metadataJournalTable",
+    "metadataTable", "metrics", "notification", "object-lock", "ownershipControls", "policy", "policyStatus",
+    "publicAccessBlock", "replication", "requestPayment", "session", "tagging", "versioning", "versions", "website",
 )  # fmt: skip
-OBJECT_SUBRESOURCES = ("acl", "attributes", "legal-hold", "restore", "retention", "select", "tagging", "torrent")
+OBJECT_SUBRESOURCES = (
+    "acl",
+    "annotation",
+    "encryption",
+    "legal-hold",
+    "renameObject",
+    "restore",
+    "retention",
+    "select",
+    "tagging",
+    "torrent",
+)
 
 NOT_SERVED: Mapping[str, Callable[[str], bool]] = {
     "x-amz-server-side-encryption": lambda value: value in ("", "AES256"),
@@ -54,7 +66,7 @@ class S3Service:
 
     def __init__(self, channel: grpc.aio.Channel, blobs: BlobStore, host_names: Sequence[str]) -> None:
         """`host_names`: by which clients reach the front door."""
-        index = Index(channel)
+        self._index = index = Index(channel)
         self._host_names = (*host_names, "localhost")
         self._buckets = Buckets(index)
         self._objects = Objects(index, blobs)
@@ -119,6 +131,8 @@ class S3Service:
                 return "AbortMultipartUpload", "AbortMultipartUpload", lambda: abort(call, place, upload_id)
             case "DELETE":
                 return "DeleteObject", "DeleteObject", lambda: self._objects.delete(call, place)
+            case "GET" if "attributes" in parameters:
+                return "GetObjectAttributes", "GetObjectAttributes", lambda: attributes.get(self._index, call, place)
             case "GET" if upload_id is not None:
                 parts = self._multipart.list_parts
                 return "ListParts", "ListMultipartUploadParts", lambda: parts(call, place, upload_id)

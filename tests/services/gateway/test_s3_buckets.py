@@ -123,26 +123,30 @@ def test_a_copy_has_the_bytes_and_what_was_said_of_them(s3: Any, bucket: str) ->
 
 
 def test_parts_can_be_copied_and_listed(s3: Any, bucket: str) -> None:
-    put(s3, bucket, "from", b"0123456789")
+    least = 5 << 20
+    put(s3, bucket, "from", b"01" + b"2" * least + b"3456789")
     upload = {
         "Bucket": bucket,
         "Key": "to",
         "UploadId": s3.create_multipart_upload(Bucket=bucket, Key="to")["UploadId"],
     }
     source = f"{bucket}/from"
-    first = s3.upload_part_copy(**upload, PartNumber=1, CopySource=source, CopySourceRange="bytes=2-4")
+    first = s3.upload_part_copy(**upload, PartNumber=1, CopySource=source, CopySourceRange=f"bytes=2-{least + 2}")
     second = s3.upload_part(**upload, PartNumber=2, Body=b"-end")
     wrong = {"PartNumber": 3, "CopySource": source, "CopySourceRange": "2-4"}
     assert code_of(lambda: s3.upload_part_copy(**upload, **wrong)) == "InvalidArgument"
     etags = [first["CopyPartResult"]["ETag"], second["ETag"]]
     listed = s3.list_parts(**upload)
-    assert [(p["PartNumber"], p["ETag"], p["Size"]) for p in listed["Parts"]] == [(1, etags[0], 3), (2, etags[1], 4)]
+    assert [(p["PartNumber"], p["ETag"], p["Size"]) for p in listed["Parts"]] == [
+        (1, etags[0], least + 1),
+        (2, etags[1], 4),
+    ]
     page = s3.list_parts(**upload, MaxParts=1)
     assert page["IsTruncated"] and page["NextPartNumberMarker"] == 1
     assert s3.list_parts(**upload, PartNumberMarker=1)["Parts"][0]["PartNumber"] == 2
     parts = [{"PartNumber": number, "ETag": tag} for number, tag in enumerate(etags, 1)]
     s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
-    assert s3.get_object(Bucket=bucket, Key="to")["Body"].read() == b"234-end"
+    assert s3.get_object(Bucket=bucket, Key="to")["Body"].read() == b"2" * least + b"3-end"
     assert code_of(lambda: s3.list_parts(**upload)) == "NoSuchUpload"
 
 
