@@ -78,8 +78,13 @@ class SenderStats:
 class _Way:
     """One picture under way."""
 
-    def __init__(self, stream_id: str, buffer: int | None, done: Callable[[], None] | None) -> None:
+    def __init__(
+        self, stream_id: str, frame: Frame | None, buffer: int | None, done: Callable[[], None] | None
+    ) -> None:
         self.stream_id = stream_id
+        # Kept: a frame that everybody has forgotten releases itself, and its slot would be another picture before the
+        # receiver has looked.
+        self.frame = frame
         self.buffer = buffer
         self.done = done
 
@@ -108,7 +113,8 @@ class OutputSender:
 
         `done` is called once, when the picture's frame is no longer needed, be it because it was dropped; it may be
         called before this returns, and on any thread that uses the sender. Without it, a FramePicture's frame is
-        released. Raises LayoutError for pixels of another shape or type, NoMemory.
+        released. Until then the sender keeps the frame, whoever else forgets it. Raises LayoutError for pixels of another
+        shape or type, NoMemory.
         """
         if done is None and isinstance(picture, FramePicture):
             done = picture.frame.release
@@ -169,9 +175,10 @@ class OutputSender:
             self._behind += 1
             return False
         put_id = self._next_id
-        buffer = None
+        frame = buffer = None
         if isinstance(picture, FramePicture):
-            info = picture.frame.info
+            frame = picture.frame
+            info = frame.info
             described = outputs_wire.Put(
                 put_id,
                 picture.stream_id,
@@ -180,9 +187,9 @@ class OutputSender:
                 info.width,
                 info.height,
                 camera_id=picture.camera_id,
-                slot=picture.frame.slot,
+                slot=frame.slot,
                 sequence=info.sequence,
-                ring_id=picture.frame.ring_id,
+                ring_id=frame.ring_id,
                 annotations=annotations,
             )
         else:
@@ -208,7 +215,7 @@ class OutputSender:
         self._next_id += 1
         self._left_out += left_out
         self._sent += 1
-        self._under_way[put_id] = _Way(picture.stream_id, buffer, done)
+        self._under_way[put_id] = _Way(picture.stream_id, frame, buffer, done)
         return True
 
     def _hear(self) -> None:

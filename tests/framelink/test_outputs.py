@@ -97,6 +97,19 @@ def test_an_untouched_frame_goes_by_reference_and_stays_held_until_the_display_i
     eventually(lambda: (scene.sender.collect(), scene.camera.reader("app").held == 0)[1], "the release")
 
 
+def test_a_frame_under_way_is_kept_by_its_sender_when_everybody_else_has_forgotten_it(scene):
+    finished = []
+    scene.put(scene.frame(), done=lambda: finished.append(1))
+    output = scene.display.next()
+    for _ in range(30):
+        scene.camera.publish()
+    assert scene.camera.reader("app").held == 1
+    assert np.all(output.bgr() == 1) and output.still_valid()
+    output.done()
+    eventually(lambda: (scene.sender.collect(), finished)[1], "the finishing")
+    eventually(lambda: scene.camera.reader("app").held == 0, "the release")
+
+
 def test_own_pixels_are_copied_and_carry_the_capture_time(scene):
     pixels = np.random.RandomState(1).randint(0, 255, (50, 70, 3)).astype(np.uint8)
     assert scene.sender.put(PixelPicture("stream-1", pixels[:, ::-1], 12345, 678))
