@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -15,6 +14,7 @@ from belvedere.fleet import ReasonCode
 from edge.inference import trial
 from edge.inference.backends import Choice
 from edge.inference.board import Board
+from edge.inference.cores import core_count
 from edge.inference.errors import DeviceLost, ModelError
 from edge.inference.frames import FrameSource
 from edge.inference.model import Call, Model, WantedModel, signature
@@ -173,7 +173,14 @@ class Models:
                 inputs=wanted.inputs,
             )
             key = " ".join(
-                (wanted.model_id, backend.name, backend.version, prepared.device, self._settings_key(), _cores())
+                (
+                    wanted.model_id,
+                    backend.name,
+                    backend.version,
+                    prepared.device,
+                    self._settings_key(),
+                    f"{core_count()} cores",
+                )
             )
             small = wanted.path.stat().st_size <= self._settings.load_twice_mb * 1_000_000
             session, outcome = trial.run(prepared, self._settings, self._trials, key, may_load_twice=small)
@@ -215,10 +222,6 @@ class _BackendFault(ModelError):
     """Neither the model's nor its user's fault, as far as can be told."""
 
     code = ReasonCode.APPLIANCE_ERROR
-
-
-def _cores() -> str:
-    return f"{len(os.sched_getaffinity(0))} cores"
 
 
 def _same(model: Model, wanted: WantedModel | None) -> bool:

@@ -32,8 +32,10 @@ class Settings:
     trial_s: float = 3.0
     """Time for measuring a model when it is loaded for the first time; 0: no measuring."""
 
-    busy_load: float = 1.5
-    """Above this load of each core what was measured is used, and not remembered for the next time."""
+    busy_share: float = 0.15
+    """Where others had more than this share of the cores while a model was measured, what a call takes of the cores decides,
+    not how long it takes; and it is not remembered for the next time. 1: how long it takes, always.
+    """
 
     load_twice_mb: int = 128
     """Files up to this size, in MB of 10⁶ bytes, may be held twice where that is quicker: with all cores for a call that

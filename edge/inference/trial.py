@@ -5,8 +5,8 @@ file leaves that open; both. Less latency wins unless the other saves enough to 
 not those that it gives alone is not batched. Bounded in time.
 
 Others at work on this machine only add to what is measured: all ways are measured in turn, in short slices, again and
-again, and of each the best slice counts. Where the machine is busy throughout, no slice is free of others, and what a way
-takes of the CPU decides instead.
+again, and of each the best slice counts. Where others had a good part of the cores meanwhile, as they have when an appliance
+starts and every service with it, no slice is free of them, and what a way takes of the cores decides instead.
 
 Must not know calls or clients.
 """
@@ -14,12 +14,10 @@ Must not know calls or clients.
 from __future__ import annotations
 
 import json
-import os
-import statistics
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ import numpy as np
 from belvedere.chassis.logs import get_logger
 from edge.inference import twice
 from edge.inference.backends.base import Prepared, Session, Tuning
+from edge.inference.cores import Cores, core_count
 from edge.inference.errors import DeviceLost, ModelError
 from edge.inference.settings import Settings
 from edge.inference.tensors import Array, TensorInfo
@@ -39,6 +38,8 @@ GAIN = 1.10
 # Side by side, where a lone call cannot have all cores since the model is too large to be loaded twice: an application that
 # asks for one answer after the other waits twice as long.
 PARALLEL_GAIN = 1.25
+# For a batch where others were at work: what was measured then is not sure to a tenth.
+DISTURBED_GAIN = 1.20
 # More than these would leave cores idle where there are few cameras, and make a lone call slow.
 PARALLEL_MAX = 4
 # One slice of one way: this many computations at least, for this long.
@@ -53,7 +54,7 @@ HOPELESS = 2.0
 # Batched answers may differ by rounding: other sizes are computed by other routines.
 TOLERANCE = 1e-2
 REMEMBERED_MAX = 64
-VERSION = 2
+VERSION = 3
 """Of this way to choose: what an earlier one remembered does not hold."""
 
 
@@ -92,8 +93,8 @@ def run(
     except Exception as error:  # noqa: BLE001 - whatever a library raises at numbers that mean nothing
         log.info("model not measured", key=key, error=f"{type(error).__name__}: {error}"[:300])
         return session, Outcome(fixed, None, "not measured: it does not compute random numbers")
-    if busy(settings):
-        return best, replace(outcome, why=f"{outcome.why}; not remembered: the machine was busy")
+    if trial.disturbed:
+        return best, replace(outcome, why=f"{outcome.why}; not remembered")
     memory.put(key, outcome)
     return best, outcome
 
@@ -123,22 +124,22 @@ class _Way:
     inputs: Mapping[str, Array]
     call_ms: float = float("inf")
     """From call to call, while it does nothing else."""
-    cpu_times_ms: list[float] = field(default_factory=list)
+    calls: int = 0
+    cores_s: float = 0.0
+    """Seconds of the cores that its slices used or left idle: what they took from others."""
 
     @property
-    def cpu_ms(self) -> float:
-        """What a call takes of the CPU, all cores of it: as if none were idle. The middle one of the slices: others do not
-        only add to it.
-        """
-        return statistics.median(self.cpu_times_ms)
+    def cores_ms(self) -> float:
+        """What a call takes of the cores, all of them: as `call_ms` where nobody else is at work."""
+        return self.cores_s * 1e3 / self.calls / core_count() if self.calls else self.call_ms
 
     @property
     def latency_ms(self) -> float:
         """One computation."""
         return self.call_ms * self.tuning.batch * self.tuning.parallel
 
-    def measure(self, seconds: float, give_up_s: float) -> None:
-        """One slice."""
+    def measure(self, seconds: float, give_up_s: float) -> Cores:
+        """One slice; what became of the cores in it."""
         counts, spans = [0] * self.tuning.parallel, [0.0] * self.tuning.parallel
 
         def work(number: int) -> None:
@@ -150,7 +151,7 @@ class _Way:
                 if spans[number] > give_up_s:
                     break
 
-        cpu = time.process_time()
+        before = Cores.now()
         if self.tuning.parallel == 1:
             work(0)
         else:
@@ -159,11 +160,12 @@ class _Way:
                 thread.start()
             for thread in threads:
                 thread.join()
-        cpu = time.process_time() - cpu
-        calls = sum(counts) * self.tuning.batch
+        spent = Cores.now() - before
         rate = sum(count / span for count, span in zip(counts, spans, strict=True) if count)
         self.call_ms = min(self.call_ms, 1e3 / (rate * self.tuning.batch))
-        self.cpu_times_ms.append(cpu * 1e3 / calls / _cores())
+        self.calls += sum(counts) * self.tuning.batch
+        self.cores_s += spent.own_s + spent.idle_s
+        return spent
 
     def __str__(self) -> str:
         batch, parallel = self.tuning.batch, self.tuning.parallel
@@ -182,7 +184,7 @@ class _Trial:
         self._inputs = [self._random(session) for _ in range(2)]
         self._told: list[str] = []
         self._on_cpu = not prepared.device.startswith(("CUDA", "NVIDIA"))
-        self._by_cpu = self._on_cpu and busy(settings)
+        self._spent = Cores()
 
     def choose(self, fixed: Tuning) -> tuple[Outcome, Session]:
         answer = self._session.infer(self._inputs[0])
@@ -203,31 +205,41 @@ class _Trial:
         for way in contenders * (PASSES if len(ways) > 1 else 0):
             if time.monotonic() > self._until:
                 break
-            way.measure(SLICE_S, self._settings.trial_s)
+            self._spent += way.measure(SLICE_S, self._settings.trial_s)
         latency_max = max(self._settings.latency_max_ms, single.latency_ms)
         best = single
         for way in sorted(ways, key=lambda way: way.latency_ms):
             gain = GAIN if self._twice or way.tuning.parallel == 1 else PARALLEL_GAIN
+            if self.disturbed and way.tuning.batch > 1:
+                gain = max(gain, DISTURBED_GAIN)
             if way.latency_ms <= latency_max and self._cost(way) * gain < self._cost(best):
                 best = way
         measured = [str(way) for way in ways]
-        if self._by_cpu and len(ways) > 1:
-            shares = ", ".join(f"{way.cpu_ms:.1f}" for way in ways)
-            self._told.append(f"chosen by CPU time, since the machine was busy: {shares} ms a call of all cores")
+        if self.disturbed and len(ways) > 1:
+            shares = ", ".join(f"{way.cores_ms:.1f}" for way in ways)
+            self._told.append(
+                f"others had {self._spent.others_share:.0%} of the cores meanwhile: chosen by what a call takes of them, "
+                f"{shares} ms of all"
+            )
         tuning, session = best.tuning, best.session
         lone = next((way for way in ways if way.tuning == Tuning(fixed.threads, 1, tuning.batch)), None)
         if self._twice and tuning.parallel > fixed.parallel and lone is not None:
             tuning, session = replace(tuning, alone=True), twice.TwoSessions(lone.session, session)
         return Outcome(tuning, round(best.latency_ms, 2), "; ".join(measured + self._told), nan), session
 
+    @property
+    def disturbed(self) -> bool:
+        """Others were at work on this machine while it was measured."""
+        return self._spent.others_share > self._settings.busy_share
+
     def _cost(self, way: _Way) -> float:
-        return way.cpu_ms if self._by_cpu else way.call_ms
+        return way.cores_ms if self._on_cpu and self.disturbed else way.call_ms
 
     def _way(self, tuning: Tuning, session: Session) -> _Way:
         """Looked at for the first time."""
         way = _Way(tuning, session, self._stacked(tuning.batch))
         session.infer(way.inputs)
-        way.measure(LOOK_S, self._settings.trial_s)
+        self._spent += way.measure(LOOK_S, self._settings.trial_s)
         return way
 
     def _side_by_side(self, single: _Way, batch: int) -> Iterator[_Way]:
@@ -235,8 +247,8 @@ class _Trial:
         if self._settings.threads or self._settings.parallel_calls or not self._on_cpu:
             return
         parallel = 2
-        while parallel <= min(PARALLEL_MAX, _cores()) and time.monotonic() < self._until:
-            tuning = Tuning(_cores() // parallel, parallel, batch)
+        while parallel <= min(PARALLEL_MAX, core_count()) and time.monotonic() < self._until:
+            tuning = Tuning(core_count() // parallel, parallel, batch)
             yield self._way(tuning, self._prepared.session(tuning))
             parallel *= 2
 
@@ -297,15 +309,6 @@ def _same(first: Array, second: Array) -> bool:
         return bool(np.array_equal(first, second))
     scale = float(np.nanmax(np.abs(second), initial=1.0))
     return bool(np.allclose(first, second, rtol=TOLERANCE, atol=TOLERANCE * scale, equal_nan=True))
-
-
-def busy(settings: Settings) -> bool:
-    """Others are at work on this machine."""
-    return os.getloadavg()[0] > settings.busy_load * _cores()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 class TrialMemory:

@@ -24,6 +24,7 @@ from belvedere.chassis.logs import get_logger
 from belvedere.modelfile import ModelFile
 from edge.inference import modelfile, tensors
 from edge.inference.backends.base import Tuning
+from edge.inference.backends.loops import straightened
 from edge.inference.backends.quiet import openvino as ov
 from edge.inference.cache import FolderCache
 from edge.inference.errors import InvalidInput, ModelError, ModelInvalid, ModelUnsupported
@@ -34,7 +35,11 @@ log = get_logger(__name__)
 
 DEVICE = "CPU"
 CONVERTED = "model.xml"
+STRAIGHT = "straight.xml"
+"""For one call at a time, where that is another graph (`loops.py`)."""
 FACTS = "facts.json"
+CONVERSION = 2
+"""Of this way to convert: what an earlier one left in the cache does not hold."""
 # How much of a library's text goes into a message.
 WORDS_MAX = 300
 # Operations that make a graph a quantised one.
@@ -61,7 +66,7 @@ class OpenVinoBackend:
         self, path: Path, *, key: str, framework: str, precision: str, inputs: Sequence[InputSpec]
     ) -> OpenVinoModel:
         """See `base.Backend.prepare`."""
-        document = [key, precision, self.version, [[spec.name, list(spec.shape)] for spec in inputs]]
+        document = [CONVERSION, key, precision, self.version, [[spec.name, list(spec.shape)] for spec in inputs]]
 
         def make(folder: Path) -> None:
             self._convert(path, folder, inputs, precision)
@@ -94,10 +99,13 @@ class OpenVinoBackend:
         batchable = _reshape(model, specs, infos)
         _check_memory(model)
         # Weights as they are, unless half precision is asked for.
-        ov.save_model(model, str(folder / CONVERTED), compress_to_fp16=precision.upper() == "FP16")
+        half = precision.upper() == "FP16"
+        ov.save_model(model, str(folder / CONVERTED), compress_to_fp16=half)
+        if (straight := straightened(model)) is not None:
+            ov.save_model(straight, str(folder / STRAIGHT), compress_to_fp16=half)
         (folder / FACTS).write_text(json.dumps({"batchable": batchable}))
         # Read to its end: what is unpacked is of no further use.
-        del model
+        del model, straight
         modelfile.discard(folder / "source")
 
     def _read(self, found: ModelFile) -> ov.Model:
@@ -159,7 +167,10 @@ class OpenVinoModel:
             # Without it, CPUs that can compute in bfloat16 do so.
             config["INFERENCE_PRECISION_HINT"] = "f32"
         if calls == 1:
-            return self._core.compile_model(str(self._folder / CONVERTED), DEVICE, config)
+            straight = self._folder / STRAIGHT
+            return self._core.compile_model(
+                str(straight if straight.exists() else self._folder / CONVERTED), DEVICE, config
+            )
         model = self._core.read_model(str(self._folder / CONVERTED))
         shapes = {}
         for port in model.inputs:

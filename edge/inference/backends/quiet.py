@@ -12,5 +12,6 @@ import sys
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 import openvino  # noqa: E402 - the line above comes first
+import openvino.passes  # noqa: E402 - not there otherwise
 
 __all__ = ["openvino"]

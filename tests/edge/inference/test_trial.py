@@ -13,12 +13,13 @@ import pytest
 
 from edge.inference import trial
 from edge.inference.backends.base import Session, Tuning
+from edge.inference.cores import core_count
 from edge.inference.settings import Settings
 from edge.inference.tensors import Array, TensorInfo
 from edge.inference.trial import TrialMemory
 from edge.inference.twice import CROWDED_S, TwoSessions
 
-SETTINGS = Settings(trial_s=2.0, busy_load=1e9, batch_max=2)
+SETTINGS = Settings(trial_s=2.0, busy_share=1.0, batch_max=2)
 X = TensorInfo("x", (1, 3), np.dtype("float32"))
 WAIT_S = 20.0
 
@@ -84,7 +85,7 @@ def test_a_batch_is_chosen_where_it_saves_time(tmp_path: Path) -> None:
     assert "1 call " in outcome.why and "2 at once " in outcome.why
 
 
-@pytest.mark.skipif(trial._cores() < 2, reason="one core")
+@pytest.mark.skipif(core_count() < 2, reason="one core")
 def test_side_by_side_is_chosen_where_it_saves_time_and_a_lone_call_keeps_all_cores(tmp_path: Path) -> None:
     model = Timed(lambda tuning: 0.02, batchable=False)
     outcome, session = chosen(tmp_path, model)
@@ -94,7 +95,7 @@ def test_side_by_side_is_chosen_where_it_saves_time_and_a_lone_call_keeps_all_co
     assert again == outcome and isinstance(remembered, TwoSessions)
 
 
-@pytest.mark.skipif(trial._cores() < 2, reason="one core")
+@pytest.mark.skipif(core_count() < 2, reason="one core")
 def test_a_model_too_large_to_be_held_twice_is_not(tmp_path: Path) -> None:
     _, session = chosen(tmp_path, Timed(lambda tuning: 0.02, batchable=False), may_load_twice=False)
     assert isinstance(session, TimedSession)
