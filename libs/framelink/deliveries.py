@@ -41,6 +41,8 @@ class Reader(Peer):
     def __init__(self, connection: socket.socket) -> None:
         super().__init__(connection)
         self.tell = connection.send
+        self.asks_only = False
+        """A reader's other connection, on which it asks for the BGR of frames it has and gets none."""
         self.wants = False
         self.wants_bgr = False
         self.blocked_since = 0.0
@@ -150,7 +152,7 @@ class Deliveries(PeerServer):
             self._waiting.remove(reader)
 
     def _readers(self) -> list[Reader]:
-        return [peer for peer in self._peers.values() if isinstance(peer, Reader)]
+        return [peer for peer in self._peers.values() if isinstance(peer, Reader) and not peer.asks_only]
 
     def _left(self, peer: Peer) -> None:
         """What a reader held is free again, however it ended."""
@@ -172,7 +174,7 @@ class Deliveries(PeerServer):
             with self._lock:
                 late = self._serve_waiting()
             if late:
-                self._paint()
+                self._paint_newest()
 
     def _said(self, peer: Peer, packet: bytes) -> None:
         if not isinstance(peer, Reader):
@@ -184,12 +186,15 @@ class Deliveries(PeerServer):
                 self._on_wanted()
         else:
             kind, body = wire.parse(packet)
+            if kind == wire.MAKE_BGR:
+                self._asked_for_bgr(peer, body)
+                return
             with self._lock:
                 self._obey(peer, kind, body)
 
     def _wanted_by(self, reader: Reader, packet: bytes) -> None:
         bgr, last_sequence, given_back = wire.parse_want(packet)
-        if not reader.introduced:
+        if not reader.introduced or reader.asks_only:
             raise WireError("the first message must be HELLO")
         if last_sequence > self._sequence:
             raise WireError("it asks for a frame after %d, the newest is %d" % (last_sequence, self._sequence))
@@ -210,7 +215,8 @@ class Deliveries(PeerServer):
                 raise WireError("the first message must be HELLO")
             reader.name = wire.text(body)
             reader.introduced = True
-            ring = wire.Announcement(self._ring.slots, self._ring.slot_bytes, self._ring.ring_id)
+            can = wire.MAKES_BGR if self._make_bgr is not None else 0
+            ring = wire.Announcement(self._ring.slots, self._ring.slot_bytes, self._ring.ring_id, can)
             self._send(reader, wire.ring(wire.WELCOME, ring), self._ring.descriptor)
         elif kind == wire.RELEASE:
             slot, sequence = wire.parse_slot(body)
@@ -229,16 +235,41 @@ class Deliveries(PeerServer):
             reader.pressed = None
         self._is_due = self._is_due or (scarce and bool(self._waiting))
 
-    def _paint(self) -> None:
-        """Make the BGR picture of the newest frame. Its slot counts as held meanwhile, the lock is free."""
+    def _asked_for_bgr(self, reader: Reader, body: bytes) -> None:
+        """Of a frame that has been given out. Not on the connection that brings frames: there a message may wait for the next
+        frame (`FrameWriter.hear`), and answers would come among notices that another thread waits for.
+        """
+        ring_id, slot, sequence, name = wire.parse_make_bgr(body)
+        if reader.introduced and not reader.asks_only:
+            raise WireError("the BGR of a frame is asked for on a connection of its own")
+        reader.asks_only = reader.introduced = True
+        reader.name = name
+        # Its number is the right to ask, as it is where a model looks at a frame by its name.
+        made = ring_id == self._ring.ring_id and self._paint(slot, sequence)
+        with self._lock:
+            self._send(reader, wire.made_bgr(slot, sequence, made))
+
+    def _paint_newest(self) -> None:
+        """For those that wait for a frame with BGR."""
         with self._lock:
             slot = self._table.newest
-            if slot is None or not self._table.may_give(slot) or self._make_bgr is None:
-                return
+            sequence = 0 if slot is None else self._info(slot).sequence
+        if slot is not None:
+            self._paint(slot, sequence, waited_for=True)
+
+    def _paint(self, slot: int, sequence: int, waited_for: bool = False) -> bool:
+        """Make the BGR picture of a frame. Its slot counts as held meanwhile, the lock is free. False: it is not in its slot any
+        more, or there is no making it. On this thread and nowhere else, so that no two ever write into one published slot.
+        """
+        with self._lock:
+            if self._make_bgr is None or not 0 <= slot < self._ring.slots or not self._table.holds(slot, sequence):
+                return False
             info = self._info(slot)
             if info.has_bgr:
-                self._is_due = True
-                return
+                self._is_due = bool(self._waiting)
+                return True
+            if info.format is _TENSORS or not self._table.may_give(slot):
+                return False
             self._table.give(slot)
         made = True
         try:
@@ -249,21 +280,21 @@ class Deliveries(PeerServer):
         with self._lock:
             if made:
                 self._late += 1
+                notice.mark_bgr(self._notices[slot])
             else:
                 self._failed += 1
-            if made:
-                notice.mark_bgr(self._notices[slot])
             self._table.take_back(slot)
             self._is_due = bool(self._waiting)
             # It may not be the newest any more; it is newer than what they have, and what they have waited for.
-            for reader in self._readers():
+            for reader in self._readers() if waited_for else ():
                 if (
                     reader.wants
                     and reader.wants_bgr
-                    and info.sequence > reader.last_sequence
+                    and sequence > reader.last_sequence
                     and len(reader.held) < HELD_MAX
                 ):
-                    self._give(reader, slot, info.sequence)
+                    self._give(reader, slot, sequence)
+        return made
 
     def _tick(self, now: float) -> None:
         """Get slots back for who goes without frames; hear everybody where no frames come."""

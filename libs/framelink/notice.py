@@ -79,6 +79,11 @@ def mark_bgr(header: memoryview) -> None:
     _FLAGS.pack_into(header, _FLAGS_AT, _FLAGS.unpack_from(header, _FLAGS_AT)[0] | FLAG_BGR)
 
 
+def has_bgr(packet: bytes) -> bool:
+    """There is a BGR picture beside the planes, or instead of them."""
+    return bool(_FLAGS.unpack_from(packet, _FLAGS_AT)[0] & FLAG_BGR)
+
+
 def forget(header: memoryview) -> None:
     """From here on nobody takes the old picture for whole, not even one who looks without holding it."""
     _SEQUENCE.pack_into(header, _SEQUENCE_AT, 0)

@@ -5,6 +5,9 @@
         picture = frame.bgr()          # read-only (height, width, 3), straight from the shared memory
                                        # when the block ends, the slot goes back to the writer
 
+A frame that was taken without BGR (`get(…, bgr=False)`) can have it made as long as it is held: `bgr()` asks the writer
+(`late_bgr.py`), and all who look into the slot have it from then on.
+
 To wait for several cameras at once: `request()` each, poll their `fileno()`s, `take()` from whichever is readable.
 
 A frame is its taker's until `release()`: the writer does not touch the slot. If the writer asks for it back
@@ -26,6 +29,7 @@ from typing import TYPE_CHECKING, Sequence
 
 from framelink import layout, notice, sockets, wire
 from framelink.errors import FramelinkError, FrameTimeout, LayoutError, RingAbsent, RingGone, WireError
+from framelink.late_bgr import LateBgr
 from framelink.layout import FrameInfo, Geometry, PixelFormat
 from framelink.ring import Ring
 
@@ -111,8 +115,8 @@ class Frame:
         return self._picture().planes(self.payload())
 
     def bgr(self) -> Array:
-        """(height, width, 3), blue first. A view where `info.has_bgr`; else converted here, which takes tens of
-        milliseconds.
+        """(height, width, 3), blue first. A view where there is BGR in the slot (`make_bgr`); else converted here, which takes
+        tens of milliseconds.
         """
         form = self._form
         picture = form.pictures[self.slot]
@@ -120,7 +124,28 @@ class Frame:
             return picture.view()
         if form.has_bgr:
             return self._picture().bgr(self.payload())
+        if self.make_bgr():
+            return self.bgr()
         return layout.bgr_from_planes(self.planes(), self.info.format)
+
+    def make_bgr(self) -> bool:
+        """There is BGR in the slot from now on (`info.has_bgr`), for everybody: made by the writer where there was none.
+
+        False: the frame is not held, or the writer does not answer (`late_bgr.BGR_TIMEOUT_S`), or it makes none.
+        """
+        if self._form.has_bgr:
+            return True
+        holder = self._holder
+        if holder is None or self._form.geometry is None:
+            return False
+        packet = holder.with_bgr(self.slot, self._sequence)
+        if packet is None:
+            return False
+        form = holder.form_of(packet)
+        self._packet = packet
+        self._form = form
+        self._info = None
+        return True
 
     def _picture(self) -> Geometry:
         geometry = self._form.geometry
@@ -157,7 +182,9 @@ class Frame:
 class _Connection:
     """One connection to one writer. Frames keep it, so that a release never reaches the wrong one."""
 
-    __slots__ = ("_forms", "_gone", "_owner", "form", "hear", "lock", "pressed", "ring", "socket", "waits_s")
+    __slots__ = (
+        "_forms", "_gone", "_late_bgr", "_owner", "form", "hear", "lock", "makes_bgr", "pressed", "ring", "socket", "waits_s"
+    )  # fmt: skip
 
     def __init__(self, path: str, name: str, connect_timeout_s: float) -> None:
         # Re-entrant: a forgotten frame's __del__ may run in the midst of anything.
@@ -168,6 +195,8 @@ class _Connection:
         self.pressed: set[int] = set()
         self.waits_s = -1.0
         """How long `hear` waits."""
+        self.makes_bgr = False
+        """The writer makes the BGR of frames that it has given out; older ones do not."""
         deadline = time.monotonic() + connect_timeout_s
         while True:
             self.socket = sockets.connect(path, max(0.0, deadline - time.monotonic()))
@@ -184,6 +213,7 @@ class _Connection:
                 raise RingAbsent("the writer at %s ends each connection; waited %.1f s" % (path, connect_timeout_s))
             select.select([], [], [], min(sockets.CONNECT_RETRY_S, left))
         self.ring = ring
+        self._late_bgr = LateBgr(path, name, ring.ring_id)
         self.hear = self.socket.recv
         self._forms: dict[bytes, _Form] = {}
         self.form = _Form(b"none yet", self.ring, None)
@@ -209,6 +239,7 @@ class _Connection:
             if kind != wire.WELCOME or descriptor is None:
                 raise WireError("the writer at %s answered with message %d instead of its ring" % (path, kind))
             announced = wire.parse_ring(body)
+            self.makes_bgr = bool(announced.generation & wire.MAKES_BGR)
             given, descriptor = descriptor, None
             return Ring.open(given, announced.slots, announced.slot_bytes, announced.ring_id)
         finally:
@@ -245,6 +276,17 @@ class _Connection:
             self._forms[prefix] = form
         return form
 
+    def with_bgr(self, slot: int, sequence: int) -> bytes | None:
+        """The notice of a frame that we hold, with BGR. None where there is none, and no having it made."""
+        header = self.ring.header(slot)
+        packet = notice.read(header)
+        if packet is not None and not notice.has_bgr(packet):  # Another reader may have asked before.
+            asks = self.makes_bgr and not self.gone
+            packet = notice.read(header) if asks and self._late_bgr.made(slot, sequence) else None
+        if packet is None or _slot_and_sequence(packet) != (slot, sequence) or not notice.has_bgr(packet):
+            return None
+        return packet
+
     def release(self, slot: int, sequence: int) -> None:
         with self.lock:
             self.pressed.discard(sequence)
@@ -270,6 +312,7 @@ class _Connection:
         with self.lock:
             self._gone = True
             self.socket.close()
+        self._late_bgr.close()
 
 
 class FrameReader:
@@ -297,6 +340,11 @@ class FrameReader:
     def gone(self) -> bool:
         """The writer has ended, as far as we have noticed: `reconnect()`."""
         return self._connection.gone
+
+    @property
+    def makes_bgr(self) -> bool:
+        """Frames taken without BGR can have it made (`Frame.make_bgr`): the writer is no older one, and knows how."""
+        return self._connection.makes_bgr
 
     @property
     def last_sequence(self) -> int:

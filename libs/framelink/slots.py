@@ -78,7 +78,7 @@ class SlotTable:
 
     def holds(self, slot: int, sequence: int) -> bool:
         """The slot still has this picture."""
-        return self._sequences[slot] == sequence
+        return sequence > 0 and self._sequences[slot] == sequence
 
     def may_give(self, slot: int) -> bool:
         """One more holder would leave the writer its two slots."""

@@ -8,7 +8,11 @@ so.
     writer → reader   WELCOME(ring; carries the descriptor)  NOTICE (`framelink.notice`)
                       PRESS(slot, sequence)  GOODBYE(text)
 
-PRESS asks for a slot back because another reader goes without frames; who does not follow within the writer's
+    a reader, on a connection of its own → writer   MAKE_BGR(ring id, slot, sequence, name)
+    writer → reader                                 MADE_BGR(slot, sequence, whether)
+
+A WELCOME tells in the place of its ring's generation, which readers of before do not look at, what else its writer can do
+(MAKES_BGR): who meets an older one does not ask for it. PRESS asks for a slot back because another reader goes without frames; who does not follow within the writer's
 `PRESS_GRACE_S` is disconnected.
 """
 
@@ -31,14 +35,18 @@ MAX_NAME_BYTES = 128
 MAX_REASON_BYTES = 400
 """Of a GOODBYE."""
 
-HELLO, WELCOME, WANT, NOTICE, RELEASE, PRESS, GOODBYE = 1, 2, 3, 4, 5, 6, 7
+HELLO, WELCOME, WANT, NOTICE, RELEASE, PRESS, GOODBYE, MAKE_BGR, MADE_BGR = 1, 2, 3, 4, 5, 6, 7, 8, 9
+
+MAKES_BGR = 0x1
+"""In a WELCOME: the writer makes the BGR picture of a frame that it has given out already."""
 
 PREFIX = struct.Struct("<IHH")
 _RING = struct.Struct("<IIQQ")  # slots, generation, slot bytes, ring id
 _WANT_PACKET = struct.Struct("<IHHIIQ")  # prefix, flags, zero, last sequence; then a _SLOT for each that is given back
 _WANT_AND_ONE_BACK = struct.Struct("<IHHIIQIIQ")
 WANT_PREFIX = PREFIX.pack(MAGIC, VERSION, WANT)
-_SLOT = struct.Struct("<IIQ")  # slot, zero, sequence
+_SLOT = struct.Struct("<IIQ")  # slot, zero (MADE_BGR: whether), sequence
+_MAKE_BGR = struct.Struct("<QIIQ")  # ring id, slot, zero, sequence; then a name
 
 
 @dataclass(frozen=True)
@@ -146,3 +154,27 @@ def parse_slot(body: bytes) -> tuple[int, int]:
     """(slot, sequence) of RELEASE and PRESS."""
     slot, _, sequence = unpack(_SLOT, body)
     return slot, sequence
+
+
+def make_bgr(ring_id: int, slot: int, sequence: int, name: str) -> bytes:
+    """The BGR picture of a frame that is in its slot already; `name`: as in HELLO, which is not said on this connection."""
+    return message(MAKE_BGR, _MAKE_BGR.pack(ring_id, slot, 0, sequence) + clipped(name))
+
+
+def parse_make_bgr(body: bytes) -> tuple[int, int, int, str]:
+    """(ring id, slot, sequence, name)."""
+    if len(body) < _MAKE_BGR.size:
+        raise WireError("a demand for BGR of %d bytes" % len(body))
+    ring_id, slot, _, sequence = _MAKE_BGR.unpack_from(body)
+    return ring_id, slot, sequence, text(body[_MAKE_BGR.size :])
+
+
+def made_bgr(slot: int, sequence: int, made: bool) -> bytes:
+    """`made`: it stands in the slot from now on, and the slot's notice says so."""
+    return message(MADE_BGR, _SLOT.pack(slot, made, sequence))
+
+
+def parse_made_bgr(body: bytes) -> tuple[int, int, bool]:
+    """(slot, sequence, whether it stands in the slot)."""
+    slot, made, sequence = unpack(_SLOT, body)
+    return slot, sequence, bool(made)

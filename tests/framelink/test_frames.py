@@ -177,8 +177,9 @@ def test_a_frame_goes_out_without_bgr_where_making_it_fails(tmp_path):
         camera.publish()
         frame = reader.get(5, bgr=True)
         assert not frame.info.has_bgr
-        assert frame.bgr().shape == (48, 64, 3), "converted by the reader itself"
         assert camera.writer.stats().bgr_failed == 1
+        assert frame.bgr().shape == (48, 64, 3), "converted by the reader itself"
+        assert camera.writer.stats().bgr_failed == 2, "after it has asked once more"
 
 
 def test_a_reader_that_holds_its_share_gets_no_more_until_it_releases(camera, reader):
