@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
 
 from belvedere.appdir import AppFolder
 from belvedere.cli.cloud import login_url
 from belvedere.cli.errors import CliError
-from tests.support.browser import live_page
+from tests.support.browser import expect, live_page
 from tests.support.clips import make_clip
 from tests.support.folders import FRAMES_THROUGH, application_folder, change_model, change_source
 from tests.support.models import tiny_onnx

@@ -25,12 +25,12 @@ import boto3
 import numpy as np
 import psutil
 import pytest
-from playwright.sync_api import expect
 from prometheus_client.parser import text_string_to_metric_families
 
 from belvedere.chassis.edge import ask
 from belvedere.cli.cloud import CloudAccess
 from belvedere.footage import ensure_detector
+from tests.support.browser import expect, live_page
 from tests.support.people import boxes_of_people, share_of_red_border
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
@@ -164,8 +164,6 @@ def test_the_picture_shows_boxes_where_a_detector_of_ones_own_finds_people(demo:
 
 
 def test_a_browser_plays_the_live_page(demo: RunningDemo, tmp_path: Path) -> None:
-    from tests.support.browser import live_page
-
     with live_page(demo.page) as page:
         # It may load itself again when it learns of a new video's address: "playing" is told by an empty state.
         expect(page.locator("#status")).not_to_be_empty(timeout=BROWSER_TIMEOUT_S * 1000)

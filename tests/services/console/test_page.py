@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from belvedere.v1 import (
 from edge.display.wanted import Wanted
 from tests.edge.display.conftest import CAMERA, Shown, output, running
 from tests.support import graphs
-from tests.support.browser import live_page
+from tests.support.browser import live_page, page_beside
 from tests.support.cloud import RunningCloud
 from tests.support.console import Console, log_in, write_log, write_metric
 from tests.support.fleet import Device, eventually
@@ -40,7 +39,12 @@ from tests.support.models import tiny_tensorflow_bytes
 from tests.support.registering import Uploader
 from tests.support.showing import Showing
 
-PAGE_TIMEOUT_MS = 30_000
+PAGE_TIMEOUT_MS = 45_000
+PLAYS = (
+    "() => document.getElementById('video-state')?.textContent === '' "
+    "&& document.getElementById('video').currentTime > 0.5"
+)
+TRIES_AGAIN = "() => document.getElementById('video-state').textContent.includes('trying again')"
 
 
 @pytest.mark.debian
@@ -80,22 +84,17 @@ async def test_a_page_opened_before_the_video_plays_it_and_goes_on_after_the_dis
     viewer_key = (await device.enrol())["viewer_key"]
     instance = await deploy(console.cloud, device)
     wanted = Wanted.from_json({"outputs": [output(instance, "counter")], "viewer_key": viewer_key})
-    step, advance = asyncio.Event(), threading.Event()
-    watching = asyncio.create_task(
-        asyncio.to_thread(watch, await console.link(), step, asyncio.get_running_loop(), advance)
-    )
-    await step.wait()
-    for _ in range(2):  # the second time the display has been away
-        step.clear()
-        async with running(tmp_path / "edge") as shown:
-            await shown.display.apply(wanted)
-            with Showing(shown.paths, CAMERA, instance):
-                await report(console.cloud, device, shown, instance, DeviceReportedStatus.RUNNING, Health.RUNNING, None)
-                advance.set()
-                await asyncio.wait({watching, asyncio.ensure_future(step.wait())}, return_when="FIRST_COMPLETED")
-                if watching.done():
-                    break
-    await watching
+    async with page_beside(await console.link()) as page:
+        await asyncio.to_thread(page.wait_for_selector, "#applications button", timeout=PAGE_TIMEOUT_MS)
+        for _ in range(2):  # the second time the display has been away
+            async with running(tmp_path / "edge") as shown:
+                await shown.display.apply(wanted)
+                with Showing(shown.paths, CAMERA, instance):
+                    await report(
+                        console.cloud, device, shown, instance, DeviceReportedStatus.RUNNING, Health.RUNNING, None
+                    )
+                    await asyncio.to_thread(page.wait_for_function, PLAYS, timeout=PAGE_TIMEOUT_MS)
+            await asyncio.to_thread(page.wait_for_function, TRIES_AGAIN, timeout=PAGE_TIMEOUT_MS)
 
 
 @pytest.mark.debian
@@ -197,27 +196,6 @@ def look(link: str) -> dict[str, Any]:
             "picture": page.locator("#video").screenshot(),
             "problems": problems,
         }
-
-
-def watch(link: str, step: asyncio.Event, loop: asyncio.AbstractEventLoop, advance: threading.Event) -> None:
-    """Opens the page, then twice: waits for `advance`, sees the video play, says so through `step`."""
-    with live_page(link) as page:
-        page.wait_for_selector("#applications button", timeout=PAGE_TIMEOUT_MS)
-        loop.call_soon_threadsafe(step.set)
-        for first in (True, False):
-            assert advance.wait(PAGE_TIMEOUT_MS / 1000)
-            advance.clear()
-            page.wait_for_function(
-                "() => document.getElementById('video-state')?.textContent === '' "
-                "&& document.getElementById('video').currentTime > 0.5",
-                timeout=PAGE_TIMEOUT_MS,
-            )
-            loop.call_soon_threadsafe(step.set)
-            if first:
-                page.wait_for_function(
-                    "() => document.getElementById('video-state').textContent.includes('trying again')",
-                    timeout=PAGE_TIMEOUT_MS,
-                )
 
 
 def body_text(link: str, awaited: str) -> str:
