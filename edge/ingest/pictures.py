@@ -48,6 +48,8 @@ class Pictures:
         self._to_i420 = av.video.reformatter.VideoReformatter()
         self._to_bgr = av.video.reformatter.VideoReformatter()
         self._direct: YuvConverter | Converter | None = None
+        self._twin: av.VideoFrame | None = None
+        """Stands for a decoded frame that is gone."""
 
     def i420(self, frame: av.VideoFrame) -> av.VideoFrame:
         """The frame as I420 of limited range (Y 16..235) and no larger than 2 megapixels: itself where it is so already.
@@ -71,24 +73,38 @@ class Pictures:
 
     def copy_bgr(self, frame: av.VideoFrame, target: npt.NDArray[Any], route: Route | None = None) -> None:
         """Convert a frame into BGR (height, width, 3). `route`: from the frame's memory to `target`, where it is known already."""
-        direct = self._direct
-        if direct is None or not direct.fits(frame):
-            direct = self._direct = YuvConverter.make(frame) or Converter.make(frame)
+        direct = self._direct_for(frame)
         if direct is not None:
             direct.follow(route or Route.between(frame, target), frame.height)
             return
+        self._reformat(frame, target)
+
+    def planes_to_bgr(self, planes: tuple[npt.NDArray[Any], ...], colorspace: int, target: npt.NDArray[Any]) -> None:
+        """The same from I420 planes of limited range, for when the decoded frame is gone; it was of `colorspace` (AVColorSpace)."""
+        height, width = planes[0].shape
+        twin = self._twin
+        if twin is None or (twin.width, twin.height, twin.colorspace) != (width, height, colorspace):
+            twin = self._twin = av.VideoFrame(width, height, "yuv420p")
+            twin.colorspace = colorspace
+        direct = self._direct_for(twin)
+        if direct is not None:
+            route = Route.make([plane.ctypes.data for plane in planes], [plane.strides[0] for plane in planes], target)
+            direct.follow(route, height)
+            return
+        for plane, source in zip(twin.planes, planes, strict=True):
+            np.copyto(_rows(plane, source.shape[0])[:, : source.shape[1]], source)
+        self._reformat(twin, target)
+
+    def _direct_for(self, frame: av.VideoFrame) -> YuvConverter | Converter | None:
+        direct = self._direct
+        if direct is None or not direct.fits(frame):
+            direct = self._direct = YuvConverter.make(frame) or Converter.make(frame)
+        return direct
+
+    def _reformat(self, frame: av.VideoFrame, target: npt.NDArray[Any]) -> None:
         height, width, _ = target.shape
         converted = self._to_bgr.reformat(frame, format="bgr24", threads=SWS_THREADS)
         np.copyto(target, _rows(converted.planes[0], height)[:, : width * 3].reshape(height, width, 3))
-
-
-def from_planes(planes: tuple[npt.NDArray[Any], ...]) -> av.VideoFrame:
-    """A frame with a copy of I420 planes, for when the decoded one is gone."""
-    height, width = planes[0].shape
-    frame = av.VideoFrame(width, height, "yuv420p")
-    for plane, source in zip(frame.planes, planes, strict=True):
-        np.copyto(_rows(plane, source.shape[0])[:, : source.shape[1]], source)
-    return frame
 
 
 def _rows(plane: Any, height: int) -> Bytes:

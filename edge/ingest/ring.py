@@ -18,9 +18,9 @@ from av.video.reformatter import ColorRange
 from belvedere.chassis.logs import get_logger
 from edge.ingest import direct
 from edge.ingest.errors import CameraStalled
-from edge.ingest.pictures import Pictures, from_planes
+from edge.ingest.pictures import Pictures
 from edge.ingest.status import RingCounts
-from edge.ingest.swscale import Route
+from edge.ingest.swscale import UNSPECIFIED, Route
 from framelink import FrameWriter, NoMemory, PixelFormat, WritableSlot, slot_bytes_for
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class CameraRing:
         self._lock = threading.Lock()
         self._asked = threading.Event()
         self._newest: tuple[int, av.VideoFrame] | None = None
+        self._colours: dict[int, tuple[int, int]] = {}
+        """By slot: of which sequence, and its colour space, which the planes do not tell."""
 
     def put(self, frame: av.VideoFrame, *, capture_ns: int, pts_us: int) -> tuple[int, int, bool]:
         """See `feed.FrameSink`. Raises CameraStalled where the appliance has no memory for the ring."""
@@ -106,6 +108,7 @@ class CameraRing:
                 has_bgr=has_bgr,
             )
             self._newest = (sequence, source)
+            self._colours[slot.index] = (sequence, source.colorspace)
         return width, height, True
 
     def claim(self, width: int, height: int) -> direct.Room | None:
@@ -187,6 +190,7 @@ class CameraRing:
         writer, self._writer, self._newest = self._writer, None, None
         self._places.clear()
         self._claimed.clear()
+        self._colours.clear()
         if writer is not None:
             writer.close()
 
@@ -213,15 +217,17 @@ class CameraRing:
         return writer
 
     def _make_bgr(self, slot: WritableSlot) -> None:
-        """Called by the writer, on its thread, when a reader wants the BGR of a frame that has none."""
+        """Called by the writer, on its thread, when a reader wants the BGR of a frame that has none: the newest, or one it holds."""
         info = slot.info
         if info is None:
             raise ValueError("there is no frame in this slot")
         with self._lock:
             newest = self._newest
-        # From the decoded frame where it is still that one: it knows its colours' range, the planes do not.
+            sequence, colorspace = self._colours.get(slot.index, (0, UNSPECIFIED))
+        planes, bgr = slot.planes(info.width, info.height, info.format), slot.bgr(info.width, info.height)
+        # From the decoded frame where it is still that one: of full range, it has more levels than the planes.
         if newest is not None and newest[0] == info.sequence:
-            frame = newest[1]
+            self._late_pictures.copy_bgr(newest[1], bgr)
         else:
-            frame = from_planes(slot.planes(info.width, info.height, info.format))
-        self._late_pictures.copy_bgr(frame, slot.bgr(info.width, info.height))
+            known = colorspace if sequence == info.sequence else UNSPECIFIED
+            self._late_pictures.planes_to_bgr(planes, known, bgr)

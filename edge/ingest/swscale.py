@@ -21,7 +21,7 @@ from edge.ingest.libav import loaded
 
 _YUV420P, _BGR24 = 0, 3
 _BILINEAR = 2
-_UNSPECIFIED, _DEFAULT = 2, 5
+UNSPECIFIED, _DEFAULT = 2, 5
 """AVCOL_SPC_UNSPECIFIED, and what libswscale takes it for (BT.601)."""
 FORMATS = frozenset({"yuv420p", "yuvj420p"})
 """I420, as FFmpeg calls it: of limited range unless the frame says otherwise, and of full."""
@@ -95,7 +95,7 @@ class Converter:
         if not context:
             return None
         full = frame.format.name == "yuvj420p" or frame.color_range == ColorRange.JPEG
-        space = _DEFAULT if frame.colorspace == _UNSPECIFIED else frame.colorspace
+        space = _DEFAULT if frame.colorspace == UNSPECIFIED else frame.colorspace
         table = library.sws_getCoefficients(space)
         library.sws_setColorspaceDetails(context, table, full, table, True, 0, 1 << 16, 1 << 16)
         return cls(library, context, key_of(frame))

@@ -4,7 +4,7 @@ import pytest
 from av.video.reformatter import ColorRange, VideoReformatter
 
 from edge.ingest import libyuv
-from edge.ingest.pictures import Pictures, fit, from_planes
+from edge.ingest.pictures import Pictures, fit
 from edge.ingest.swscale import Converter, Route
 from tests.support.clips import pattern
 
@@ -51,14 +51,18 @@ def test_planes_and_bgr_show_the_picture_that_was_decoded(pixel_format: str, siz
     assert planes[0].std() > 10
 
 
-def test_bgr_made_late_from_the_planes_is_the_same_picture() -> None:
+@pytest.mark.parametrize("colorspace", [1, 2, 7])
+@pytest.mark.parametrize("size", [(320, 240), (322, 242), (321, 241)])
+def test_bgr_made_late_from_the_planes_is_the_same_picture(size: tuple[int, int], colorspace: int) -> None:
+    width, height = size
     pictures = Pictures()
-    picture = pictures.i420(rgb_frame(320, 240, "yuv420p"))
-    early, late = np.zeros((240, 320, 3), np.uint8), np.zeros((240, 320, 3), np.uint8)
+    picture = pictures.i420(rgb_frame(width, height, "yuv420p"))
+    picture.colorspace = colorspace
+    early, late = np.zeros((height, width, 3), np.uint8), np.zeros((height, width, 3), np.uint8)
     pictures.copy_bgr(picture, early)
-    planes = planes_for(320, 240)
+    planes = planes_for(width, height)
     pictures.copy_planes(picture, planes)
-    pictures.copy_bgr(from_planes(planes), late)
+    pictures.planes_to_bgr(planes, colorspace, late)
     assert np.array_equal(early, late)
 
 
@@ -153,7 +157,10 @@ def test_full_range_cameras_keep_their_greys_in_bgr_and_in_planes(late: bool) ->
     # Y 0..255 of the camera is 16..235 for everybody who reads the planes.
     assert (planes[0].min(), planes[0].max()) == (16, 235)
     bgr = np.zeros((64, 256, 3), np.uint8)
-    pictures.copy_bgr(from_planes(planes) if late else frame, bgr)
+    if late:
+        pictures.planes_to_bgr(planes, frame.colorspace, bgr)
+    else:
+        pictures.copy_bgr(frame, bgr)
     wanted = np.linspace(0, 255, 256).astype(np.uint8)
     assert np.abs(bgr[10, :, 0].astype(int) - wanted).max() <= 2
 
