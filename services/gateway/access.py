@@ -21,7 +21,7 @@ from belvedere.chassis.local import at_hand
 from belvedere.v1 import identity_pb2
 from belvedere.v1.identity_pb2_grpc import IdentityServiceStub
 from services.gateway.errors import AuthError, AuthKind
-from services.gateway.message import NO_FACTS, Call, Facts
+from services.gateway.message import NO_FACTS, Call, Facts, Named
 from services.gateway.sigv2 import SignatureV2
 from services.gateway.sigv4 import MISMATCH_TEXT, HttpRequest, Scope, Signature, Signer
 
@@ -160,13 +160,11 @@ class Access:
         who = answer.principal
         return Key(Signer(b""), who, who.account_id, who.arn, who.user_id, None)
 
-    async def refused(self, call: Call, name: str) -> None:
+    async def refused(self, call: Call, named: Named) -> None:
         """Leaves the line in the audit trail of a call that ended before policies were asked."""
-        target = call.header("x-amz-target").rpartition(".")[2]
-        operation = call.operation.partition(" ")[0] or target or call.method
         request = identity_pb2.RecordRefusalRequest(
-            action=_sent(f"{name}:{operation}"),
-            resource=_sent(call.path),
+            action=_sent(named.action),
+            resource=_sent(named.resource),
             source_address=call.source_address,
             request_id=call.request_id,
         )
@@ -182,15 +180,16 @@ class Access:
         return acting_as(Caller(self._account, region, service_principal("gateway"), request_id))
 
     async def authorize(self, call: Call, action: str, resource: str, facts: Facts = NO_FACTS) -> None:
-        """Raises AuthError(DENIED) unless policies allow it. Leaves identity's line in the audit trail."""
+        """Raises AuthError(DENIED) unless policies allow it. The first decision of a call leaves its line in the audit trail, further
+        ones join it there."""
         if call.proof is None:
             raise AuthError(AuthKind.MISSING, "Missing Authentication Token")
-        call.decided = True
+        further, call.decided = call.decided, True
         # The parts of a message that follow each other are one message.
         principal, who = call.proof.principal, call.who
         asker = Asker(who.principal, principal.user_id, who.region, call.source_address, call.header("user-agent"))
         asked = self._asked(principal, asker, action, resource, facts)
-        packet = asked + identity_pb2.AuthorizeRequest(request_id=call.request_id).SerializeToString()
+        packet = asked + identity_pb2.AuthorizeRequest(request_id=call.request_id, further=further).SerializeToString()
         answer = await self._authorize(packet)
         if answer == ALLOWED:
             return

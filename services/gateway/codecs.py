@@ -18,7 +18,7 @@ import cbor2
 
 from belvedere import jsontext
 from belvedere.awsmodel import Operation, ServiceModel, Shape
-from services.gateway import query
+from services.gateway import naming, query
 from services.gateway.errors import AuthError, AuthKind, AwsError, GatewayError
 from services.gateway.message import API_BODY_MAX, Call, Reply
 from services.gateway.validation import Problems
@@ -74,6 +74,10 @@ class Codec(Protocol):
         """Whether a request is in this protocol."""
         ...
 
+    def operation(self, call: Call) -> str:
+        """What it names as its operation, whatever its body is."""
+        ...
+
     def read(self, call: Call, model: ServiceModel) -> Request:
         """Raises AwsError where the body cannot be parsed."""
         ...
@@ -92,6 +96,10 @@ class JsonCodec:
 
     def speaks(self, call: Call) -> bool:
         return bool(call.header("x-amz-target"))
+
+    def operation(self, call: Call) -> str:
+        target = call.header("x-amz-target")
+        return target.removeprefix(self._prefix) if target.startswith(self._prefix) else ""
 
     def read(self, call: Call, model: ServiceModel) -> Request:
         target = call.header("x-amz-target")
@@ -123,6 +131,9 @@ class CborCodec:
 
     def speaks(self, call: Call) -> bool:
         return call.header("smithy-protocol") == "rpc-v2-cbor"
+
+    def operation(self, call: Call) -> str:
+        return call.path.removeprefix(self._front) if call.path.startswith(self._front) else ""
 
     def read(self, call: Call, model: ServiceModel) -> Request:
         if not call.path.startswith(self._front):
@@ -159,6 +170,12 @@ class QueryCodec:
 
     def speaks(self, call: Call) -> bool:
         return True
+
+    def operation(self, call: Call) -> str:
+        try:
+            return naming.action_of(decompressed(call), call.http.query) if naming.is_form(call) else ""
+        except AwsError:
+            return ""
 
     def read(self, call: Call, model: ServiceModel) -> Request:
         fields = query.form(decompressed(call), call.http.query)

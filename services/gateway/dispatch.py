@@ -6,12 +6,14 @@ Pure but for the services it holds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import parse_qsl
 
+from services.gateway import naming
+from services.gateway.access import claimed_key
 from services.gateway.codecs import JsonCodec, QueryCodec
 from services.gateway.errors import AwsError, GatewayError
 from services.gateway.guess import FORM, Guess
-from services.gateway.message import AnswersBroken, AwsService, Call, Remembers, Reply
+from services.gateway.message import AnswersBroken, AwsService, Call, Named, Remembers, Reply
+from services.gateway.model_service import ModelService
 from services.gateway.panorama import failures
 
 QUERY_NAMESPACE = "http://webservices.amazon.com/AWSFault/2005-15-09"
@@ -41,16 +43,32 @@ class Dispatcher:
             return service.broken(request.method, request.path, request_id, too_large=too_large)
         return Reply(400, {"Content-Type": "application/json"}, b'{"Message":"Bad request"}')
 
+    def named(self, call: Call, name: str) -> Named:
+        """What a call of the service `name` is in the audit trail: by its operation; where it leads to none by method and path."""
+        service = self._services.get(name)
+        found = service.named(call) if service is not None else None
+        if found is None and not claimed_key(call.http):
+            # No credential says which service is meant, and forms look alike but for their operation.
+            others = (other.named(call) for other in self._services.values() if isinstance(other, ModelService))
+            found = next((other for other in others if other is not None), None)
+        if found is not None:
+            return found
+        prefix = service.prefix if service is not None else name
+        if operation := naming.spoken(call):
+            return Named(f"{prefix}:{operation}", "*")
+        return Named(f"{prefix}:{call.method}", call.path)
+
 
 class OtherService:
     """Everything that is not served: AWS's own kind of error, naming the operation."""
 
+    prefix = ""
     streams = False
     skew_s = 300
 
     async def handle(self, call: Call) -> Reply:
         name = call.proof.signature.scope.service if call.proof else "this service"
-        operation = _operation(call)
+        operation = naming.spoken(call) or f"{call.method} {call.path[:128]}"
         call.operation = operation
         raise AwsError("UnknownOperationException", f"{operation} of {name} is not served here.", 404)
 
@@ -61,12 +79,5 @@ class OtherService:
             return QueryCodec(QUERY_NAMESPACE).failed(call, error)
         return failures.reply(error)
 
-
-def _operation(call: Call) -> str:
-    if target := call.header("x-amz-target"):
-        return target.rpartition(".")[2][:128]
-    if call.header("content-type").startswith(FORM):
-        text = call.body[:4096].decode("utf-8", "replace")
-        fields = dict(parse_qsl(text))
-        return fields.get("Action", "A request without an action")[:128]
-    return f"{call.method} {call.path[:128]}"
+    def named(self, call: Call) -> Named | None:
+        return None

@@ -22,6 +22,10 @@ class GatewayError(Exception):
         self.message = message
 
 
+class ClientGone(Exception):
+    """The client closed the connection, or stopped reading: there is nobody to answer."""
+
+
 class AuthKind(Enum):
     """Why a caller is refused. Every protocol has its own code for each."""
 

@@ -19,6 +19,9 @@ API_BODY_MAX = 7 << 20
 """Bytes of any request but an upload. Panorama's documents end at 51,200 characters; a batch of logs holds 1 MiB of
 messages, of which JSON may write every byte as six (\\u0001), and what stands around 10,000 of them."""
 
+BODY_NAMED_MAX = 64 << 10
+"""Bytes at the beginning of a body from which a call is named that is refused unread."""
+
 ChunkSource = Callable[[], AsyncIterator[bytes]]
 
 
@@ -84,6 +87,8 @@ class Call:
     """Whether policies were asked: the call has its line in the audit trail."""
     has_body: bool = True
     """False where it is known that none comes."""
+    opened: bool = False
+    """Whether somebody began to read the body."""
 
     @property
     def method(self) -> str:
@@ -128,9 +133,19 @@ class Ready(NamedTuple):
     reply: Reply
 
 
+class Named(NamedTuple):
+    """What a call is, as policies and the audit trail name it."""
+
+    action: str
+    """"panorama:DescribeDevice"."""
+    resource: str
+
+
 class AwsService(Protocol):
     """One AWS service behind the front door."""
 
+    prefix: str
+    """Of its actions: "panorama", "cloudwatch"."""
     streams: bool
     """Whether it reads bodies itself, piece by piece."""
     skew_s: int
@@ -142,6 +157,11 @@ class AwsService(Protocol):
 
     def failed(self, call: Call, error: GatewayError) -> Reply:
         """The error in this service's protocol."""
+        ...
+
+    def named(self, call: Call) -> Named | None:
+        """What policies would be asked about it; None where it leads to no operation. Its body may be cut off or none, nobody need
+        have proven it: `who` is then the account of this front door."""
         ...
 
 
@@ -181,9 +201,12 @@ async def read_all(call: Call, limit: int = API_BODY_MAX) -> bytes:
         raise too_large
     parts: list[bytes] = []
     size = 0
+    call.opened = True
     async for chunk in call.chunks():
         size += len(chunk)
         if size > limit:
+            # For the line in the trail: what was asked for stands at the beginning.
+            call.body = b"".join(parts)[:BODY_NAMED_MAX]
             raise too_large
         parts.append(chunk)
     return b"".join(parts)

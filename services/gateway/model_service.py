@@ -14,7 +14,7 @@ from belvedere.awsmodel import ServiceModel
 from belvedere.chassis.errors import BelvedereError
 from services.gateway.codecs import Codec
 from services.gateway.errors import AwsError, GatewayError
-from services.gateway.message import NO_FACTS, Call, Facts, Reply
+from services.gateway.message import NO_FACTS, Call, Facts, Named, Reply
 from services.gateway.validation import Problems, read_members
 
 Values = Mapping[str, Any]
@@ -26,6 +26,7 @@ class ModelService:
 
     streams = False
     skew_s = 300
+    prefix: str
 
     def __init__(
         self,
@@ -40,7 +41,7 @@ class ModelService:
         context: Callable[[Values], Mapping[str, str]] | None = None,
     ) -> None:
         """`context`: the service's own condition keys."""
-        self._model, self._codecs, self._prefix = model, codecs, prefix
+        self._model, self._codecs, self.prefix = model, codecs, prefix
         self._handlers, self._resource = handlers, resource
         self._invalid, self._failure, self._context = invalid, failure, context
 
@@ -58,7 +59,7 @@ class ModelService:
         values = read_members(operation.input, by_name, "", problems)
         # Asked before the caller is told what is wrong: who may not call learns nothing.
         facts = NO_FACTS if self._context is None else Facts(context=self._context(values))
-        await call.authorize(f"{self._prefix}:{operation.name}", self._resource(values, call), facts)
+        await call.authorize(f"{self.prefix}:{operation.name}", self._resource(values, call), facts)
         if problems:
             raise self._invalid(problems)
         try:
@@ -70,8 +71,22 @@ class ModelService:
     def failed(self, call: Call, error: GatewayError) -> Reply:
         return self._codec(call).failed(call, error)
 
+    def named(self, call: Call) -> Named | None:
+        codec = self._codec(call)
+        operation = self._model.operations.get(codec.operation(call))
+        if operation is None or operation.input is None:
+            return None
+        try:
+            sent = codec.read(call, self._model).values
+            by_name = {name: sent.get(m.wire_name) for name, m in operation.input.members.items()}
+            resource = self._resource(read_members(operation.input, by_name, "", Problems()), call)
+        except AwsError:
+            resource = "*"
+        return Named(f"{self.prefix}:{operation.name}", resource)
+
     def _codec(self, call: Call) -> Codec:
-        return next(codec for codec in self._codecs if codec.speaks(call))
+        """The first that speaks as the request does; else the last, to say that this is none of it."""
+        return next((codec for codec in self._codecs if codec.speaks(call)), self._codecs[-1])
 
 
 def load_model(folder: str) -> ServiceModel:

@@ -69,4 +69,7 @@ def front_door(runtime: Runtime, settings: Settings, access: Access) -> FrontDoo
     }
     segments = frozenset(operation.segments[0] for operation in awsmodel.panorama().operations.values())
     guess = Guess(segments, (*runtime.cloud.host_names, "localhost"))
-    return FrontDoor(Dispatcher(services, guess), access, runtime.clock, settings, runtime.cloud.region)
+    cloud = runtime.cloud
+    return FrontDoor(
+        Dispatcher(services, guess), access, runtime.clock, settings, account=cloud.account, region=cloud.region
+    )

@@ -21,7 +21,7 @@ from belvedere.chassis.errors import BelvedereError, Invalid, NotFound
 from belvedere.chassis.ids import arn
 from belvedere.v1 import packages_pb2
 from services.gateway.errors import GatewayError
-from services.gateway.message import NO_FACTS, Call, Facts, Ready, Reply
+from services.gateway.message import NO_FACTS, Call, Facts, Named, Ready, Reply
 from services.gateway.panorama import failures, tags
 from services.gateway.panorama.operations import ANY, MESSAGES, OPERATIONS, Peers, also_needed
 from services.gateway.panorama.router import Match, Router
@@ -64,6 +64,7 @@ class Reading:
 class PanoramaService:
     """The operations of the model that OPERATIONS or tags.OPERATIONS name."""
 
+    prefix = "panorama"
     streams = False
     skew_s = 300
 
@@ -215,6 +216,17 @@ class PanoramaService:
             tag_keys=values.get("TagKeys") or (),
             resource_tags=None if resource == ANY else lambda: self._tags.of(resource, call.who),
         )
+
+    def named(self, call: Call) -> Named | None:
+        match = self._router.match(call.method, call.path)
+        if match is None:
+            return None
+        try:
+            values = parse_input(match.operation, call, match.path_values)
+        except GatewayError:
+            values = {}
+        found = self._resources(call, match, values)
+        return Named(f"{self.prefix}:{match.operation.name}", found[0] if len(found) == 1 else ANY)
 
     def failed(self, call: Call, error: GatewayError) -> Reply:
         return failures.reply(error)

@@ -13,7 +13,7 @@ import grpc
 
 from belvedere.chassis.errors import BelvedereError
 from services.gateway.errors import AuthError, AwsError, GatewayError
-from services.gateway.message import Call, Facts, Reply
+from services.gateway.message import Call, Facts, Named, Reply
 from services.gateway.s3 import attributes, failures, names, unproven
 from services.gateway.s3.buckets import Buckets
 from services.gateway.s3.index import Index
@@ -61,6 +61,7 @@ them: whoever passed them over would promise it."""
 class S3Service:
     """Buckets, objects and uploads in parts."""
 
+    prefix = "s3"
     streams = True
     skew_s = 900
 
@@ -80,19 +81,7 @@ class S3Service:
 
     async def handle(self, call: Call) -> Reply:
         """Raises GatewayError with S3's codes."""
-        place = names.parse(call.path, names.bucket_of_host(call.header("host"), self._host_names))
-        names.check_query(call.query)
-        if place.key:
-            call.operation, action, handler = self._object_operation(call, place)
-            resource = f"arn:aws:s3:::{place.bucket}/{place.key}"
-        elif place.bucket:
-            call.operation, action, handler = self._bucket_operation(call, place.bucket)
-            resource = f"arn:aws:s3:::{place.bucket}"
-        elif call.method == "GET":
-            call.operation, action, handler = "ListBuckets", "ListAllMyBuckets", lambda: self._buckets.list(call)
-            resource = "*"
-        else:
-            raise failures.method_not_allowed(call.method, "SERVICE", "GET")
+        call.operation, action, resource, handler = self._operation(call)
         if action:
             prefix = {"s3:prefix": call.parameter("prefix") or ""} if action == "ListBucket" else {}
             await call.authorize(f"s3:{action}", resource, Facts(context=prefix))
@@ -104,6 +93,28 @@ class S3Service:
             return await handler()
         except BelvedereError as error:
             raise failures.from_service(error) from error
+
+    def named(self, call: Call) -> Named | None:
+        try:
+            _, action, resource, _ = self._operation(call)
+        except AwsError:
+            return None
+        return Named(f"{self.prefix}:{action or 'DeleteObject'}", resource)
+
+    def _operation(self, call: Call) -> tuple[str, str, str, Handler]:
+        """(operation, action, resource, what does it). An empty action: policies are asked about each key of the body. Raises
+        AwsError."""
+        place = names.parse(call.path, names.bucket_of_host(call.header("host"), self._host_names))
+        names.check_query(call.query)
+        if place.key:
+            operation, action, handler = self._object_operation(call, place)
+            return operation, action, f"arn:aws:s3:::{place.bucket}/{place.key}", handler
+        if place.bucket:
+            operation, action, handler = self._bucket_operation(call, place.bucket)
+            return operation, action, f"arn:aws:s3:::{place.bucket}", handler
+        if call.method == "GET":
+            return "ListBuckets", "ListAllMyBuckets", "*", lambda: self._buckets.list(call)
+        raise failures.method_not_allowed(call.method, "SERVICE", "GET")
 
     def _object_operation(self, call: Call, place: names.Place) -> tuple[str, str, Handler]:
         parameters = {name for name, _ in call.query}

@@ -291,7 +291,7 @@ def test_every_call_leaves_a_line_in_the_audit_trail(door: Door) -> None:
     lines = ask(door, "ListAuditEntries", pb.ListAuditEntriesRequest(user_name=person.name)).entries
     assert [(e.action, e.resource, e.allowed, e.source_address) for e in reversed(lines)][3:] == [
         ("sts:AssumeRole", role, False, "127.0.0.1"),
-        ("sns:ListTopics", "/", False, "127.0.0.1"),
+        ("sns:ListTopics", "*", False, "127.0.0.1"),
     ]
     (key,) = ask(door, "ListAccessKeys", pb.ListAccessKeysRequest(user_name=person.name)).access_keys
     assert key.active and key.last_used_service in ("panorama", "sts", "sns") and key.HasField("last_used_time")
@@ -317,9 +317,9 @@ def test_who_proves_nothing_leaves_a_line_with_the_key_that_was_named(door: Door
         urllib.request.urlopen(f"{door.url}/devices", timeout=20)
     lines = ask(door, "ListAuditEntries", pb.ListAuditEntriesRequest(denied_only=True, max_results=5)).entries
     assert [(e.principal, e.action, e.resource, e.source_address) for e in reversed(lines)] == [
-        (f"unproven/{key}", "panorama:GET", "/devices", "127.0.0.1"),
-        (f"unproven/{key}", "s3:GET", "/", "127.0.0.1"),
-        (f"unproven/{key}", "logs:DescribeLogGroups", "/", "127.0.0.1"),
-        (f"unproven/{door.access_key_id}", "panorama:GET", "/devices", "127.0.0.1"),
-        ("unproven", "panorama:GET", "/devices", "127.0.0.1"),
+        (f"unproven/{key}", "panorama:ListDevices", "*", "127.0.0.1"),
+        (f"unproven/{key}", "s3:ListAllMyBuckets", "*", "127.0.0.1"),
+        (f"unproven/{key}", "logs:DescribeLogGroups", "*", "127.0.0.1"),
+        (f"unproven/{door.access_key_id}", "panorama:ListDevices", "*", "127.0.0.1"),
+        ("unproven", "panorama:ListDevices", "*", "127.0.0.1"),
     ]
