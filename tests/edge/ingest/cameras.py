@@ -18,8 +18,18 @@ from edge.ingest.workers import WantedCamera, Workers
 from framelink import FrameReader
 
 WAIT_S = 40.0
-# Everything that waits, shortened: what is tested is that it waits and what comes after, not how long.
-SETTINGS = Settings(open_timeout_s=3.0, stall_s=1.0, retry_max_s=0.5, refused_retry_max_s=0.5, slots=6)
+# Waits for what happens in these tests are shortened; those for what must not happen (a busy machine may keep a camera or
+# its process from their work for a second) are longer than any test. Who tests a stall says `stall_s=STALL_S`.
+STALL_S = 1.0
+SETTINGS = Settings(
+    open_timeout_s=30.0,
+    connect_timeout_s=20.0,
+    stall_s=30.0,
+    idle_after_s=60.0,
+    retry_max_s=0.5,
+    refused_retry_max_s=0.5,
+    slots=6,
+)
 
 
 class ScriptedCamera(Source):
@@ -64,12 +74,13 @@ class Ingest:
     """The processes of some cameras, and how to wait for them."""
 
     root: Path
+    settings: Settings = SETTINGS
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     workers: Workers = field(init=False)
     rows_seen: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.workers = Workers(self.socket, SETTINGS, self.changed.set)
+        self.workers = Workers(self.socket, self.settings, self.changed.set)
 
     def socket(self, camera_id: str) -> Path:
         """Where a camera's frames are."""
@@ -112,9 +123,9 @@ class Ingest:
 
 
 @contextlib.asynccontextmanager
-async def ingesting(root: Path) -> AsyncIterator[Ingest]:
-    """Ends all processes at the end."""
-    ingest = Ingest(root)
+async def ingesting(root: Path, **settings: Any) -> AsyncIterator[Ingest]:
+    """Ends all processes at the end. `settings` replace those above."""
+    ingest = Ingest(root, replace(SETTINGS, **settings))
     try:
         yield ingest
     finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,11 +19,14 @@ from edge.ingest.status import CameraStatus, RingCounts
 from framelink import Frame, FrameReader
 
 WAIT_S = 40.0
-# Everything that waits, shortened: what is tested is that it waits and what comes after, not how long.
+# Waits for what happens in these tests are shortened; those for what must not happen (the camera is in this process, and a
+# busy machine may keep both from their work for a second) are longer than any test. Who tests a stall says `stall_s=STALL_S`.
+STALL_S = 1.0
 SETTINGS = Settings(
-    open_timeout_s=5.0,
-    stall_s=0.6,
-    first_frame_s=8.0,
+    open_timeout_s=30.0,
+    connect_timeout_s=20.0,
+    stall_s=30.0,
+    first_frame_s=60.0,
     retry_max_s=0.1,
     refused_retry_max_s=0.2,
     idle_after_s=0.3,
@@ -81,13 +83,11 @@ async def looking(
     try:
         yield Looking(path, ring, status, states)
     finally:
-        began = time.monotonic()
         stop.set()
         camera.close()
-        await asyncio.to_thread(thread.join, 30)
+        await asyncio.to_thread(thread.join, SETTINGS.stall_s / 2)
         ring.close()
-        assert not thread.is_alive()
-        assert time.monotonic() - began < how.open_timeout_s, "a wait for the camera did not end"
+        assert not thread.is_alive(), "a wait for the camera did not end"
 
 
 class Reel(Source):

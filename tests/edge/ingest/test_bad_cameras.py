@@ -10,6 +10,7 @@ import itertools
 import os
 import re
 import socket
+import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +20,15 @@ import pytest
 from belvedere.chassis.secret import Secret
 from belvedere.rtsp import AccessUnit, Fault, FaultScript, FileSource, RtspServer
 from belvedere.rtsp._faulty import FaultConduct, FaultyServer
+from edge.ingest.backoff import FIRST_S
 from framelink import FrameReader, RingGone
-from tests.edge.ingest.looking import Reel, looking, next_frame
+from tests.edge.ingest.looking import STALL_S, WAIT_S, Reel, looking, next_frame
 from tests.support.clips import make_clip
 from tests.support.scripted_rtsp import ScriptedServer
 
 FPS = 25
+# Where a stall is told and the connection must last: a busy machine that keeps pictures back for so long would end it.
+PATIENT_STALL_S = 4.0
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +57,11 @@ async def test_one_key_frame_a_minute_is_waited_for_on_one_connection_and_said(
     source = Reel(long_group, midst)
     async with (
         RtspServer("127.0.0.1", 0) as server,
-        looking(_added(server, source), tmp_path, first_frame_s=30.0) as seen,
+        looking(_added(server, source), tmp_path, stall_s=PATIENT_STALL_S) as seen,
     ):
-        row = await seen.state("stalled")
-        assert "no key frame for" in row["reason"] and "waiting up to 30 s for it" in row["reason"]
+        # Before it, where the first picture itself was late: "no picture for".
+        row = await seen.until(lambda row: row["state"] == "stalled" and "no key frame for" in row["reason"])
+        assert "waiting up to 60 s for it" in row["reason"]
         await seen.until(lambda row: row["packets_in"] > 40)
         key_now.set()
         row = await seen.state("streaming")
@@ -77,10 +82,10 @@ async def test_a_camera_that_takes_a_minute_to_its_first_picture_is_waited_for_a
     source = Reel(clip, late)
     async with (
         RtspServer("127.0.0.1", 0) as server,
-        looking(_added(server, source), tmp_path, first_frame_s=30.0) as seen,
+        looking(_added(server, source), tmp_path, stall_s=PATIENT_STALL_S) as seen,
     ):
         row = await seen.state("stalled")
-        assert "no picture for" in row["reason"] and "waiting up to 30 s for the first one" in row["reason"]
+        assert "no picture for" in row["reason"] and "waiting up to 60 s for the first one" in row["reason"]
         ready.set()
         row = await seen.state("streaming")
         assert (row["reason"], row["reconnects"], source.starts) == (None, 0, 1)
@@ -93,7 +98,7 @@ async def test_a_camera_that_never_sends_a_picture_is_called_again(tmp_path: Pat
 
     async with RtspServer("127.0.0.1", 0) as server:
         url = _added(server, Reel(clip, nothing))
-        async with looking(url, tmp_path, first_frame_s=1.0) as seen:
+        async with looking(url, tmp_path, stall_s=STALL_S, first_frame_s=1.0) as seen:
             row = await seen.until(lambda row: row["reconnects"] >= 2)
             assert row["state"] == "stalled" and row["frames_decoded"] == 0
 
@@ -117,7 +122,11 @@ async def test_a_camera_that_changes_codec_and_size_is_followed(how: str, tmp_pa
             await asyncio.sleep(1 / FPS)
 
     source = Reel(clip, changing)
-    async with RtspServer("127.0.0.1", 0) as server, looking(_added(server, source), tmp_path) as seen:
+    async with (
+        RtspServer("127.0.0.1", 0) as server,
+        # Pictures of another codec in the midst of a stream are none: it stalls.
+        looking(_added(server, source), tmp_path, stall_s=STALL_S) as seen,
+    ):
         with await seen.reader() as reader:
             with await next_frame(reader) as frame:
                 assert (frame.info.width, frame.info.height) == (320, 240)
@@ -126,7 +135,7 @@ async def test_a_camera_that_changes_codec_and_size_is_followed(how: str, tmp_pa
             looks = asyncio.create_task(_until_gone(reader))
             await seen.until(lambda row: (row["codec"], row["width"], row["state"]) == ("hevc", 640, "streaming"))
             await looks
-            await asyncio.to_thread(reader.reconnect, 5)
+            await asyncio.to_thread(reader.reconnect, WAIT_S)
             with await next_frame(reader) as frame:
                 assert (frame.info.width, frame.info.height) == (640, 360)
                 assert frame.info.pts_us > before
@@ -150,7 +159,8 @@ async def test_times_go_on_whatever_the_cameras_clock_does(tmp_path: Path, clip:
                 with await next_frame(reader) as frame:
                     times.append(frame.info.pts_us)
         steps = [later - earlier for earlier, later in itertools.pairwise(times)]
-        assert min(steps) > 0 and max(steps) < 2_000_000
+        # The least jump is 19 minutes; what was missed on a busy machine is seconds.
+        assert min(steps) > 0 and max(steps) < 60_000_000
         assert seen.row()["reconnects"] == 0
 
 
@@ -161,7 +171,7 @@ async def test_lost_packets_are_counted_and_what_is_whole_is_shown(tmp_path: Pat
     server.add("front", FileSource(small))
     await server.start()
     try:
-        async with looking(server.url("front"), tmp_path, stall_s=3.0) as seen:
+        async with looking(server.url("front"), tmp_path) as seen:
             with await seen.reader() as reader:
                 for _ in range(10):
                     (await next_frame(reader)).release()
@@ -180,11 +190,11 @@ async def test_with_every_third_packet_lost_nothing_broken_is_shown_and_the_loss
     server.add("front", FileSource(large))
     await server.start()
     try:
-        async with looking(server.url("front"), tmp_path) as seen:
-            row = await seen.state("stalled")
-            assert re.search(r"\(3\d% of its packets are lost on the way: check the network\)", row["reason"])
-            row = await seen.until(lambda row: row["reconnects"] >= 1)
-            assert (row["frames_decoded"], row["drops"]["lost_packets"] > 3) == (0, True)
+        async with looking(server.url("front"), tmp_path, stall_s=STALL_S) as seen:
+            lost = re.compile(r"\(3\d% of its packets are lost on the way: check the network\)")
+            await seen.until(lambda row: row["state"] == "stalled" and lost.search(row["reason"]))
+            row = await seen.until(lambda row: row["reconnects"] >= 1 and row["drops"]["lost_packets"] > 3)
+            assert row["frames_decoded"] == 0
     finally:
         await server.stop()
 
@@ -194,12 +204,14 @@ async def test_a_camera_that_refuses_the_password_is_refused_and_asked_again_wit
 ) -> None:
     async with RtspServer("127.0.0.1", 0, users={"u": Secret("right")}) as server:
         url = _added(server, Reel(clip, _endless))
+        began = time.monotonic()
         async with looking(url, tmp_path, "u", "wrong", retry_max_s=0.01, refused_retry_max_s=60.0) as seen:
             row = await seen.state("refused")
             assert row["reason"] == "401 from the camera: wrong user name or password"
             await seen.until(lambda row: row["reconnects"] >= 2)
-            # Not in a tight loop, which locks accounts: half a second and more between tries, doubling.
-            assert seen.row()["reconnects"] <= 3
+            # Not in a tight loop, which locks accounts: half a second and more between tries (a quarter less by chance).
+            tries = seen.row()["reconnects"]
+            assert tries <= 1 + (time.monotonic() - began) / (0.75 * FIRST_S)
             assert seen.states == ["authenticating", "refused"]
 
 
@@ -247,9 +259,8 @@ async def test_garbage_after_the_header_ends_that_connection_and_not_the_process
         connection.sendall(junk)
 
     with ScriptedServer(after_play=send) as server:
-        async with looking(server.url, tmp_path, first_frame_s=1.5) as seen:
-            row = await seen.state(state)
-            assert says in row["reason"]
+        async with looking(server.url, tmp_path, stall_s=STALL_S, first_frame_s=2.5) as seen:
+            await seen.until(lambda row: row["state"] == state and says in row["reason"])
             await seen.until(lambda row: row["reconnects"] >= 2)
 
 
@@ -263,11 +274,14 @@ async def test_a_camera_that_freezes_is_stalled_and_comes_back_by_itself(tmp_pat
             yield replace(units[number % len(units)], pts_90k=number * 3600)
             await asyncio.sleep(1 / FPS)
 
-    async with RtspServer("127.0.0.1", 0) as server, looking(_added(server, Reel(clip, freezing)), tmp_path) as seen:
+    async with (
+        RtspServer("127.0.0.1", 0) as server,
+        looking(_added(server, Reel(clip, freezing)), tmp_path, stall_s=STALL_S) as seen,
+    ):
         await seen.state("streaming")
         frozen.set()
         row = await seen.state("stalled")
-        assert "no frame for 0.6 s" in row["reason"] or "no picture for" in row["reason"]
+        assert "no frame for 1 s" in row["reason"] or "no picture for" in row["reason"]
         frozen.clear()
         await seen.state("streaming")
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import re
 import signal
+import statistics
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,8 +19,9 @@ import pytest
 from belvedere.chassis.secret import Secret
 from belvedere.rtsp import RtspServer
 from framelink import Frame, FrameReader, RingGone
-from tests.edge.ingest.cameras import ScriptedCamera, camera, ingesting, server_that_says
+from tests.edge.ingest.cameras import STALL_S, WAIT_S, ScriptedCamera, camera, ingesting, server_that_says
 from tests.support.clips import make_clip, square
+from tests.support.waiting import until
 
 USER, PASSWORD = "watcher", "c4nary/pass@word"
 WIDTH, HEIGHT, FPS = 320, 240, 25
@@ -36,7 +39,7 @@ async def server() -> AsyncIterator[RtspServer]:
 
 
 async def next_frame(reader: FrameReader, bgr: bool = True) -> Frame:
-    return await asyncio.to_thread(reader.get, 10.0, bgr=bgr)
+    return await asyncio.to_thread(reader.get, WAIT_S, bgr=bgr)
 
 
 def square_at(frame: Frame) -> int:
@@ -70,12 +73,11 @@ async def test_every_frame_of_a_camera_reaches_a_reader_in_order(
         # Two that came in one read on a busy machine arrived at the same time.
         assert all(a.pts_us < b.pts_us and a.capture_ns <= b.capture_ns for a, b in itertools.pairwise(infos))
         assert all(info.capture_ns <= info.publish_ns <= time.monotonic_ns() for info in infos)
-        # From the second frame on: the first comes without a time of its own.
-        spacing = (infos[-1].pts_us - infos[1].pts_us) / (infos[-1].sequence - infos[1].sequence)
-        assert spacing == pytest.approx(1e6 / FPS, rel=0.02)
+        spacings = [(b.pts_us - a.pts_us) / (b.sequence - a.sequence) for a, b in itertools.pairwise(infos)]
+        assert statistics.median(spacings) == pytest.approx(1e6 / FPS, rel=0.02)
         row = await ingest.row("front", lambda row: row["frames_decoded"] >= 20 and row["fps"] > 0)
         assert (row["width"], row["height"], row["codec"], row["reason"]) == (WIDTH, HEIGHT, codec, None)
-        assert row["last_frame_age_ms"] < 3000
+        assert 0 <= row["last_frame_age_ms"] < WAIT_S * 1000
 
 
 async def test_two_readers_share_one_connection_to_the_camera(tmp_path: Path, server: RtspServer, clip: Path) -> None:
@@ -148,7 +150,8 @@ async def test_each_failure_has_its_state_and_says_what_to_do(tmp_path: Path, se
             "file": (str(mpeg4), "unsupported", "the stream URL must begin with rtsp:// or rtsps://"),
             "http": ("http://127.0.0.1/video", "unsupported", "the stream URL must begin with rtsp:// or rtsps://"),
         }
-        async with ingesting(tmp_path) as ingest:
+        # As long as eight processes that start at once may take to ask the cameras that do answer.
+        async with ingesting(tmp_path, open_timeout_s=10.0) as ingest:
             await ingest.want(*(camera(name, url, USER, PASSWORD) for name, (url, _, _) in cameras.items()))
             for name, (_, state, says) in cameras.items():
                 row = await ingest.row(name, lambda row: row["reason"] is not None)
@@ -162,16 +165,17 @@ async def test_a_camera_that_freezes_is_stalled_and_its_readers_go_on_when_it_th
 ) -> None:
     source = ScriptedCamera(clip)
     server.add("front", source)
-    async with ingesting(tmp_path) as ingest:
+    async with ingesting(tmp_path, stall_s=STALL_S) as ingest:
         await ingest.want(camera("front", server.url("front"), USER, PASSWORD))
         await ingest.state("front", "streaming")
         with await ingest.reader("front") as reader:
             with await next_frame(reader) as frame:
                 before = frame.info
             source.freeze()
+            # From the second connection on, which brings nothing either, it is "no picture for".
             row = await ingest.state("front", "stalled")
             assert row["reason"]["code"] == "CAMERA_STALLED"
-            assert "no frame for 1 s" in row["reason"]["message"]
+            assert re.search("no (frame|picture) for", row["reason"]["message"])
             source.thaw()
             row = await ingest.state("front", "streaming")
             assert row["reconnects"] >= 1
@@ -196,7 +200,8 @@ async def test_a_camera_whose_clock_jumps_back_hands_on_times_that_do_not(
                 with await next_frame(reader, bgr=False) as frame:
                     times.append(frame.info.pts_us)
         steps = [later - earlier for earlier, later in itertools.pairwise(times)]
-        assert min(steps) > 0 and max(steps) < 5_000_000
+        # The clock jumps by an hour; what was missed on a busy machine is seconds.
+        assert min(steps) > 0 and max(steps) < 60_000_000
 
 
 async def test_a_stretch_of_garbage_is_counted_and_survived(tmp_path: Path, server: RtspServer, clip: Path) -> None:
@@ -258,9 +263,7 @@ async def test_a_paused_camera_has_no_connection_until_it_goes_on(
         await ingest.want(camera("front", server.url("front"), USER, PASSWORD, paused=True))
         row = await ingest.state("front", "paused")
         assert (row["reason"], row["fps"]) == (None, 0.0)
-        async with asyncio.timeout(30):
-            while server.stats("front").viewers:  # noqa: ASYNC110 - the server tells nobody when a viewer goes
-                await asyncio.sleep(0.02)
+        await until(lambda: server.stats("front").viewers == 0)
         assert not ingest.socket("front").exists()
         await ingest.want(camera("front", server.url("front"), USER, PASSWORD))
         await ingest.state("front", "streaming")
