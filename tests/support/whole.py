@@ -36,14 +36,16 @@ from belvedere.cli.demo.figures import row_of
 REPOSITORY = Path(__file__).parents[2]
 CAMERA_USER = "camera"
 LOOK_EVERY_S = 0.1
-START_TIMEOUT_S = 60.0
-CHANGE_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 90.0
+CHANGE_TIMEOUT_S = 120.0
 """For whatever a test waits for: many times what it takes on an idle machine, so that load makes nothing fail."""
-STOP_TIMEOUT_S = 30.0
-COMMAND_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 60.0
+COMMAND_TIMEOUT_S = 150.0
 OVER = ("DEPLOYMENT_FAILED", "REMOVAL_SUCCEEDED")
 """Statuses of instances that the appliance has no more."""
 ASK_TIMEOUT_S = 5.0
+"""Asked again after it."""
+PAGE_TIMEOUT_S = 30.0
 
 Found = TypeVar("Found")
 
@@ -236,6 +238,10 @@ class WholeSystem:
         answer = self.panorama.list_application_instance_node_instances(ApplicationInstanceId=instance_id)
         return {node["NodeInstanceId"]: node["CurrentStatus"] for node in answer["NodeInstances"]}
 
+    def wait_nodes(self, instance_id: str, **wanted: str) -> None:
+        """Until these nodes have these statuses: one may be known a moment before another."""
+        wait_for(f"{wanted}", lambda: wanted.items() <= self.nodes(instance_id).items())
+
     def instances(self) -> dict[str, str]:
         """Status of every instance."""
         found: dict[str, str] = {}
@@ -320,12 +326,12 @@ class Console:
         self._url = CloudAccess.load(cloud_data).console_url
         link = login_url(cloud_data)
         self.login_token = link.partition("token=")[2]
-        with self._open(link, timeout=ASK_TIMEOUT_S):
+        with self._open(link, timeout=PAGE_TIMEOUT_S):
             pass
 
     def get(self, path: str) -> dict[str, Any]:
         """GET /api/…"""
-        with self._open(f"{self._url}/api/{path}", timeout=ASK_TIMEOUT_S) as answer:
+        with self._open(f"{self._url}/api/{path}", timeout=PAGE_TIMEOUT_S) as answer:
             found: dict[str, Any] = json.load(answer)
         return found
 

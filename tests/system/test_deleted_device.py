@@ -16,7 +16,7 @@ from tests.support.clips import make_clip
 from tests.support.folders import FRAMES_THROUGH, application_folder
 from tests.support.whole import CAMERA_USER, WholeSystem, run, wait_for
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 ASK_TIMEOUT_S = 5.0
 DELETED = "this device was deleted in the cloud"

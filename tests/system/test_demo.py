@@ -33,15 +33,15 @@ from belvedere.footage import ensure_detector
 from tests.support.browser import expect, live_page
 from tests.support.people import boxes_of_people, share_of_red_border
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(420)]
 
 REPOSITORY = Path(__file__).parents[2]
 LIVE_TIMEOUT_S = 180.0
-OFFLINE_TIMEOUT_S = 40.0
-PICTURE_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 10.0
+OFFLINE_TIMEOUT_S = 60.0
+PICTURE_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 60.0
 BROWSER_TIMEOUT_S = 60.0
-FIGURES_TIMEOUT_S = 60.0
+FIGURES_TIMEOUT_S = 90.0
 SEEN_FRAMES = 40
 
 
@@ -191,25 +191,35 @@ def test_a_browser_plays_the_live_page(demo: RunningDemo, tmp_path: Path) -> Non
 def test_the_api_tells_status_logs_and_metrics(demo: RunningDemo) -> None:
     panorama, logs, cloudwatch = demo.client("panorama"), demo.client("logs"), demo.client("cloudwatch")
     (device,) = panorama.list_devices()["Devices"]
-    assert device["DeviceAggregatedStatus"] == "ONLINE"
-    running = [
-        app
-        for app in panorama.list_application_instances()["ApplicationInstances"]
-        if app["Status"] == "DEPLOYMENT_SUCCEEDED"
-    ]
-    assert [app["HealthStatus"] for app in running] == ["RUNNING"]
-    instance_id = running[0]["ApplicationInstanceId"]
-    nodes = panorama.list_application_instance_node_instances(ApplicationInstanceId=instance_id)["NodeInstances"]
-    assert {node["CurrentStatus"] for node in nodes} == {"RUNNING"}
-    group = f"/aws/panorama/devices/{device['DeviceId']}"
-    streams = {
-        stream["logStreamName"]
-        for stream in logs.describe_log_streams(logGroupName=f"{group}/applications/{instance_id}")["logStreams"]
-    }
-    assert {"code_node", "console_output"} <= streams
+    device_id = device["DeviceId"]
+    _until("the device is ONLINE", FIGURES_TIMEOUT_S, lambda: _connection(panorama, device_id) == "ONLINE")
+
+    def running() -> list[dict[str, Any]]:
+        applications = panorama.list_application_instances()["ApplicationInstances"]
+        return [app for app in applications if app["Status"] == "DEPLOYMENT_SUCCEEDED"]
+
+    _until("one runs", FIGURES_TIMEOUT_S, lambda: [app["HealthStatus"] for app in running()] == ["RUNNING"])
+    instance_id = running()[0]["ApplicationInstanceId"]
+
+    def nodes() -> set[str]:
+        answer = panorama.list_application_instance_node_instances(ApplicationInstanceId=instance_id)
+        return {node["CurrentStatus"] for node in answer["NodeInstances"]}
+
+    _until("its nodes run", FIGURES_TIMEOUT_S, lambda: nodes() == {"RUNNING"})
+    group = f"/aws/panorama/devices/{device_id}"
+
+    def streams() -> set[str]:
+        answer = logs.describe_log_streams(logGroupName=f"{group}/applications/{instance_id}")
+        return {stream["logStreamName"] for stream in answer["logStreams"]}
+
+    _until("its logs are there", FIGURES_TIMEOUT_S, lambda: {"code_node", "console_output"} <= streams())
     assert logs.get_log_events(logGroupName=group, logStreamName="occ_log")["events"]
-    metrics = {(metric["Namespace"], metric["MetricName"]) for metric in cloudwatch.list_metrics()["Metrics"]}
-    assert {("PanoramaDeviceMetrics", "DeviceActive"), ("PeopleCounter", "People")} <= metrics
+    wanted = {("PanoramaDeviceMetrics", "DeviceActive"), ("PeopleCounter", "People")}
+
+    def metrics() -> set[tuple[str, str]]:
+        return {(metric["Namespace"], metric["MetricName"]) for metric in cloudwatch.list_metrics()["Metrics"]}
+
+    _until("its metrics are there", FIGURES_TIMEOUT_S, lambda: wanted <= metrics())
 
 
 def test_every_stage_of_the_data_plane_says_what_it_measures(demo: RunningDemo) -> None:
@@ -283,7 +293,7 @@ def _frames(url: str, count: int) -> list[np.ndarray[Any, Any]]:
     """The next frames of a stream, RGB; fewer where it does not open or ends."""
     frames: list[np.ndarray[Any, Any]] = []
     try:
-        with av.open(url, options={"rtsp_transport": "tcp"}, timeout=(5.0, 5.0)) as video:
+        with av.open(url, options={"rtsp_transport": "tcp"}, timeout=(30.0, 30.0)) as video:
             for frame in video.decode(video=0):
                 frames.append(frame.to_ndarray(format="rgb24"))
                 if len(frames) == count:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sized
@@ -22,13 +21,14 @@ import psutil
 import pytest
 
 from belvedere.appdir import AppFolder
+from belvedere.bus.server import free_port
 from tests.support.clips import make_clip
 from tests.support.folders import CODE_NODE, ENVELOPE, FRAMES_THROUGH, MODEL_NODE, application_folder, change_source
 from tests.support.models import tiny_onnx
 from tests.support.remains import Remains, naming, remains
 from tests.support.whole import CAMERA_USER, OVER, WholeSystem, wait_for
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 PASSWORD = "secret"
 NEW_FRAMES = 5
@@ -49,6 +49,7 @@ while True:
 """
 
 GUEST_PORT = 8080
+HOST_PORTS = range(8000, 9001)
 GUEST = f"""
 import os, socketserver, threading
 import numpy, panoramasdk
@@ -250,7 +251,7 @@ def test_an_application_that_is_killed_runs_again_and_the_api_says_why(shop: Sho
     times = "once" if again == 1 else f"{again} times"
     says = f"Application deployed successfully. Restarted {times}; the last time: killed by signal 9 (SIGKILL)"
     shop.wait_status(shop.instance_id, "DEPLOYMENT_SUCCEEDED", "RUNNING", says)
-    assert shop.nodes(shop.instance_id)["code_node"] == "RUNNING"
+    shop.wait_nodes(shop.instance_id, code_node="RUNNING")
 
     def errors() -> float:
         now = datetime.now(UTC)
@@ -269,9 +270,9 @@ def test_an_application_that_is_killed_runs_again_and_the_api_says_why(shop: Sho
 
 def test_a_paused_camera_rests_and_comes_back(shop: Shop) -> None:
     shop.signal("PAUSE")
-    wait_for("the camera is paused", lambda: shop.nodes(shop.instance_id)["front"] == "PAUSED")
+    shop.wait_nodes(shop.instance_id, front="PAUSED")
     shop.signal("RESUME")
-    wait_for("the camera runs", lambda: shop.nodes(shop.instance_id)["front"] == "RUNNING")
+    shop.wait_nodes(shop.instance_id, front="RUNNING")
     shop.frames_come()
 
 
@@ -285,7 +286,7 @@ def test_a_reboot_job_restarts_the_appliance_and_says_so(shop: Shop) -> None:
 
 
 def test_an_application_that_is_removed_leaves_nothing_behind_and_another_does_not_notice(shop: Shop) -> None:
-    port = _free_host_port()
+    port = free_port(HOST_PORTS)
     side = shop.camera("side", make_clip(shop.folder / "side.mp4", fps=5, width=64, height=48, seconds=3), PASSWORD)
     shop.account.register_camera("side", side, CAMERA_USER, PASSWORD)
     model = tiny_onnx(shop.folder / "tiny.onnx")
@@ -358,13 +359,13 @@ def test_ten_applications_with_eight_cameras_each_run_beside_each_other(idle_sho
     for instance_id in instances[:-1]:
         wait_for(f"every camera in {instance_id}", lambda one=instance_id: saw_all(one))
     # One of them has a camera that waits for its signal, which delivers to the others all the same.
-    assert shop.nodes(waiting)[MANY_CAMERAS[-1]] == "PAUSED"
+    shop.wait_nodes(waiting, **{MANY_CAMERAS[-1]: "PAUSED"})
     assert not saw_all(waiting)
     shop.panorama.signal_application_instance_node_instances(
         ApplicationInstanceId=waiting, NodeSignals=[{"NodeInstanceId": MANY_CAMERAS[-1], "Signal": "RESUME"}]
     )
     wait_for("every camera in the one that waited", lambda: saw_all(waiting))
-    assert shop.nodes(waiting)[MANY_CAMERAS[-1]] == "RUNNING"
+    shop.wait_nodes(waiting, **{MANY_CAMERAS[-1]: "RUNNING"})
 
 
 def _told(overview: dict[str, Any]) -> set[tuple[str, str]]:
@@ -401,13 +402,6 @@ def _route(app: AppFolder, host_port: int) -> str:
     graph["nodeGraph"]["networkRoutingRules"] = rules
     app.graph_path.write_text(json.dumps(graph))
     return json.dumps({"nodeGraphOverrides": {"envelopeVersion": ENVELOPE, "networkRoutingRules": rules}})
-
-
-def _free_host_port() -> int:
-    for port in random.sample(range(8000, 9001), 1001):  # where suites run beside each other, each has its own
-        with contextlib.suppress(OSError), socket.create_server(("0.0.0.0", port)):
-            return port
-    raise AssertionError("all host ports from 8000 to 9000 are taken")
 
 
 def _ask(port: int) -> bytes:

@@ -11,7 +11,7 @@ from tests.support.clips import make_clip
 from tests.support.folders import FRAMES_THROUGH, application_folder, change_source
 from tests.support.whole import CAMERA_USER, WholeSystem, run, wait_for
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(420)]
 
 SETTINGS = {
     "BELVEDERE_AGENT_FIGURES_S": "1",

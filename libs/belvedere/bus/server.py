@@ -59,16 +59,16 @@ GIVEN_OUT_MAX = 128
 _given_out: deque[socket.socket] = deque()
 
 
-def free_port() -> int:
+def free_port(among: range = FREE_PORTS) -> int:
     """A TCP port that nobody listens on at this moment, and that no connection takes for its own end by itself. Not one of the
     last that this or any other process of the machine has given out: whoever asked will listen on it soon.
     """
-    first = secrets.randbelow(len(FREE_PORTS))  # random's numbers may be the same in two processes
-    for number in range(len(FREE_PORTS)):
-        port = FREE_PORTS[(first + number) % len(FREE_PORTS)]
+    first = secrets.randbelow(len(among))  # random's numbers may be the same in two processes
+    for number in range(len(among)):
+        port = among[(first + number) % len(among)]
         if _kept_for_us(port):
             return port
-    raise OSError(errno.EADDRINUSE, f"every port from {FREE_PORTS.start} to {FREE_PORTS.stop - 1} is in use")
+    raise OSError(errno.EADDRINUSE, f"every port from {among.start} to {among.stop - 1} is in use")
 
 
 def _kept_for_us(port: int) -> bool:
@@ -78,7 +78,7 @@ def _kept_for_us(port: int) -> bool:
         unless_kept.callback(mark.close)
         with contextlib.suppress(OSError), socket.socket() as probe:
             mark.bind(f"\0belvedere port {port}")
-            probe.bind(("127.0.0.1", port))
+            probe.bind(("", port))  # on all addresses: somebody may want to listen there
             unless_kept.pop_all()
             _given_out.append(mark)
             if len(_given_out) > GIVEN_OUT_MAX:
