@@ -75,12 +75,12 @@ def test_a_moment_in_which_others_were_at_work_does_not_decide(tmp_path: Path) -
         return 0.06 if disturbed else 0.03 * tuning.batch * tuning.parallel
 
     # Time for all passes, on a machine that others keep busy too; alone it takes a quarter of it.
-    outcome, _ = chosen(tmp_path, Timed(takes), settings=replace(SETTINGS, trial_s=10.0))
+    outcome, _ = chosen(tmp_path, Timed(takes), may_load_twice=False, settings=replace(SETTINGS, trial_s=10.0))
     assert outcome.tuning == Tuning(), outcome.why
 
 
 def test_a_batch_is_chosen_where_it_saves_time(tmp_path: Path) -> None:
-    outcome, _ = chosen(tmp_path, Timed(lambda tuning: 0.02 * tuning.parallel))
+    outcome, _ = chosen(tmp_path, Timed(lambda tuning: 0.02 * tuning.parallel), may_load_twice=False)
     assert outcome.tuning == Tuning(batch=2), outcome.why
     assert "1 call " in outcome.why and "2 at once " in outcome.why
 
@@ -93,6 +93,15 @@ def test_side_by_side_is_chosen_where_it_saves_time_and_a_lone_call_keeps_all_co
     assert isinstance(session, TwoSessions)
     again, remembered = chosen(tmp_path, model)
     assert again == outcome and isinstance(remembered, TwoSessions)
+
+
+@pytest.mark.skipif(core_count() < 2, reason="one core")
+def test_side_by_side_is_chosen_where_it_costs_no_more_since_a_lone_call_keeps_all_cores(tmp_path: Path) -> None:
+    model = Timed(lambda tuning: 0.02 * tuning.parallel, batchable=False)
+    outcome, _ = chosen(tmp_path, model)
+    assert outcome.tuning.parallel > 1 and outcome.tuning.alone, outcome.why
+    outcome, _ = chosen(tmp_path / "large", model, may_load_twice=False)
+    assert outcome.tuning == Tuning(), outcome.why
 
 
 @pytest.mark.skipif(core_count() < 2, reason="one core")
