@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from belvedere.chassis.context import Caller
 from belvedere.v1 import identity_pb2
 from services.gateway.errors import AwsError, GatewayError
 from services.gateway.sigv4 import HttpRequest, Signature, Signer, query_pairs
+
+if TYPE_CHECKING:
+    from services.gateway.forms import Form
 
 API_BODY_MAX = 7 << 20
 """Bytes of any request but an upload. Panorama's documents end at 51,200 characters; a batch of logs holds 1 MiB of
@@ -83,6 +86,8 @@ class Call:
     caller: Caller | None = None
     body: bytes = b""
     """The whole verified body, for every service that takes no uploads."""
+    form: Form | None = None
+    """Of an upload by a form, once its fields are read."""
     decided: bool = False
     """Whether policies were asked: the call has its line in the audit trail."""
     has_body: bool = True
@@ -171,6 +176,15 @@ class TakesV2(Protocol):
 
     def signed_path(self, call: Call) -> str:
         """What such a signature means by the resource."""
+        ...
+
+
+@runtime_checkable
+class TakesForms(Protocol):
+    """An AWS service to which a form may be sent, signed in its fields."""
+
+    async def read_form(self, call: Call) -> Form | None:
+        """The form, which is then the call's too; None where the request is none. Raises AwsError."""
         ...
 
 

@@ -23,6 +23,7 @@ from services.gateway.sigv4 import EMPTY_SHA256, UNSIGNED
 
 UPLOAD_MAX_BYTES = 5 << 30
 """One PUT, as with S3."""
+TOO_LARGE = "Your proposed upload exceeds the maximum allowed size"
 CHUNK_LINE_MAX = 4096
 """Bytes of a chunk's first line and of a line of the trailer."""
 CHUNK_MAX_BYTES = 16 << 20
@@ -60,12 +61,26 @@ def declared_hash(call: Call) -> str:
     )
 
 
+@dataclass(frozen=True)
+class File:
+    """A file inside of a request's body, of a size that nobody has announced."""
+
+    chunks: AsyncIterator[bytes]
+    least: int
+    most: int
+    """Bytes."""
+    about_bytes: int
+    """Its size, if nothing follows it."""
+
+
 @dataclass
 class Upload:
     """The decoded bytes of an upload, and what was learnt of them once they have all gone by."""
 
     call: Call
     declared: str
+    file: File | None = None
+    """Where the bytes are not the request's body but a file in it."""
     size: int = 0
     md5: str = ""
     """Hexadecimal; complete once `chunks` has ended."""
@@ -74,25 +89,28 @@ class Upload:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The decoded body. Raises AwsError at the first thing that does not hold."""
-        expected_size = _expected_size(self.call, self.declared)
+        least, most = self._sizes()
         wanted = _checksums_in(dict(self.call.http.headers))
         trailers = _announced(self.call)
         running = {name: checksums.new(name) for name in wanted.keys() | trailers}
         sha256, md5 = hashlib.sha256(), hashlib.md5()  # MD5 is S3's ETag, no defence
         trailer: dict[str, str] = {}
-        body = _plain(self.call) if self.declared not in STREAMING else _decoded(self.call, self.declared, trailer)
+        if self.file is not None:
+            body = self.file.chunks
+        else:
+            body = _plain(self.call) if self.declared not in STREAMING else _decoded(self.call, self.declared, trailer)
         async for chunk in body:
             self.size += len(chunk)
-            if self.size > expected_size:
-                raise AwsError("IncompleteBody", f"The body is longer than the {expected_size} bytes announced.")
+            if self.size > most:
+                raise self._too_large(most)
             sha256.update(chunk)
             md5.update(chunk)
             for checksum in running.values():
                 checksum.update(chunk)
             yield chunk
         self.md5 = md5.hexdigest()
-        if self.size != expected_size:
-            raise AwsError("IncompleteBody", f"The body has {self.size} of the {expected_size} bytes announced.")
+        if self.size < least:
+            raise self._too_small(least)
         if re.fullmatch(r"[0-9a-f]{64}", self.declared) and sha256.hexdigest() != self.declared:
             raise AwsError(
                 "XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match the body."
@@ -105,6 +123,24 @@ class Upload:
             if name in running and checksums.encoded(running[name]) != value:
                 raise AwsError("BadDigest", f"The {name.upper()} you specified did not match what we received.")
         self.checksums = {name: value for name, value in sent.items() if name in running}
+
+    def _sizes(self) -> tuple[int, int]:
+        if self.file is not None:
+            return self.file.least, min(self.file.most, UPLOAD_MAX_BYTES)
+        expected = _expected_size(self.call, self.declared)
+        return expected, expected
+
+    def _too_large(self, most: int) -> AwsError:
+        if self.file is None:
+            return AwsError("IncompleteBody", f"The body is longer than the {most} bytes announced.")
+        sizes = {"ProposedSize": max(self.file.about_bytes, self.size), "MaxSizeAllowed": most}
+        return AwsError("EntityTooLarge", TOO_LARGE, 400, sizes)
+
+    def _too_small(self, least: int) -> AwsError:
+        if self.file is None:
+            return AwsError("IncompleteBody", f"The body has {self.size} of the {least} bytes announced.")
+        sizes = {"ProposedSize": self.size, "MinSizeAllowed": least}
+        return AwsError("EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size", 400, sizes)
 
 
 def _checksums_in(headers: Mapping[str, str]) -> dict[str, str]:
@@ -127,7 +163,7 @@ def _expected_size(call: Call, declared: str) -> int:
     else:
         size = call.content_length
     if size > UPLOAD_MAX_BYTES:
-        raise AwsError("EntityTooLarge", "Your proposed upload exceeds the maximum allowed size.")
+        raise AwsError("EntityTooLarge", TOO_LARGE, 400, {"ProposedSize": size, "MaxSizeAllowed": UPLOAD_MAX_BYTES})
     return size
 
 

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from datetime import datetime
 
 from belvedere.chassis.context import Caller
-from services.gateway import sigv2, sigv4
+from services.gateway import forms, sigv2, sigv4
 from services.gateway.access import Access
 from services.gateway.errors import AwsError
-from services.gateway.message import AwsService, Call, Proof, TakesV2, read_all
+from services.gateway.message import AwsService, Call, Proof, TakesForms, TakesV2, read_all
 from services.gateway.payload import declared_hash
 
 
@@ -28,6 +28,9 @@ class Prover:
         """Puts proof and caller into the call, and its body unless the service streams. Raises AuthError, AwsError."""
         if sigv2.is_signed(call.http) and isinstance(service, TakesV2):
             await self._prove_v2(call, service)
+            return
+        if isinstance(service, TakesForms) and (form := await service.read_form(call)) is not None:
+            call.proof, call.caller = await forms.prove(form, call, self._access, self._region, self._clock())
             return
         signature = sigv4.parse(call.http)
         key = await self._access.key(signature, call.request_id)

@@ -61,7 +61,7 @@ def front_door(runtime: Runtime, settings: Settings, access: Access) -> FrontDoo
     channel = runtime.channel()
     services: Mapping[str, AwsService] = {
         "panorama": PanoramaService(awsmodel.panorama(), channel),
-        "s3": S3Service(channel, runtime.blobs, runtime.cloud.host_names),
+        "s3": S3Service(channel, runtime.blobs, runtime.cloud.host_names, runtime.clock),
         "sts": sts.create(channel),
         "logs": logs.create(channel),
         "monitoring": cloudwatch.create(channel, runtime.clock),

@@ -287,6 +287,12 @@ def _from_query(request: HttpRequest, query: dict[str, str]) -> Signature:
     )
 
 
+def of_form(credential: str, stamp: str, value: str, token: str) -> Signature:
+    """A signature in the fields of a form. Raises AuthError: INCOMPLETE, UNKNOWN_KEY."""
+    scope = _scope(credential)
+    return Signature(scope, (), value, _amz_time(stamp, scope), None, _token(token), stamp)
+
+
 def _token(text: str) -> str:
     if not _TOKEN.fullmatch(text):
         raise AuthError(AuthKind.UNKNOWN_KEY, "The security token included in the request is invalid.")

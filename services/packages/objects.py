@@ -127,6 +127,10 @@ async def list_objects(
         ObjectRow.account == account, ObjectRow.region == region, ObjectRow.bucket == bucket
     )
     if prefix:
+        # The index leads to where it begins; it ends with the page, or with the first key that is greater than all that have it.
+        query = query.where(col(ObjectRow.key) >= prefix)
+        if after := _behind(prefix):
+            query = query.where(col(ObjectRow.key) < after)
         query = query.where(_has_prefix(prefix))
     if start_after:
         query = query.where(col(ObjectRow.key) > start_after)
@@ -135,6 +139,15 @@ async def list_objects(
 
 def _of_bucket(account: str, region: str, bucket: str) -> tuple[ColumnElement[bool], ...]:
     return col(ObjectRow.account) == account, col(ObjectRow.region) == region, col(ObjectRow.bucket) == bucket
+
+
+def _behind(prefix: str) -> str:
+    """The least text that is greater than all that begin with `prefix`, by their bytes in UTF-8; empty: there is none."""
+    kept = prefix.rstrip("\U0010ffff")
+    if not kept:
+        return ""
+    # Between U+D7FF and U+E000 there are no characters.
+    return kept[:-1] + ("\ue000" if kept[-1] == "\ud7ff" else chr(ord(kept[-1]) + 1))
 
 
 def _has_prefix(prefix: str) -> ColumnElement[bool]:

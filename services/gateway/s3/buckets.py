@@ -55,12 +55,22 @@ class Buckets:
         most, prefix = page_size(call, "max-buckets"), call.parameter("prefix") or ""
         after = read_token(call.parameter("continuation-token") or "")
         found = sorted(await self._index.buckets(), key=lambda bucket: bucket.name)
+        if call.parameter("bucket-region") not in (None, call.who.region):
+            found = []
         left = [bucket for bucket in found if bucket.name.startswith(prefix) and bucket.name > after]
         shown = left[:most] if call.parameter("max-buckets") is not None else left
         owner = [("ID", call.who.account), ("DisplayName", call.who.account)]
         # A bucket without a time was always there: that is 1970 for S3's clients.
         buckets: list[tuple[str, xml.Content]] = [
-            ("Bucket", [("Name", bucket.name), ("CreationDate", iso_time(bucket.created_time))]) for bucket in shown
+            (
+                "Bucket",
+                [
+                    ("Name", bucket.name),
+                    ("CreationDate", iso_time(bucket.created_time)),
+                    ("BucketRegion", call.who.region),
+                ],
+            )
+            for bucket in shown
         ]
         content: list[tuple[str, xml.Content]] = [("Owner", owner), ("Buckets", buckets)]
         content += [("Prefix", prefix)] if prefix else []

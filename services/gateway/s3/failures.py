@@ -21,6 +21,8 @@ COMMON = {
     ),
 }
 """What the front door raises for every service, and S3's code, status and text of it."""
+HEADER_SECTION_MAX_BYTES = 8192
+"""As S3 documents it; here it bounds what is kept with an object. A page of 1,000 objects has to fit into one message."""
 VALUE_TOLD = 256
 """Characters of an argument that is told back."""
 
@@ -41,6 +43,15 @@ def no_such_upload(upload_id: str) -> AwsError:
         404,
         {"UploadId": upload_id},
     )
+
+
+def headers_too_large() -> AwsError:
+    text = "Your request header and query parameters section exceeds the maximum allowed size."
+    return AwsError("RequestHeaderSectionTooLarge", text, 400, {"MaxSizeAllowed": HEADER_SECTION_MAX_BYTES})
+
+
+def access_denied() -> AwsError:
+    return AwsError("AccessDenied", "Access Denied", 403)
 
 
 def malformed_xml() -> AwsError:

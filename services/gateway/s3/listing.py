@@ -9,11 +9,12 @@ from urllib.parse import quote
 
 from belvedere.v1 import storage_pb2
 from services.gateway import xml
-from services.gateway.errors import AwsError
 from services.gateway.message import Call, Reply
+from services.gateway.s3 import failures
 from services.gateway.s3.index import Index
 from services.gateway.s3.names import RESERVED
-from services.gateway.s3.replies import document, iso_time
+from services.gateway.s3.part_checksums import FULL_OBJECT, KEPT, KEPT_TYPE
+from services.gateway.s3.replies import document, iso_time, storage_class
 
 LIST_MAX = 1000
 _LAST = "\U0010ffff"
@@ -32,14 +33,16 @@ class Listings:
         prefix, delimiter = call.parameter("prefix") or "", call.parameter("delimiter") or ""
         encoding = call.parameter("encoding-type")
         if encoding not in (None, "url"):
-            raise AwsError("InvalidArgument", "Invalid Encoding Method specified in Request")
+            message = "Invalid Encoding Method specified in Request"
+            raise failures.invalid_argument(message, "encoding-type", encoding)
         most = page_size(call, "max-keys")
         token = call.parameter("continuation-token")
-        after = call.parameter("start-after" if second else "marker") or ""
-        if second and token:
-            after = read_token(token)
+        begin = call.parameter("start-after" if second else "marker") or ""
+        # An empty token is what no answer gave.
+        after = read_token(token) if second and token is not None else begin
         listing = Listing(prefix, delimiter, most)
         await self._fill(listing, bucket, after)
+        owner = call.who.account if not second or call.parameter("fetch-owner") == "true" else ""
 
         def key(text: str) -> str:
             return quote(text, safe="/") if encoding else text
@@ -48,24 +51,26 @@ class Listings:
         if second:
             content += [("KeyCount", str(len(listing.objects) + len(listing.prefixes)))]
             content += [("ContinuationToken", token)] if token else []
-            content += [("StartAfter", key(after))] if call.parameter("start-after") else []
+            content += [("StartAfter", key(begin))] if begin else []
             content += [("NextContinuationToken", make_token(listing.last))] if listing.truncated else []
         else:
-            content += [("Marker", key(after))]
-            content += [("NextMarker", key(listing.last))] if listing.truncated else []
+            content += [("Marker", key(begin))]
+            # As S3 has it: without a delimiter the last key is the next marker.
+            content += [("NextMarker", key(listing.last))] if listing.truncated and delimiter else []
         content += [("MaxKeys", str(most))]
         content += [("Delimiter", key(delimiter))] if delimiter else []
         content += [("EncodingType", encoding)] if encoding else []
         content += [("IsTruncated", "true" if listing.truncated else "false")]
-        content += [("Contents", _entry(stored, key(stored.key))) for stored in listing.objects]
+        content += [("Contents", _entry(stored, key(stored.key), owner)) for stored in listing.objects]
         content += [("CommonPrefixes", [("Prefix", key(common))]) for common in listing.prefixes]
         return document("ListBucketResult", content)
 
     async def _fill(self, listing: Listing, bucket: str, after: str) -> None:
         if listing.most == 0:
             return
-        if listing.delimiter and after.endswith(listing.delimiter):
-            # The last page ended with a common prefix: everything below it is behind us.
+        if folded(after, listing.prefix, listing.delimiter) == after:
+            # The last page ended with a common prefix: everything below it is behind us. The key `prefix` itself is none, though it
+            # may end with the delimiter, as what stands for a folder does.
             after += _LAST
         while True:
             page, more = await self._index.page(bucket, listing.prefix, after, LIST_MAX)
@@ -100,6 +105,8 @@ class Listing:
     def add(self, stored: storage_pb2.StoredObject) -> str:
         """Takes an entry in; returns the key after which the listing goes on."""
         common = folded(stored.key, self.prefix, self.delimiter)
+        if common is not None and self.prefixes[-1:] == [common]:
+            return stored.key
         if common is None:
             self.objects.append(stored)
             self.last = stored.key
@@ -115,14 +122,19 @@ def folded(key: str, prefix: str, delimiter: str) -> str | None:
     return None if end < 0 else key[: end + len(delimiter)]
 
 
-def _entry(stored: storage_pb2.StoredObject, key: str) -> xml.Content:
-    return [
+def _entry(stored: storage_pb2.StoredObject, key: str, owner: str) -> xml.Content:
+    """`owner`: to be told; empty: not."""
+    entry: list[tuple[str, xml.Content]] = [
         ("Key", key),
         ("LastModified", iso_time(stored.last_modified)),
         ("ETag", f'"{stored.etag}"'),
-        ("Size", str(stored.size_bytes)),
-        ("StorageClass", "STANDARD"),
     ]
+    algorithms = [name.removeprefix(KEPT).upper() for name in stored.metadata if name.startswith(KEPT)]
+    entry += [("ChecksumAlgorithm", name) for name in algorithms]
+    entry += [("ChecksumType", stored.metadata.get(KEPT_TYPE, FULL_OBJECT))] if algorithms else []
+    entry += [("Size", str(stored.size_bytes))]
+    entry += [("Owner", [("ID", owner), ("DisplayName", owner)])] if owner else []
+    return [*entry, ("StorageClass", storage_class(stored))]
 
 
 def page_size(call: Call, name: str) -> int:
@@ -131,7 +143,8 @@ def page_size(call: Call, name: str) -> int:
     if text is None:
         return LIST_MAX
     if not re.fullmatch(r"\d{1,9}", text):
-        raise AwsError("InvalidArgument", f"Provided {name} not an integer or within integer range")
+        message = f"Provided {name} not an integer or within integer range"
+        raise failures.invalid_argument(message, name, text)
     return min(int(text), LIST_MAX)
 
 
@@ -143,4 +156,5 @@ def read_token(token: str) -> str:
     try:
         return base64.b64decode(token.encode(), b"-_", validate=True).decode()
     except (binascii.Error, ValueError) as error:
-        raise AwsError("InvalidArgument", "The continuation token provided is incorrect") from error
+        message = "The continuation token provided is incorrect"
+        raise failures.invalid_argument(message, "continuation-token", token) from error

@@ -46,8 +46,8 @@ def parse(raw_path: str, bucket_in_host: str = "") -> Place:
 
 def check_key(key: str) -> None:
     """Raises AwsError: KeyTooLongError, InvalidURI, AccessDenied for a reserved key."""
-    if len(key.encode()) > KEY_MAX_BYTES:
-        raise AwsError("KeyTooLongError", f"Your key is too long: {KEY_MAX_BYTES} bytes at most.")
+    if (size := len(key.encode())) > KEY_MAX_BYTES:
+        raise AwsError("KeyTooLongError", "Your key is too long", 400, {"Size": size, "MaxSizeAllowed": KEY_MAX_BYTES})
     if "\0" in key:
         raise AwsError("InvalidURI", "Couldn't parse the specified URI.")
     if key.startswith(RESERVED):
@@ -76,3 +76,10 @@ def check_query(query: Iterable[tuple[str, str]]) -> None:
     for name, value in query:
         if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in name + value):
             raise AwsError("InvalidURI", "Couldn't parse the specified URI.")
+
+
+def check_version(version: str | None) -> None:
+    """Raises AwsError(InvalidArgument) for another version than the one that there is."""
+    if version not in (None, "null"):
+        members = {"ArgumentName": "versionId", "ArgumentValue": version[:64]}
+        raise AwsError("InvalidArgument", "Invalid version id specified", 400, members)

@@ -7,14 +7,17 @@ served answer NotImplemented with their name.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import grpc
 
 from belvedere.chassis.errors import BelvedereError
+from services.gateway import forms
 from services.gateway.errors import AuthError, AwsError, GatewayError
+from services.gateway.forms import Form
 from services.gateway.message import Call, Facts, Named, Reply
-from services.gateway.s3 import attributes, failures, names, unproven
+from services.gateway.s3 import attributes, failures, names, post, unproven
 from services.gateway.s3.buckets import Buckets
 from services.gateway.s3.index import Index
 from services.gateway.s3.listing import Listings
@@ -46,6 +49,8 @@ OBJECT_SUBRESOURCES = (
     "torrent",
 )
 
+COLD = ("GLACIER", "DEEP_ARCHIVE")
+"""Classes whose objects can not be read at once."""
 NOT_SERVED: Mapping[str, Callable[[str], bool]] = {
     "x-amz-server-side-encryption": lambda value: value in ("", "AES256"),
     "x-amz-server-side-encryption-customer-algorithm": lambda value: not value,
@@ -53,8 +58,14 @@ NOT_SERVED: Mapping[str, Callable[[str], bool]] = {
     "x-amz-object-lock-mode": lambda value: not value,
     "x-amz-object-lock-legal-hold": lambda value: value in ("", "OFF"),
     "x-amz-tagging": lambda value: not value,
+    "x-amz-object-lock-retain-until-date": lambda value: not value,
+    "x-amz-bucket-object-lock-enabled": lambda value: value.lower() in ("", "false"),
+    "x-amz-website-redirect-location": lambda value: not value,
+    "x-amz-write-offset-bytes": lambda value: not value,
+    "x-amz-rename-source": lambda value: not value,
+    "x-amz-storage-class": lambda value: value not in COLD,
 }
-"""Headers that ask for what is not done here (encryption with the client's key, locks, tags of objects), with what may stand in
+"""Headers that ask for what is not done here (encryption with the client's key, locks, tags of objects, archives), with what may stand in
 them: whoever passed them over would promise it."""
 
 
@@ -65,8 +76,11 @@ class S3Service:
     streams = True
     skew_s = 900
 
-    def __init__(self, channel: grpc.aio.Channel, blobs: BlobStore, host_names: Sequence[str]) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, blobs: BlobStore, host_names: Sequence[str], clock: Callable[[], datetime]
+    ) -> None:
         """`host_names`: by which clients reach the front door."""
+        self._clock = clock
         self._index = index = Index(channel)
         self._host_names = (*host_names, "localhost")
         self._buckets = Buckets(index)
@@ -79,6 +93,10 @@ class S3Service:
         bucket = names.bucket_of_host(call.header("host"), self._host_names)
         return f"/{bucket}{call.path}" if bucket else call.path
 
+    async def read_form(self, call: Call) -> Form | None:
+        """Of PostObject."""
+        return await post.read_form(call) if forms.is_form(call) else None
+
     async def handle(self, call: Call) -> Reply:
         """Raises GatewayError with S3's codes."""
         call.operation, action, resource, handler = self._operation(call)
@@ -87,8 +105,10 @@ class S3Service:
             await call.authorize(f"s3:{action}", resource, Facts(context=prefix))
         if header := next((name for name, serves in NOT_SERVED.items() if not serves(call.header(name))), ""):
             raise failures.not_implemented(f"The header {header}: {call.header(header)[:64]}")
-        if call.parameter("versionId") not in (None, "null"):
-            raise AwsError("InvalidArgument", "Invalid version id specified")
+        for header in ("x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"):
+            if call.header(header) not in ("", call.who.account):
+                raise failures.access_denied()
+        names.check_version(call.parameter("versionId"))
         try:
             return await handler()
         except BelvedereError as error:
@@ -96,10 +116,11 @@ class S3Service:
 
     def named(self, call: Call) -> Named | None:
         try:
-            _, action, resource, _ = self._operation(call)
+            operation, action, resource, _ = self._operation(call)
         except AwsError:
             return None
-        return Named(f"{self.prefix}:{action or 'DeleteObject'}", resource)
+        action = action or ("PutObject" if operation == "PostObject" else "DeleteObject")
+        return Named(f"{self.prefix}:{action}", resource)
 
     def _operation(self, call: Call) -> tuple[str, str, str, Handler]:
         """(operation, action, resource, what does it). An empty action: policies are asked about each key of the body. Raises
@@ -172,6 +193,9 @@ class S3Service:
                 return "CreateBucket", "CreateBucket", lambda: self._buckets.create(call, bucket)
             case "DELETE":
                 return "DeleteBucket", "DeleteBucket", lambda: self._buckets.delete(call, bucket)
+            case "POST" if call.form is not None or forms.is_form(call):
+                # What is written, and where, the form says.
+                return "PostObject", "", lambda: post.put(self._objects, call, bucket, self._clock())
             case "POST" if "delete" in parameters:
                 # Policies are asked about every key by itself.
                 return "DeleteObjects", "", lambda: self._objects.delete_many(call, bucket)
