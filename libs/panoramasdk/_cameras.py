@@ -19,6 +19,7 @@ from typing import Callable, Collection, ContextManager, Sequence
 
 from framelink import Frame, FramelinkError, FrameReader, RingGone
 from panoramasdk._errors import NodeError, TimeoutException
+from panoramasdk._looks import Looks
 from panoramasdk._media import media
 from panoramasdk._picture import Picture
 from panoramasdk._spec import Stream
@@ -31,10 +32,6 @@ delivers nothing after that."""
 GATHER_S = 0.02
 """How long a batch waits for cameras that have a new frame already, once it has one; the answer takes less than 1 ms, plus the
 making of BGR."""
-BGR_UNUSED_FRAMES = 30
-"""After so many frames whose image nobody looked at, the cameras are not asked for BGR any more, until somebody
-does.
-"""
 
 
 class _Feed:
@@ -51,6 +48,7 @@ class _Feed:
         """By its owner, for this application: it delivers nothing, not even its previous frame."""
         self.returning: list[Frame] = []
         """To be given back with the next request, in one message."""
+        self.looks = Looks()
 
 
 class Cameras:
@@ -79,7 +77,6 @@ class Cameras:
         self._older: list[weakref.ref[Picture]] = []
         """Pictures of batches before the last one."""
         self._last: list[weakref.ref[Picture]] = []
-        self._bgr_unused = 0
         self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     # --- The application's thread ------------------------------------------------------------------------------------
@@ -125,10 +122,6 @@ class Cameras:
         """It has a frame for us that is only on its way."""
         return not (feed.fresh or feed.paused) and _has_newer(feed)
 
-    def image_used(self) -> None:
-        """The application looks at pixels: from the next request on BGR is made for it."""
-        self._bgr_unused = 0
-
     def _poll(self, until: float) -> None:
         """Sleep until a camera has something to say, or one has come."""
         poller = select.poll()
@@ -146,8 +139,10 @@ class Cameras:
         """Request a frame of this camera, if there is not a new one already; what is to be given back is so either way."""
         returning, feed.returning = feed.returning, []
         if feed.reader is not None and not feed.fresh and not feed.paused:
+            # An older writer makes no BGR on demand.
+            bgr = feed.looks.wants_in_advance() or not feed.reader.makes_bgr
             try:
-                feed.reader.request(bgr=self._bgr_unused < BGR_UNUSED_FRAMES, giving_back=returning)
+                feed.reader.request(bgr=bgr, giving_back=returning)
             except (RingGone, OSError):
                 self._lose(feed)
         else:
@@ -168,9 +163,8 @@ class Cameras:
         if frame is not None and feed.paused:
             frame.release()  # it was asked for before the pause
         elif frame is not None:
-            feed.latest = Picture(feed.stream, frame)
+            feed.latest = Picture(feed.stream, frame, feed.looks.looked)
             feed.fresh = True
-            self._bgr_unused += 1
         self._yield_pressed(feed)
 
     def _batch(self) -> list[media]:
@@ -181,8 +175,9 @@ class Cameras:
             if picture is None or (not feed.fresh and picture.info.publish_ns < oldest):
                 feed.latest = None
                 continue
-            batch.append(media(picture, not feed.fresh, self.image_used))
+            batch.append(media(picture, not feed.fresh))
             if feed.fresh:
+                feed.looks.delivered()
                 new.append(picture)
                 self._last.append(weakref.ref(picture))
             feed.fresh = False

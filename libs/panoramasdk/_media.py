@@ -9,7 +9,7 @@ Must not know: where frames come from or go to.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,10 +22,9 @@ if TYPE_CHECKING:
 class media:
     """One frame of one camera. Applications get them from `node.inputs.<port>.get()`; they do not make any."""
 
-    def __init__(self, picture: Picture, is_cached: bool, image_used: Callable[[], None]) -> None:
+    def __init__(self, picture: Picture, is_cached: bool) -> None:
         self._picture = picture
         self._is_cached = is_cached
-        self._image_used = image_used
         self._image: Any = None
         self._replaced = False
         self._rects: list[tuple[float, float, float, float]] = []
@@ -38,7 +37,7 @@ class media:
     def image(self) -> Pixels:
         """(height, width, 3) uint8, blue first; writable, and yours: drawing in it shows on the output."""
         if self._image is None:
-            self._image_used()
+            self._picture.looked_at()
             self._image = self._picture.copy()
         image: Pixels = self._image
         return image

@@ -109,14 +109,14 @@ class _Lent:
             picture.give_back()
 
     def _sent(self, one: media) -> Any:
-        one._image_used()  # A model wants BGR, too.
+        one._picture.looked_at()  # A model wants BGR, too.
         if not self._lend or not one._is_untouched():
             return one._pixels()
         frame = one._picture.lend()
         if frame is None:
             return one._pixels()
         self._lent.append(one._picture)
-        if not frame.info.has_bgr:
+        if not frame.make_bgr():
             return one._pixels()
         return FrameName(one._picture.stream.camera_id, frame.ring_id, frame.slot, frame.info.sequence)
 

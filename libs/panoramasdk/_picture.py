@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 class Picture:
     """One frame of one camera."""
 
-    def __init__(self, stream: Stream, frame: Frame) -> None:
+    def __init__(self, stream: Stream, frame: Frame, looked: Callable[[], None]) -> None:
+        """`looked` is told when its pixels are wanted for the first time."""
         self.stream = stream
+        self._looked: Callable[[], None] | None = looked
         self.info = frame.info
         self._lock = threading.RLock()
         self._frame: Frame | None = frame
@@ -42,6 +44,12 @@ class Picture:
         """A media has this picture."""
         with self._lock:
             self._medias.add(one)
+
+    def looked_at(self) -> None:
+        """The application, or a model for it, wants the pixels."""
+        looked, self._looked = self._looked, None
+        if looked is not None:
+            looked()
 
     def copy(self) -> Pixels:
         """The caller's own (height, width, 3) BGR pixels."""

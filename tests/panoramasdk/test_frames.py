@@ -209,26 +209,60 @@ def test_slots_are_given_back_while_the_application_is_busy_when_another_reader_
             assert app.ask("int(medias[0].image[0, 0, 0])") == 1
 
 
-def test_bgr_is_not_asked_for_by_an_application_that_looks_at_no_image(around):
+def _taken(around, app, then=""):
+    """The application takes a frame, and does `then` with it. Whether its BGR was asked for in advance."""
+    camera = around.cameras["door"]
+    app.begin("medias = node.inputs.video_in.get(10)\n" + then)
+    eventually(lambda: camera.reader(around.spec["instance_id"]).waiting, "the waiting")
+    wanted = camera.writer.bgr_wanted()
+    camera.publish(bgr=wanted)
+    app.answer()
+    return wanted
+
+
+@pytest.fixture
+def connected(around):
     with around.application() as app:
-        camera = around.cameras["door"]
+        eventually(lambda: around.cameras["door"].reader(around.spec["instance_id"]), "the connecting")
+        yield app
 
-        def bgr_wanted_for_next():
-            app.begin("medias = node.inputs.video_in.get(10)")
-            eventually(lambda: camera.reader(around.spec["instance_id"]).waiting, "the waiting")
-            wanted = camera.writer.bgr_wanted()
-            camera.publish(bgr=wanted)
-            app.answer()
-            return wanted
 
+def test_bgr_is_not_asked_for_by_an_application_that_looks_at_no_image_and_made_where_it_looks_after_all(
+    around, connected
+):
+    assert _taken(around, connected)
+    eventually(lambda: not _taken(around, connected), "the end of the wish")
+    number = around.cameras["door"].writer.stats().frames_written
+    assert connected.ask("int(medias[0].image.max())") == number
+    assert around.cameras["door"].late == [number], "by the camera"
+    assert not _taken(around, connected), "one look is no habit"
+
+
+def test_who_looks_at_every_third_frame_has_only_those_converted(around, connected):
+    eventually(lambda: not _taken(around, connected), "the end of the wish")
+    before, late = around.cameras["door"].writer.stats().frames_written, around.cameras["door"].late
+    for turn in range(30):
+        assert not _taken(around, connected, "" if turn % 3 else "seen = int(medias[0].image[0, 0, 0])")
+    assert late == [before + 1 + turn for turn in range(0, 30, 3)]
+
+
+def test_who_looks_at_every_frame_has_each_converted_in_advance_and_who_begins_to_soon_has_it_again(around, connected):
+    look = "seen = int(medias[0].image[0, 0, 0])"
+    assert all(_taken(around, connected, look) for _ in range(40))
+    assert around.cameras["door"].late == []
+    eventually(lambda: not _taken(around, connected), "the end of the wish")
+    eventually(lambda: _taken(around, connected, look), "the return of the wish")
+    late = len(around.cameras["door"].late)
+    assert all(_taken(around, connected, look) for _ in range(20))
+    assert len(around.cameras["door"].late) == late
+
+
+def test_a_camera_that_makes_no_bgr_on_demand_is_asked_in_advance(around):
+    camera = around.cameras["door"]
+    camera.writer._make_bgr = None
+    with around.application() as app:
         eventually(lambda: camera.reader(around.spec["instance_id"]), "the connecting")
-        assert bgr_wanted_for_next()
-        eventually(lambda: not bgr_wanted_for_next(), "the end of the wish")
-        expected = app.ask("int(medias[0].image[0, 0, 0])")
-        number = camera.writer.stats().frames_written
-        luma = (298 * (number - 16) + 128) >> 8
-        assert expected == max(luma, 0), "converted by the SDK, this once"
-        assert bgr_wanted_for_next(), "and asked for again"
+        assert all(_taken(around, app) for _ in range(30))
 
 
 def test_several_threads_may_wait_for_frames(two):

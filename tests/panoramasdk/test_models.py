@@ -82,6 +82,30 @@ def test_a_media_goes_as_pixels_until_the_model_has_shown_how_quick_it_is_then_b
             reader.close()
 
 
+def test_a_media_without_bgr_has_it_made_in_its_slot_and_goes_by_its_name(around, app):
+    camera = around.cameras["door"]
+    camera.publish(bgr=True)
+    app.do("node.call(node.inputs.video_in.get(10)[0], 'detector')")
+    app.do("from panoramasdk import _looks; _looks.SELDOM = _looks.MOSTLY = 2")
+    for _ in range(2):
+        app.begin("frame, = node.inputs.video_in.get(10)")
+        eventually(lambda: camera.reader(around.spec["instance_id"]).waiting, "the waiting")
+        number = camera.publish(bgr=False)
+        app.answer()
+    assert camera.late in ([], [2]), "the request for the second one may have been under way"
+    made = len(camera.late)
+    app.do("node.call(frame, 'detector')")
+    sent = around.pictures[-1]["images"]
+    assert isinstance(sent, FrameName) and camera.late[made:] == [number]
+    with FrameReader(camera.writer.path, "model") as reader:
+        found = reader.view(sent.slot, sent.sequence, sent.ring_id)
+        assert found.info.has_bgr and (found.bgr() == number).all()
+    # The same picture that the application has, and nothing is made again.
+    assert app.ask("int(frame.image.min()), int(frame.image.max())") == [number, number]
+    app.do("node.call(frame, 'detector')")
+    assert isinstance(around.pictures[-1]["images"], FrameName) and len(camera.late) == made + 1
+
+
 def test_a_media_that_was_drawn_on_goes_as_pixels(around, app):
     for _ in range(2):
         around.cameras["door"].publish(bgr=True)
