@@ -21,7 +21,7 @@ from belvedere.bus import jwt, leaf, subjects
 from belvedere.bus.accounts import Accounts
 from belvedere.bus.client import Credentials
 from belvedere.bus.connection import Bus, Message
-from belvedere.bus.errors import BusError, NoResponders
+from belvedere.bus.errors import BusError, Disconnected, NoResponders, Refused
 from belvedere.bus.hub import Hub, HubConfig
 from belvedere.bus.jwt import Key, Kind
 from belvedere.bus.keyring import write_secret
@@ -132,6 +132,21 @@ async def linked(bus: Bus, timeout_s: float = LISTENING_S) -> None:
                 return
             except BusError:
                 await asyncio.sleep(LOOK_EVERY_S)  # refused at once, and nobody tells when that changes
+
+
+async def refusal(url: str, credentials: Credentials) -> Refused:
+    """What a server says to these credentials. A bus tries again for as long as it is given, and tells then: a short time, and
+    a long one where no answer came within that."""
+    for timeout_s in (0.4, 5.0, LISTENING_S):
+        try:
+            bus = await Bus.connect(url, credentials, "stranger", timeout_s=timeout_s)
+        except Refused as error:
+            return error
+        except Disconnected:
+            continue
+        await bus.close()
+        raise AssertionError("these credentials are taken")
+    raise AssertionError(f"{url} does not answer")
 
 
 async def answered(hub: RunningHub, device_id: str, subject: str, body: Mapping[str, Any]) -> Message:

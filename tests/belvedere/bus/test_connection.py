@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,11 @@ from belvedere.bus import client as nats_client
 from belvedere.bus import jwt
 from belvedere.bus.client import Credentials
 from belvedere.bus.connection import Bus, Message, Subscription
-from belvedere.bus.errors import Disconnected, InvalidDocument, NoResponders, Refused, RequestTimeout
+from belvedere.bus.errors import Disconnected, InvalidDocument, NoResponders, RequestTimeout
 from belvedere.bus.jwt import Kind
 from belvedere.bus.server import free_port
 from belvedere.chassis.secret import Secret
-from tests.support.hub import RunningHub, running_hub
+from tests.support.hub import RunningHub, refusal, running_hub
 from tests.support.waiting import until
 
 
@@ -34,12 +33,11 @@ async def test_a_request_is_answered(hub: RunningHub) -> None:
 
 
 async def test_a_request_that_nobody_listens_to_fails_at_once(hub: RunningHub) -> None:
-    started = time.monotonic()
-    with pytest.raises(NoResponders, match=r"test\.nobody"):
-        await hub.bus.request("test.nobody", timeout_s=30)
-    with pytest.raises(NoResponders):
-        await hub.bus.request("test.nobody", timeout_s=30, reply="rsp.device-a.1")
-    assert time.monotonic() - started < 10
+    async with asyncio.timeout(30):
+        with pytest.raises(NoResponders, match=r"test\.nobody"):
+            await hub.bus.request("test.nobody", timeout_s=60)
+        with pytest.raises(NoResponders):
+            await hub.bus.request("test.nobody", timeout_s=60, reply="rsp.device-a.1")
 
 
 async def test_a_request_that_nobody_answers_times_out(hub: RunningHub) -> None:
@@ -166,7 +164,7 @@ async def test_what_is_published_during_a_short_loss_waits_for_the_connection(tm
     client_port, leaf_port = free_port(), free_port()
     async with running_hub(tmp_path, client_port=client_port, leaf_port=leaf_port) as first:
         bus = await Bus.connect(first.hub.url, first.hub.services_credentials(), "waiting")
-    waiting = asyncio.create_task(bus.request("$JS.API.INFO", timeout_s=10))
+    waiting = asyncio.create_task(bus.request("$JS.API.INFO", timeout_s=60))
     async with running_hub(tmp_path, client_port=client_port, leaf_port=leaf_port):
         assert (await waiting).json()["type"].endswith("account_info_response")
         await bus.close()
@@ -197,8 +195,7 @@ input()
 async def test_unknown_credentials_are_refused_with_words(hub: RunningHub) -> None:
     stranger = jwt.new_key(Kind.USER)
     for credentials in (Credentials.of_key(stranger), Credentials.of_key(stranger, "a.b.c")):
-        with pytest.raises(Refused, match="refuses these credentials"):
-            await Bus.connect(hub.hub.url, credentials, "stranger", timeout_s=0.5)
+        assert "refuses these credentials" in str(await refusal(hub.hub.url, credentials))
 
 
 async def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from services.gateway.direct import Connections, Work
 from services.gateway.sigv4 import HttpRequest
 from tests.support.waiting import until
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 30.0
 
 
 def request(path: str, body: bytes = b"") -> bytes:

@@ -25,7 +25,16 @@ from tests.support.front_door import Door, front_door
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "4"))
 FUZZ = settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
-PASSING = {"audit", "audit_further", "outbox", "alembic_version", "login_token", "console_session", "sqlite_sequence", "access_key"}
+PASSING = {
+    "audit",
+    "audit_further",
+    "outbox",
+    "alembic_version",
+    "login_token",
+    "console_session",
+    "sqlite_sequence",
+    "access_key",
+}
 """Tables of what passes by, whatever the answer."""
 LATER = {"logs_metrics.device"}
 """Filled by events, some time after the answer."""
