@@ -30,7 +30,8 @@ from belvedere.chassis.process import Child
 
 START_TIMEOUT_S = 60.0
 STATUS_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 6.0
+STOP_TIMEOUT_S = 30.0
+"""From SIGTERM on: none of them takes seconds, but for the machine's other work."""
 
 
 @contextlib.asynccontextmanager

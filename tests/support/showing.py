@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -45,10 +46,12 @@ class Showing:
         node: str = "people",
         stream_id: str = "front_camera",
         noisy: bool = False,
+        rects: Sequence[tuple[float, float, float, float]] = (),
+        labels: Sequence[tuple[str, float, float]] = (),
     ) -> None:
-        """`noisy`: pictures that no encoder can make small."""
-        self.rects: list[tuple[float, float, float, float]] = []
-        self.labels: list[tuple[str, float, float]] = []
+        """`noisy`: pictures that no encoder can make small. `rects`, `labels`: on every picture, from the first one on."""
+        self.rects = list(rects)
+        self.labels = list(labels)
         self.put = 0
         self.paused = threading.Event()
         self._camera_id, self._size, self._fps = camera_id, (width, height), fps

@@ -57,8 +57,7 @@ async def status_of(url: str) -> int:
 
 async def test_the_websocket_carries_an_mp4_with_the_boxes_in_it(shown: Shown) -> None:
     await shown.apply(output())
-    with Showing(shown.paths, CAMERA, INSTANCE) as app:
-        app.rects = [(0.25, 0.25, 0.75, 0.5)]
+    with Showing(shown.paths, CAMERA, INSTANCE, rects=[(0.25, 0.25, 0.75, 0.5)]):
         await until(lambda: shown.row()["frames_received"] > 0)
         about, init, parts = await fragments(shown.websocket(), 15)
     assert (about["width"], about["height"]) == (640, 360)
@@ -71,22 +70,23 @@ async def test_the_websocket_carries_an_mp4_with_the_boxes_in_it(shown: Shown) -
     times = [frame.time for frame in frames]
     assert times[0] == 0
     # No step is a jump: of the camera's clock, hours away. How even they are is the machine's affair.
-    assert all(0 < after - before < 5 for before, after in pairwise(times))
+    assert all(0 < after - before < 60 for before, after in pairwise(times))
 
 
 async def test_a_late_viewer_starts_at_a_key_frame_and_at_time_zero(shown: Shown) -> None:
     await shown.apply(output())
     with Showing(shown.paths, CAMERA, INSTANCE):
         await until(lambda: shown.row()["frames_received"] > 0)
-        first = asyncio.create_task(fragments(shown.websocket(), 30))
-        await until(lambda: shown.row()["frames_displayed"] > 8)
-        _, init, parts = await fragments(shown.websocket(), 3)
+        async with aiohttp.ClientSession() as session, session.ws_connect(shown.websocket()) as first:
+            while shown.row()["frames_displayed"] <= 8:
+                await first.receive(timeout=30)
+            # The first one looks on: where nobody did, the encoder would be another one.
+            _, init, parts = await fragments(shown.websocket(), 3)
+            assert shown.row()["encoder_starts"] == 1
         with av.open(io.BytesIO(init + b"".join(parts))) as container:
             frames = list(container.decode(video=0))
         assert frames[0].key_frame
         assert frames[0].time == 0
-        await first
-        assert shown.row()["encoder_starts"] == 1
 
 
 async def test_only_a_good_token_opens_the_video(shown: Shown) -> None:
@@ -104,7 +104,7 @@ async def test_only_a_good_token_opens_the_video(shown: Shown) -> None:
 
 
 async def test_a_viewer_that_never_reads_costs_the_others_nothing(shown: Shown, monkeypatch: Any) -> None:
-    monkeypatch.setattr(web, "SEND_STALL_S", 1.0)
+    monkeypatch.setattr(web, "SEND_STALL_S", 4.0)  # above what a busy machine keeps the other viewer from reading
     monkeypatch.setattr("edge.display.viewer.MAX_QUEUED_FRAMES", 4)
     monkeypatch.setattr(web, "SEND_BUFFER_BYTES", 4096)
     await shown.apply(output())
@@ -123,7 +123,7 @@ async def test_a_viewer_that_never_reads_costs_the_others_nothing(shown: Shown, 
             _, _, parts = await fragments(url, 40)
             assert len(parts) == 40
             video = shown.display._videos[INSTANCE]
-            await until(lambda: video.viewers == 0, 15)
+            await until(lambda: video.viewers == 0)
             assert shown.row()["drops"]["viewer_behind"] == video.viewers_dropped > 0
 
 
@@ -158,8 +158,7 @@ async def test_a_removed_output_ends_its_viewers(shown: Shown) -> None:
 
 async def test_a_snapshot_is_a_jpeg_of_the_composed_picture(shown: Shown) -> None:
     await shown.apply(output())
-    with Showing(shown.paths, CAMERA, INSTANCE) as app:
-        app.rects = [(0.25, 0.25, 0.75, 0.5)]
+    with Showing(shown.paths, CAMERA, INSTANCE, rects=[(0.25, 0.25, 0.75, 0.5)]):
         await until(lambda: shown.row()["frames_received"] > 0)
         async with aiohttp.ClientSession() as session, session.get(shown.snapshot()) as response:
             assert response.status == 200
@@ -180,9 +179,9 @@ async def test_chromium_plays_it(shown: Shown, tmp_path: Path) -> None:
 
     def look() -> tuple[float, float, list[int]]:
         with live_page(page_file.as_uri()) as page:
-            page.wait_for_function("document.getElementById('v').currentTime > 0.5", timeout=30_000)
+            page.wait_for_function("document.getElementById('v').currentTime > 0.5", timeout=60_000)
             before = page.evaluate("document.getElementById('v').currentTime")
-            page.wait_for_function(f"document.getElementById('v').currentTime > {before} + 1", timeout=15_000)
+            page.wait_for_function(f"document.getElementById('v').currentTime > {before} + 1", timeout=60_000)
             now = page.evaluate("document.getElementById('v').currentTime")
             return before, now, page.evaluate("[v.videoWidth, v.videoHeight]")
 

@@ -32,11 +32,10 @@ async def test_the_process_shows_survives_its_worker_and_ends(tmp_path: Path, mo
     monkeypatch.setenv("BELVEDERE_DISPLAY_HTTP_PORT", "0")
     wanted = {"outputs": [output()], "viewer_key": base64.b64encode(KEY).decode()}
     async with edge_bus(tmp_path) as bus, edge_process("display", tmp_path, bus) as process:
-        await ask(tmp_path, "display", "apply", wanted, timeout_s=20)
+        await ask(tmp_path, "display", "apply", wanted, timeout_s=60)
         status = await process.status(lambda status: status["outputs"])
         url = status["outputs"][0]["rtsp_url"]
-        with Showing(EdgePaths(tmp_path), CAMERA, INSTANCE) as app:
-            app.rects = [(0.25, 0.25, 0.75, 0.5)]
+        with Showing(EdgePaths(tmp_path), CAMERA, INSTANCE, rects=[(0.25, 0.25, 0.75, 0.5)]):
             status = await process.status(lambda status: status["outputs"][0]["first_output_at_ms"])
             assert status["outputs"][0]["frames_displayed"] == 0
             seen = url.replace("rtsp://", f"rtsp://viewer:{viewer_rtsp_password(KEY)}@")

@@ -108,18 +108,14 @@ async def test_what_ingest_says_on_the_bus_stands_on_the_placard(
     }
     status = {"cameras": [{"camera_id": CAMERA, "state": "refused", "reason": {"code": "X", "message": REFUSED}}]}
     async with edge_bus(tmp_path) as bus, edge_process("display", tmp_path, bus) as process:
-        await ask(tmp_path, "display", "apply", wanted, timeout_s=20)
+        await ask(tmp_path, "display", "apply", wanted, timeout_s=60)
         found = await process.status(lambda status: status["outputs"])
         await bus.publish(subjects.edge_status("ingest"), status)
         url = found["outputs"][0]["rtsp_url"].replace("rtsp://", f"rtsp://viewer:{viewer_rtsp_password(KEY)}@")
 
         def see() -> bool:
             with av.open(url, options={"rtsp_transport": "tcp"}, timeout=30) as container:
-                for number, frame in enumerate(container.decode(video=0)):
-                    if lines(frame.to_ndarray(format="gray")) == 2:
-                        return True
-                    if number > 60:
-                        break
-            return False
+                return any(lines(frame.to_ndarray(format="gray")) == 2 for frame in container.decode(video=0))
 
-        assert await asyncio.wait_for(asyncio.to_thread(see), 40)
+        async with asyncio.timeout(60):
+            assert await asyncio.to_thread(see)

@@ -19,6 +19,7 @@ from tests.support.screens import FakeScreen, screen
 from tests.support.showing import Showing
 from tests.support.waiting import until
 
+WAIT_S = 60.0
 OTHER = "applicationInstance-bbbbbbbbbbbbbbbbbbbbbbbbbb"
 SIDE_CAMERA = "side-1.0-0123abcd"
 
@@ -78,15 +79,15 @@ async def test_a_screen_that_is_plugged_in_shows_the_boxes_and_is_let_go_when_it
             await until(lambda: shown.row()["frames_received"] > 5)
             assert (state(shown), screen_processes(), shown.row()["frames_displayed"]) == ("no_screen", [], 0)
             plug(drm, "connected")
-            await until(lambda: state(shown) == "showing", 20)
+            await until(lambda: state(shown) == "showing", WAIT_S)
             shown.display.choose_screen()
-            await until(lambda: is_red(monitor, 0.25, 0.25, 0.75, 0.75), 20)
+            await until(lambda: is_red(monitor, 0.25, 0.25, 0.75, 0.75), WAIT_S)
             status = shown.display.screen_status()
             assert (status["driver"], status["width"], status["height"]) == ("x11", 640, 360)
             assert status["connectors"] == ["card0-HDMI-A-1"] and status["instance_id"] == INSTANCE
             assert shown.row()["encoder_starts"] == 0, "what is on the screen is not encoded"
             plug(drm, "disconnected")
-            await until(lambda: state(shown) == "no_screen" and not screen_processes(), 20)
+            await until(lambda: state(shown) == "no_screen" and not screen_processes(), WAIT_S)
             shown.display.choose_screen()
             assert shown.display.screen_status()["instance_id"] is None
             await until(lambda: not shown.display._videos[INSTANCE].encoding)
@@ -100,15 +101,15 @@ async def test_a_screen_process_that_dies_is_started_again_and_the_pictures_come
         await shown.apply(output())
         with Showing(shown.paths, "front-1.0-0123abcd", INSTANCE) as app:
             app.rects = [(0.25, 0.25, 0.75, 0.75)]
-            await until(lambda: state(shown) == "showing", 20)
+            await until(lambda: state(shown) == "showing", WAIT_S)
             (process,) = screen_processes()
             os.kill(process.pid, signal.SIGKILL)
-            await until(lambda: state(shown) == "failed", 20)
+            await until(lambda: state(shown) == "failed", WAIT_S)
             assert "has ended" in shown.display.screen_status()["reason"]
             app.rects = [(0.1, 0.1, 0.4, 0.4)]
-            await until(lambda: state(shown) == "showing", 20)
+            await until(lambda: state(shown) == "showing", WAIT_S)
             shown.display.choose_screen()
-            await until(lambda: is_red(monitor, 0.1, 0.1, 0.4, 0.4), 20)
+            await until(lambda: is_red(monitor, 0.1, 0.1, 0.4, 0.4), WAIT_S)
 
 
 @pytest.mark.debian
@@ -120,7 +121,7 @@ async def test_the_last_application_started_has_the_screen_and_the_one_before_ge
         await shown.apply(first)
         with Showing(shown.paths, "front-1.0-0123abcd", INSTANCE) as app:
             app.rects = [(0.25, 0.25, 0.75, 0.75)]
-            await until(lambda: state(shown) == "showing", 20)
+            await until(lambda: state(shown) == "showing", WAIT_S)
             await shown.apply(first, second)
             assert shown.display.screen_status()["instance_id"] == INSTANCE, "the new one has no picture yet"
             with Showing(shown.paths, SIDE_CAMERA, OTHER) as other:
@@ -128,16 +129,16 @@ async def test_the_last_application_started_has_the_screen_and_the_one_before_ge
                 await until(lambda: shown.row(OTHER)["frames_received"] > 0)
                 shown.display.choose_screen()
                 assert shown.display.screen_status()["instance_id"] == OTHER
-                await until(lambda: is_red(monitor, 0.1, 0.1, 0.4, 0.4), 20)
+                await until(lambda: is_red(monitor, 0.1, 0.1, 0.4, 0.4), WAIT_S)
             await shown.apply(first)
             assert shown.display.screen_status()["instance_id"] == INSTANCE
-            await until(lambda: is_red(monitor, 0.25, 0.25, 0.75, 0.75), 20)
+            await until(lambda: is_red(monitor, 0.25, 0.25, 0.75, 0.75), WAIT_S)
 
 
 async def test_a_machine_whose_screen_can_not_be_used_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "kmsdrm")
     async with running(tmp_path, screen="on") as shown:
-        await until(lambda: state(shown) == "failed" and shown.display.screen_status()["reason"], 20)
+        await until(lambda: state(shown) == "failed" and shown.display.screen_status()["reason"], WAIT_S)
         assert "there is no screen that SDL can use: " in shown.display.screen_status()["reason"]
 
 
