@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from belvedere.appdir import AppFolder
+from belvedere.bus.server import free_port
 from belvedere.cli.app_test import run_scenario
 from belvedere.cli.run.engine import Engine
 from belvedere.cli.run.scenario import load_scenarios
@@ -23,9 +23,12 @@ from belvedere.graph import parse_application, parse_descriptor, parse_package
 from tests.support.clips import make_clip
 from tests.support.local_run import CACHE, EXAMPLES, code_of, copied, local_engine
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+# The first of them may have to fetch footage and models.
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
-DELIVER_TIMEOUT_S = 60.0
+DELIVER_TIMEOUT_S = 90.0
+HOST_PORTS = range(8000, 9001)
+"""Those that applications may open."""
 NAMES = ("debug-server", "facing-people", "people-counter", "recorder")
 
 
@@ -91,7 +94,7 @@ async def test_the_debug_server_answers_on_its_port_while_pictures_go_by(
 ) -> None:
     folder = copied("debug-server", tmp_path)
     graph = folder / "graphs/debug-server/graph.json"
-    port = free_host_port()
+    port = free_port(HOST_PORTS)
     graph.write_text(graph.read_text().replace('"hostPort": 8080', f'"hostPort": {port}'))
     options = RunOptions(folder, cameras=(clip,))
     lines: list[str] = []
@@ -155,15 +158,6 @@ async def test_the_oldest_records_go_and_a_torn_line_is_cut_off(tmp_path: Path) 
         json.loads(line)["number"] for path in sorted(tmp_path.iterdir()) for line in path.read_text().splitlines()
     ]
     assert numbers == list(range(2001 - len(numbers), 2001))
-
-
-def free_host_port() -> int:
-    """A port that applications may open, and nobody has."""
-    for port in range(8100, 9000):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return port
-    raise AssertionError("no free port between 8100 and 9000")
 
 
 async def test_nothing_here_is_left_out() -> None:

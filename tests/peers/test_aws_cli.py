@@ -210,7 +210,7 @@ def test_a_package_is_imported_from_a_bucket(aws: Aws, tmp_path: Path, mark: str
         "--input-config", json.dumps({"PackageVersionInputConfig": {"S3Location": location}}),
         "--output-config", f"PackageVersionOutputConfig={{PackageName=code-{mark},PackageVersion=1.0,MarkLatest=true}}",
     )["JobId"]  # fmt: skip
-    until = time.monotonic() + 30
+    until = time.monotonic() + 90
     while (described := aws("panorama", "describe-package-import-job", "--job-id", job))["Status"] == "PENDING":
         assert time.monotonic() < until, described
     assert described["Status"] == "SUCCEEDED", described["StatusMessage"]

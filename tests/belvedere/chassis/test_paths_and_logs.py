@@ -5,6 +5,7 @@ import json
 import logging
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,9 +35,8 @@ def test_sockets_stay_within_the_limit_however_long_the_data_folder_is(tmp_path:
     assert not (data / "run").is_symlink()
 
 
-def test_a_short_data_folder_holds_its_own_sockets(tmp_path_factory: pytest.TempPathFactory) -> None:
-    data = Path("/tmp") / f"bv-{tmp_path_factory.getbasetemp().name[-6:]}"
-    data.mkdir(exist_ok=True)
+def test_a_short_data_folder_holds_its_own_sockets() -> None:
+    data = Path(tempfile.mkdtemp(prefix="bv-", dir="/tmp"))
     try:
         assert run_dir(data) == data / "run"
     finally:
