@@ -81,9 +81,9 @@ class Depacketiser(ABC):
         self._append(memoryview(START_CODE))
         self._append(nal)
 
+    @abstractmethod
     def opening(self, packets: memoryview, at: int) -> bytes:
         """What the NAL unit begins with whose first fragment stands there: start code and header. It is noted."""
-        raise NotImplementedError
 
     def _begin_fragment(self, payload: memoryview) -> None:
         if self.fragment_at is not None:

@@ -147,11 +147,16 @@ class JpegDepacketiser(Depacketiser):
         super().clear()
         self._next = 0
 
+    # JPEG has no NAL units: of these nobody asks.
+
+    def opening(self, packets: memoryview, at: int) -> bytes:
+        return b""
+
     def _kind(self, nal: memoryview) -> int:
         return 0
 
     def _note(self, kind: int, slice_head: int) -> None:
-        """JPEG has no NAL units."""
+        """Nothing."""
 
 
 @dataclass(frozen=True, slots=True)
