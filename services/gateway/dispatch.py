@@ -48,9 +48,10 @@ class Dispatcher:
         service = self._services.get(name)
         found = service.named(call) if service is not None else None
         if found is None and not claimed_key(call.http):
-            # No credential says which service is meant, and forms look alike but for their operation.
-            others = (other.named(call) for other in self._services.values() if isinstance(other, ModelService))
-            found = next((other for other in others if other is not None), None)
+            # No credential says which service is meant: forms look alike but for their operation, and the root is everybody's.
+            by_form = [other for other in self._services.values() if isinstance(other, ModelService)]
+            anybody = self._services.values() if call.path == "/" else ()
+            found = next((named for other in (*by_form, *anybody) if (named := other.named(call)) is not None), None)
         if found is not None:
             return found
         prefix = service.prefix if service is not None else name

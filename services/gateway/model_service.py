@@ -76,6 +76,7 @@ class ModelService:
         operation = self._model.operations.get(codec.operation(call))
         if operation is None or operation.input is None:
             return None
+        call.operation = operation.name
         try:
             sent = codec.read(call, self._model).values
             by_name = {name: sent.get(m.wire_name) for name, m in operation.input.members.items()}

@@ -20,9 +20,9 @@ _CBOR_PATH = re.compile(r"/service/[^/]+/operation/([^/]+)")
 
 
 async def beginning(call: Call) -> bytes:
-    """The first BODY_NAMED_MAX bytes of the body, as far as they come in time and operations are named there at all."""
+    """The first BODY_NAMED_MAX bytes of the body, as far as they come in time."""
     expected = "expect" in call.http.named  # nobody is asked for what nobody wants
-    if call.body or call.opened or not call.has_body or expected or not _may_name(call):
+    if call.body or call.opened or not call.has_body or expected:
         return call.body[:BODY_NAMED_MAX]
     call.opened = True
     parts: list[bytes] = []
@@ -62,7 +62,3 @@ def action_of(body: bytes, query: str) -> str:
 def is_form(call: Call) -> bool:
     """Whether it is in the query protocol."""
     return call.header("content-type").lower().startswith(FORM) or call.parameter("Action") is not None
-
-
-def _may_name(call: Call) -> bool:
-    return is_form(call) or "x-amz-target" in call.http.named or "smithy-protocol" in call.http.named

@@ -184,19 +184,20 @@ class FrontDoor:
         try:
             reply, failure = await self._replied(call, name, service)
         except ClientGone:
-            await self._refused(call, name)
+            await self._refused(call, name, service)
             raise
-        await self._refused(call, name)
+        await self._refused(call, name, service)
         return reply, failure
 
-    async def _refused(self, call: Call, name: str) -> None:
+    async def _refused(self, call: Call, name: str, service: AwsService) -> None:
         """Leaves the line of a call that ended before policies were asked; any other has its own."""
         if call.decided:
             return
         # What it would have been about, had this door's own account sent it.
         region = call.caller.region if call.caller else self._region
         nobody = Caller(self._account, region, "", call.request_id, call.source_address)
-        as_named = replace(call, caller=call.caller or nobody, body=await naming.beginning(call))
+        body = b"" if service.streams else await naming.beginning(call)
+        as_named = replace(call, caller=call.caller or nobody, body=body)
         try:
             named = self._dispatcher.named(as_named, name)
         except Exception:
