@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-import pytest_asyncio
 from google.protobuf import descriptor_pb2
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from grpc_status import rpc_status
 
 from belvedere.chassis.permissions import PREFIXES
 from belvedere.v1 import (
@@ -34,53 +31,15 @@ from belvedere.v1.packages_pb2_grpc import PackagesServiceStub
 from belvedere.v1.registry_pb2_grpc import RegistryServiceStub
 from belvedere.v1.rollouts_pb2_grpc import RolloutServiceStub
 from tests.support.cloud import ACCOUNT, REGION, RunningCloud, running_cloud
+from tests.support.public_grpc import channel, cloud, refusal, token, user
+
+__all__ = ["channel", "cloud"]
 
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
 READ_ONLY = "arn:aws:iam::aws:policy/belvedere/BelvedereReadOnly"
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def cloud(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningCloud]:
-    wanted = ["identity", "registry", "packages", "deployments", "device_jobs", "logs_metrics"]
-    async with running_cloud(tmp_path_factory.mktemp("cloud"), services=wanted, grpc_port=0) as running:
-        yield running
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def channel(cloud: RunningCloud) -> AsyncIterator[grpc.aio.Channel]:
-    """A plain client, which trusts the cloud's own authority."""
-    assert cloud.cloud.public is not None
-    credentials = grpc.ssl_channel_credentials(cloud.runtime.hub.tls.ca.read_bytes())
-    async with grpc.aio.secure_channel(f"127.0.0.1:{cloud.cloud.public.port}", credentials) as found:
-        yield found
-
-
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-async def token(cloud: RunningCloud, user: str = "admin") -> tuple[tuple[str, str], ...]:
-    with cloud.caller():
-        made = await IdentityServiceStub(cloud.channel).CreateBearerToken(
-            identity_pb2.CreateBearerTokenRequest(user_name=user)
-        )
-    assert made.token.startswith("bvd_")
-    return (("authorization", f"Bearer {made.token}"),)
-
-
-async def user(cloud: RunningCloud, name: str, *policies: str) -> None:
-    with cloud.caller():
-        identity = IdentityServiceStub(cloud.channel)
-        await identity.CreateUser(identity_pb2.CreateUserRequest(user_name=name))
-        for policy in policies:
-            await identity.AttachPolicy(identity_pb2.AttachPolicyRequest(policy_arn=policy, user_name=name))
-
-
-async def refusal(call: Any) -> tuple[grpc.StatusCode, str, list[Any]]:
-    """Code, text and the details that are packed beside them."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    status = rpc_status.from_call(caught.value)
-    return caught.value.code(), caught.value.details() or "", list(status.details) if status is not None else []
 
 
 async def test_a_token_opens_what_its_users_policies_allow(cloud: RunningCloud, channel: grpc.aio.Channel) -> None:
