@@ -128,7 +128,7 @@ class StorageHandlers(rpc.StorageServiceServicer):
         return pb.GetObjectResponse(object=_stored(row))
 
     async def DeleteObject(self, request: pb.DeleteObjectRequest, context: Any) -> pb.DeleteObjectResponse:
-        await self._delete(request.bucket, [request.key])
+        await self._delete(request.bucket, [request.key], request.if_etag)
         return pb.DeleteObjectResponse()
 
     async def DeleteObjects(self, request: pb.DeleteObjectsRequest, context: Any) -> pb.DeleteObjectsResponse:
@@ -137,10 +137,16 @@ class StorageHandlers(rpc.StorageServiceServicer):
         await self._delete(request.bucket, list(request.keys))
         return pb.DeleteObjectsResponse()
 
-    async def _delete(self, bucket: str, keys: list[str]) -> None:
+    async def _delete(self, bucket: str, keys: list[str], if_etag: str = "") -> None:
         who = caller()
         async with self._database.session() as session, session.begin():
             await self._check_bucket(session, who, bucket)
+            for key in keys if if_etag else ():
+                present = await objects.find_object(session, who.account, who.region, bucket, key)
+                if present is None:
+                    raise NotFound(OBJECT, key)
+                if if_etag not in ("*", present.etag):
+                    raise Conflict(OBJECT, key, f"Something else stands at {key}.")
             await objects.delete_objects(session, who.account, who.region, bucket, keys)
 
     async def ListObjects(self, request: pb.ListObjectsRequest, context: Any) -> pb.ListObjectsResponse:

@@ -89,6 +89,17 @@ class Index:
         except NotFound as error:
             raise failures.no_such_bucket(bucket) from error
 
+    async def delete_if(self, bucket: str, key: str, etag: str) -> None:
+        """Only what has this ETag; "*": any. Raises AwsError: NoSuchBucket, NoSuchKey, PreconditionFailed."""
+        try:
+            await self._storage.DeleteObject(storage_pb2.DeleteObjectRequest(bucket=bucket, key=key, if_etag=etag))
+        except NotFound as error:
+            raise (
+                failures.no_such_bucket(bucket) if error.resource_type == BUCKET else failures.no_such_key(key)
+            ) from error
+        except Conflict as error:
+            raise failures.precondition_failed("If-Match") from error
+
     async def page(
         self, bucket: str, prefix: str, start_after: str, most: int
     ) -> tuple[list[storage_pb2.StoredObject], bool]:

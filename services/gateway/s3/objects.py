@@ -1,4 +1,4 @@
-"""Objects: put, get, head, copy, delete. Bytes go through the blob store, names through StorageService.
+"""Objects: put, get, head, copy. Bytes go through the blob store, names through StorageService.
 
 Bytes may be shared by many objects (they are stored by their digest), so that a copy costs nothing and a deletion frees none.
 """
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from belvedere.v1 import storage_pb2
-from services.gateway import checksums, xml
-from services.gateway.errors import AwsError, GatewayError
+from services.gateway import checksums
+from services.gateway.errors import AwsError
 from services.gateway.message import Call, Reply
 from services.gateway.payload import Upload, declared_hash
 from services.gateway.s3 import conditions, failures, names, parts
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from belvedere.blobs import BlobStore
 
 METADATA_MAX_BYTES = 2048
-DELETE_KEYS_MAX = 1000
-DELETE_BODY_MAX = 2 << 20
-"""Bytes of DeleteObjects' list of 1,000 keys of 1,024 bytes."""
 KEPT_HEADERS = ("cache-control", "content-disposition", "content-encoding", "content-language", "expires")
 """Kept with an object beside its metadata, under a name that no metadata can have: with a colon in front."""
 OVERRIDES = ("cache-control", "content-disposition", "content-encoding", "content-language", "content-type", "expires")
@@ -180,44 +177,6 @@ class Objects:
         if conditions.unchanged(call, source, conditions.COPY_SOURCE):
             raise failures.precondition_failed("x-amz-copy-source-If-None-Match")
         return source
-
-    async def delete(self, call: Call, place: Place) -> Reply:
-        """DeleteObject: 204 whether or not it was there."""
-        await self._index.delete(place.bucket, [place.key])
-        return Reply(204)
-
-    async def delete_many(self, call: Call, bucket: str) -> Reply:
-        """DeleteObjects: each key is asked about and told of by itself."""
-        if (call.content_length or 0) > DELETE_BODY_MAX:
-            raise AwsError("MaxMessageLengthExceeded", "Your request was too big.")
-        body = b"".join([chunk async for chunk in Upload(call, declared_hash(call)).chunks()])
-        keys, quiet = listed_keys(body)
-        await self._index.require(bucket)
-        allowed: list[str] = []
-        refused: list[tuple[str, xml.Content]] = []
-        for key in keys:
-            try:
-                names.check_key(key)
-                await call.authorize("s3:DeleteObject", f"arn:aws:s3:::{bucket}/{key}")
-                allowed.append(key)
-            except GatewayError as error:
-                code = error.code if isinstance(error, AwsError) else "AccessDenied"
-                refused.append(("Error", [("Key", key), ("Code", code), ("Message", error.message)]))
-        await self._index.delete(bucket, allowed)
-        told: list[tuple[str, xml.Content]] = [] if quiet else [("Deleted", [("Key", key)]) for key in allowed]
-        return document("DeleteResult", told + refused)
-
-
-def listed_keys(body: bytes) -> tuple[list[str], bool]:
-    """The keys of DeleteObjects' body, and whether only failures are to be told. Raises AwsError(MalformedXML)."""
-    try:
-        root = xml.parse(body)
-    except xml.MalformedXml as error:
-        raise failures.malformed_xml() from error
-    keys = [entry.findtext("Key") or "" for entry in root.findall("Object")]
-    if root.tag != "Delete" or not all(keys) or not 1 <= len(keys) <= DELETE_KEYS_MAX:
-        raise failures.malformed_xml()
-    return list(dict.fromkeys(keys)), root.findtext("Quiet") == "true"
 
 
 def check_body_hash(call: Call, body: bytes) -> None:

@@ -17,7 +17,7 @@ from services.gateway import forms
 from services.gateway.errors import AuthError, AwsError, GatewayError
 from services.gateway.forms import Form
 from services.gateway.message import Call, Facts, Named, Reply
-from services.gateway.s3 import attributes, failures, names, post, unproven
+from services.gateway.s3 import attributes, deleting, failures, names, post, unproven
 from services.gateway.s3.buckets import Buckets
 from services.gateway.s3.index import Index
 from services.gateway.s3.listing import Listings
@@ -162,7 +162,7 @@ class S3Service:
                 abort = self._multipart.abort
                 return "AbortMultipartUpload", "AbortMultipartUpload", lambda: abort(call, place, upload_id)
             case "DELETE":
-                return "DeleteObject", "DeleteObject", lambda: self._objects.delete(call, place)
+                return "DeleteObject", "DeleteObject", lambda: deleting.delete(self._index, call, place)
             case "GET" if "attributes" in parameters:
                 return "GetObjectAttributes", "GetObjectAttributes", lambda: attributes.get(self._index, call, place)
             case "GET" if upload_id is not None:
@@ -198,7 +198,7 @@ class S3Service:
                 return "PostObject", "", lambda: post.put(self._objects, call, bucket, self._clock())
             case "POST" if "delete" in parameters:
                 # Policies are asked about every key by itself.
-                return "DeleteObjects", "", lambda: self._objects.delete_many(call, bucket)
+                return "DeleteObjects", "", lambda: deleting.delete_many(self._index, call, bucket)
         raise failures.method_not_allowed(call.method, "BUCKET", "DELETE, GET, HEAD, POST, PUT")
 
     def failed(self, call: Call, error: GatewayError) -> Reply:

@@ -6,7 +6,7 @@ import base64
 import http.client
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.header import decode_header, make_header
 from typing import Any
@@ -17,11 +17,11 @@ import pytest
 from services.gateway.errors import AwsError
 from services.gateway.s3 import post_policy
 from tests.services.gateway.persons import Person, statement
+from tests.services.gateway.s3_forms import BOUNDARY, FORM, encoded
 from tests.services.gateway.wire import Answer
 from tests.support.front_door import Door
 
 BUCKET = "by-form"
-BOUNDARY = "----formBoundary7MA4YWxk"
 
 
 @pytest.fixture(scope="module")
@@ -31,22 +31,10 @@ def s3(door: Door) -> Iterator[Any]:
     yield made
 
 
-def encoded(fields: Mapping[str, str], file: bytes, name: str = "a.bin", after: bytes = b"") -> bytes:
-    parts = [
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n{value}\r\n'
-        for field, value in fields.items()
-    ]
-    parts.append(
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
-        "Content-Type: application/octet-stream\r\n\r\n"
-    )
-    return "".join(parts).encode() + file + b"\r\n" + after + f"--{BOUNDARY}--\r\n".encode()
-
-
 def post(door: Door, body: bytes, path: str = f"/{BUCKET}", **headers: str) -> Answer:
     connection = http.client.HTTPConnection("127.0.0.1", door.cloud.runtime.ports.gateway, timeout=20)
     try:
-        sent = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}", **headers}
+        sent = {"Content-Type": FORM, **headers}
         connection.request("POST", path, body, sent)
         response = connection.getresponse()
         return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())

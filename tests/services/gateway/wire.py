@@ -43,6 +43,8 @@ def headers_for(
 ) -> dict[str, str]:
     """The headers with botocore's signature."""
     request = AWSRequest(method=method, url=door.url + path, data=body, headers=dict(headers))
+    if "x-amz-trailer" in headers:
+        request.context["checksum"] = {"request_algorithm": {"in": "trailer"}}
     credentials = Credentials(door.access_key_id, secret or door.secret_access_key)
     (S3SigV4Auth if service == "s3" else SigV4Auth)(credentials, service, REGION).add_auth(request)
     return {name: str(value) for name, value in request.headers.items()}
