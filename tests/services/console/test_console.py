@@ -153,3 +153,30 @@ async def test_a_service_that_is_away_leaves_the_rest_of_the_page(tmp_path: Path
             overview = await console.get("/api/overview")
             assert [shown["id"] for shown in overview["devices"]] == [device.device_id]
             assert set(overview["errors"]) == {"applications"}
+
+
+async def test_every_question_of_a_page_a_login_and_who_is_not_logged_in_leave_a_line_each(console: Console) -> None:
+    identity = identity_pb2_grpc.IdentityServiceStub(console.cloud.channel)
+
+    async def lines() -> list[tuple[str, str, str, bool, str]]:
+        """Who, what, on what, allowed or not, from where; of what came through the console's door."""
+        trail = await identity.ListAuditEntries(identity_pb2.ListAuditEntriesRequest())
+        found = [entry for entry in reversed(trail.entries) if entry.source_address]
+        assert len({entry.request_id for entry in found}) == len(found)
+        return [(e.principal, e.action, e.resource, e.allowed, e.source_address) for e in found]
+
+    ada, here = "arn:aws:iam::123456789012:user/ada", "127.0.0.1"
+    await console.get("/api/overview", 401)
+    assert await lines() == [("unproven", "console:GET", "/api/overview", False, here)]
+    await user(console, "ada", policy="arn:aws:iam::aws:policy/belvedere/BelvedereReadOnly")
+    await log_in(console, "ada")
+    async with console.http.get(console.url + "/login?token=made-up") as answer:
+        assert answer.status == 401
+    logged_in = [(ada, "signin:ConsoleLogin", "*", True, here), ("unproven", "signin:ConsoleLogin", "*", False, here)]
+    assert (await lines())[1:] == logged_in
+    for _ in range(2):
+        await console.get("/api/overview")
+    seen = (await lines())[3:]
+    overview = ["panorama:ListApplicationInstances", "panorama:ListDevices"] * 2
+    assert sorted(action for _, action, *_ in seen) == sorted(overview)
+    assert {(who, what, allowed, source) for who, _, what, allowed, source in seen} == {(ada, "*", True, here)}
