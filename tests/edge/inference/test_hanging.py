@@ -23,14 +23,15 @@ from tests.support.inference import WAIT_S, Inference
 from tests.support.models import endless_onnx, tiny_onnx
 from tests.support.shared_memory import eventually
 
-HANG_S = 1.0
+HANG_S = 2.0
+"""Above what a busy machine keeps a model that does not hang from its work."""
 X = np.array([[1.0, 2.0, 3.0]], np.float32)
 FOR_EVER = {"rounds": np.array([2_000_000_000], np.int64), "x": X}
 BRIEFLY = {"rounds": np.array([2], np.int64), "x": X}
 
 
 def test_a_call_that_hangs_is_answered_with_an_error_and_said(tmp_path: Path) -> None:
-    settings = Settings(backend="onnxruntime", trial_s=0, hang_min_s=HANG_S, parallel_calls=1)
+    settings = Settings(backend="onnxruntime", trial_s=0, hang_min_s=HANG_S, hang_factor=0.0, parallel_calls=1)
     with Inference(tmp_path, settings) as inference, inference.client() as client:
         # So many rounds that the limit is passed, and few enough that this process can end.
         inference.ready(WantedModel("endless", endless_onnx(tmp_path / "m"), "ONNX", "FP32", ()))
@@ -42,7 +43,7 @@ def test_a_call_that_hangs_is_answered_with_an_error_and_said(tmp_path: Path) ->
                 client.call("endless", {**BRIEFLY, "rounds": np.array([rounds], np.int64)}, WAIT_S)
             except CallError as error:
                 assert error.code == "FAILED"
-                assert "not answered within 1 s and is taken to be hung" in error.message
+                assert "not answered within 2 s and is taken to be hung" in error.message
                 break
             rounds *= 2 if time.monotonic() - began > 0.5 else 8
         eventually(lambda: inference.hung == ["endless"], "the word to the process")
@@ -107,7 +108,7 @@ async def test_a_model_that_hangs_again_and_again_is_given_up_and_the_others_com
 
 
 async def test_a_process_that_says_nothing_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BELVEDERE_INFERENCE_SILENCE_S", "3")
+    monkeypatch.setenv("BELVEDERE_INFERENCE_SILENCE_S", "8")  # more than a busy machine takes to start it
     async with edge_bus(tmp_path) as bus, edge_process("inference", tmp_path, bus) as inference:
         await ask(tmp_path, "inference", "apply", {"models": rows(tmp_path)[1:]})
         await inference.status(lambda s: states(s) == {"good": "ready"})

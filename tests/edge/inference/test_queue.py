@@ -48,7 +48,7 @@ def test_closing_gives_back_what_waits_and_ends_who_waits() -> None:
     thread = threading.Thread(target=take)
     thread.start()
     assert queue.close() == []
-    thread.join(5)
+    thread.join(30)
     assert ended.is_set()
     with pytest.raises(QueueClosed):
         queue.put("a", 1)
@@ -76,7 +76,7 @@ def test_while_others_compute_what_comes_is_gathered_and_a_free_place_begins_it(
     thread.start()
     queue.put("b", 3)
     queue.free()
-    thread.join(5)
+    thread.join(30)
     assert gathered == [[3], []]
 
 

@@ -22,7 +22,7 @@ from tests.support.models import tiny_onnx
 from tests.support.shared_memory import eventually
 
 X = np.array([[1.0, 2.0, 3.0]], np.float32)
-CALL_TIMEOUT_S = 20.0
+CALL_TIMEOUT_S = 60.0
 
 
 def model(path: Path, model_id: str) -> dict[str, Any]:
