@@ -133,6 +133,10 @@ class DeviceJobsHandlers(device_jobs_pb2_grpc.DeviceJobsServiceServicer):
         after = decode_token(request.next_token, "ListDevicesJobs", request.device_id)
         async with self._database.session(read_only=True) as session:
             found = await store.list_jobs(session, who.account, who.region, request.device_id, after, size + 1)
+        if request.device_id and not found and not after:
+            # Jobs outlive their device. One that has none may never have been there: the registry raises NotFound then.
+            registry = registry_pb2_grpc.RegistryServiceStub(self._channel())
+            await registry.DescribeDevice(registry_pb2.DescribeDeviceRequest(device_id=request.device_id))
         rows, more = cut(found, size)
         token = None
         if more:

@@ -24,6 +24,7 @@ SOFTWARE_MAX = 255
 SEAL_KEY_BYTES = 32
 SIGNATURE_SKEW_S = 300
 SIGNATURE_SCHEME = "Belvedere-Device"
+_STATIC_IP = {"ip_address": "IpAddress", "mask": "Mask", "default_gateway": "DefaultGateway", "dns": "Dns"}
 REBOOTING, ONLINE, OFFLINE, LEASE_EXPIRED = "REBOOTING", "ONLINE", "OFFLINE", "LEASE_EXPIRED"
 NOT_AVAILABLE = "NOT_AVAILABLE"
 """What CurrentSoftware says until the device has said it."""
@@ -87,12 +88,13 @@ def connection_status(state: DeviceState) -> str:
             return "ONLINE" if state.connected else "OFFLINE"
 
 
-def check_new(name: str, description: str) -> None:
-    """Raises Invalid for what ProvisionDevice does not take."""
+def check_new(name: str, description: str, networking: Mapping[str, Any]) -> None:
+    """Raises Invalid for what ProvisionDevice does not take. `networking`: NetworkPayload as a dict of its fields."""
     fields = []
     if not NAME.fullmatch(name):
         fields.append(("Name", "1 to 255 letters, digits, - and _"))
     fields += _description(description)
+    fields += _networking(networking)
     if fields:
         raise Invalid("; ".join(f"{path}: {text}" for path, text in fields), fields)
 
@@ -101,6 +103,21 @@ def check_description(description: str) -> None:
     """Raises Invalid for a description that is too long."""
     if fields := _description(description):
         raise Invalid(f"Description: {fields[0][1]}", fields)
+
+
+def _networking(networking: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A port with a fixed address has to be told it, whole: nothing else could ever reach that appliance."""
+    fields = []
+    for port in ("ethernet0", "ethernet1"):
+        if networking.get(port, {}).get("connection_type") != "CONNECTION_TYPE_STATIC_IP":
+            continue
+        info = networking[port].get("static_ip_connection_info")
+        place = f"NetworkingConfiguration.{port.capitalize()}.StaticIpConnectionInfo"
+        if info is None:
+            fields.append((place, "is required where ConnectionType is STATIC_IP"))
+        else:
+            fields += [(f"{place}.{name}", "is required") for field, name in _STATIC_IP.items() if not info.get(field)]
+    return fields
 
 
 def _description(description: str) -> list[tuple[str, str]]:

@@ -71,10 +71,10 @@ class RegistryHandlers(registry_pb2_grpc.RegistryServiceServicer):
 
     async def ProvisionDevice(self, request: pb.ProvisionDeviceRequest, context: Any) -> pb.ProvisionDeviceResponse:
         who, now, token = caller(), self._clock(), new_token()
-        rules.check_new(request.name, request.description)
         networking = None
         if request.HasField("networking_configuration"):
             networking = MessageToDict(request.networking_configuration, preserving_proto_field_name=True)
+        rules.check_new(request.name, request.description, networking or {})
         row = DeviceRow(
             device_id=new_id("device"),
             account=who.account,

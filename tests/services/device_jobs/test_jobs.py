@@ -87,9 +87,13 @@ async def test_jobs_are_listed_by_device(cloud: RunningCloud, device: Device) ->
         await stub(cloud).DescribeDeviceJob(pb.DescribeDeviceJobRequest(job_id=mine))
 
 
-async def test_a_device_that_is_not_there_is_refused(cloud: RunningCloud) -> None:
+async def test_a_device_that_is_not_there_is_refused(cloud: RunningCloud, device: Device) -> None:
     with pytest.raises(NotFound):
         await start(cloud, "device-absent")
+    with pytest.raises(NotFound):
+        await stub(cloud).ListDevicesJobs(pb.ListDevicesJobsRequest(device_id="device-absent"))
+    none = await stub(cloud).ListDevicesJobs(pb.ListDevicesJobsRequest(device_id=device.device_id))
+    assert not none.device_jobs
 
 
 async def test_a_deleted_device_ends_its_job(cloud: RunningCloud, device: Device) -> None:
@@ -97,3 +101,5 @@ async def test_a_deleted_device_ends_its_job(cloud: RunningCloud, device: Device
     registry = registry_pb2_grpc.RegistryServiceStub(cloud.channel)
     await registry.DeleteDevice(registry_pb2.DeleteDeviceRequest(device_id=device.device_id))
     await until(cloud, job_id, common_pb2.UPDATE_PROGRESS_FAILED)
+    kept = await stub(cloud).ListDevicesJobs(pb.ListDevicesJobsRequest(device_id=device.device_id))
+    assert [job.job_id for job in kept.device_jobs] == [job_id]

@@ -53,6 +53,28 @@ async def test_two_devices_of_one_account_and_region_have_different_names(
             await registry.ProvisionDevice(pb.ProvisionDeviceRequest(name="same"))
 
 
+async def test_a_fixed_address_has_to_be_told_whole(registry: RegistryServiceStub) -> None:
+    place, static = "NetworkingConfiguration.Ethernet{}.StaticIpConnectionInfo", pb.CONNECTION_TYPE_STATIC_IP
+    whole = pb.StaticIpConnectionInfo(
+        ip_address="10.0.0.7", mask="255.255.255.0", default_gateway="10.0.0.1", dns=["10.0.0.1"]
+    )
+    networking = pb.NetworkPayload(
+        ethernet0=pb.EthernetPayload(connection_type=static),
+        ethernet1=pb.EthernetPayload(
+            connection_type=static, static_ip_connection_info=pb.StaticIpConnectionInfo(mask="255.0.0.0")
+        ),
+    )
+    with pytest.raises(Invalid) as caught:
+        await registry.ProvisionDevice(pb.ProvisionDeviceRequest(name="fixed", networking_configuration=networking))
+    assert [path for path, _ in caught.value.fields] == [
+        place.format(0),
+        *(f"{place.format(1)}.{name}" for name in ("IpAddress", "DefaultGateway", "Dns")),
+    ]
+    for port in (networking.ethernet0, networking.ethernet1):
+        port.static_ip_connection_info.CopyFrom(whole)
+    await registry.ProvisionDevice(pb.ProvisionDeviceRequest(name="fixed", networking_configuration=networking))
+
+
 @pytest.mark.parametrize(("name", "description"), [("", ""), ("a b", ""), ("x" * 256, ""), ("ok", "x" * 256)])
 async def test_a_wrong_name_or_description_is_refused(
     registry: RegistryServiceStub, name: str, description: str

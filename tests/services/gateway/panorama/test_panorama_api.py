@@ -133,6 +133,17 @@ def test_broken_bodies_get_the_declared_shape(door: Door, body: bytes) -> None:
     assert answer.json["Reason"] in ("CANNOT_PARSE", "FIELD_VALIDATION_FAILED")
 
 
+def test_a_fixed_address_that_is_not_told_and_jobs_of_no_device_are_refused(panorama: Any) -> None:
+    static = {"Ethernet0": {"ConnectionType": "STATIC_IP"}}
+    answer = refused(lambda: panorama.provision_device(Name="api-static", NetworkingConfiguration=static))
+    assert (answer["Error"]["Code"], answer["Reason"]) == ("ValidationException", "FIELD_VALIDATION_FAILED")
+    (field,) = answer["Fields"]
+    assert field["Name"] == "NetworkingConfiguration.Ethernet0.StaticIpConnectionInfo"
+    answer = refused(lambda: panorama.list_devices_jobs(DeviceId="device-none"))
+    assert answer["Error"]["Code"] == "ResourceNotFoundException"
+    assert (answer["ResourceId"], answer["ResourceType"]) == ("device-none", "DEVICE")
+
+
 def test_every_list_and_describe_answers(panorama: Any) -> None:
     assert panorama.list_devices()["Devices"] is not None
     assert panorama.list_application_instances()["ApplicationInstances"] is not None
