@@ -19,55 +19,26 @@ pixels are still the frame's.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import select
 import struct
-import threading
 import time
 from typing import TYPE_CHECKING, Sequence
 
 from framelink import layout, notice, sockets, wire
-from framelink.errors import FramelinkError, FrameTimeout, LayoutError, RingAbsent, RingGone, WireError
-from framelink.late_bgr import LateBgr
-from framelink.layout import FrameInfo, Geometry, PixelFormat
-from framelink.ring import Ring
+from framelink.connection import Connection, Form
+from framelink.errors import FramelinkError, FrameTimeout, LayoutError, RingGone, WireError
+from framelink.layout import FrameInfo, Geometry
 
 if TYPE_CHECKING:
     from framelink.layout import Array, Bytes
 
 CONNECT_TIMEOUT_S = 5.0
 """How long a new reader waits for its writer, unless told otherwise."""
-FORMS_MAX = 8
-"""Of frames of so many sizes and formats the layout is remembered."""
 _LIMIT = wire.SMALL_MESSAGE
 _NOTICE_PREFIX = wire.PREFIX.pack(wire.MAGIC, wire.VERSION, wire.NOTICE)
 _slot_and_sequence = notice.slot_and_sequence
 _new = object.__new__
 _BROKEN = (FramelinkError, OSError, struct.error)
-WELCOME_TIMEOUT_S = 2.0
-"""A writer that accepts a connection and does not answer within this is hung."""
-
-
-class _Form:
-    """What the frames of one size and format of a ring have in common, found in order once."""
-
-    __slots__ = ("geometry", "has_bgr", "pictures", "prefix", "ring", "slots")
-
-    def __init__(self, prefix: bytes, ring: Ring, info: FrameInfo | None) -> None:
-        """`prefix`: how their notices begin."""
-        self.prefix = prefix
-        self.ring = ring
-        self.slots = ring.slots
-        self.has_bgr = info is not None and info.has_bgr
-        self.geometry: Geometry | None = None
-        self.pictures: list[Array | None] = [None] * ring.slots
-        """The BGR picture of each slot."""
-        if info is not None and info.format is not PixelFormat.TENSORS:
-            self.geometry = layout.geometry(info.width, info.height, info.format)
-            if self.has_bgr:
-                with contextlib.suppress(LayoutError):  # Too small a slot: `bgr()` says so.
-                    self.pictures = [self.geometry.bgr(ring.payload(slot)) for slot in range(ring.slots)]
 
 
 class Frame:
@@ -76,7 +47,7 @@ class Frame:
     __slots__ = ("__weakref__", "_after", "_form", "_holder", "_info", "_packet", "_sequence", "slot")
 
     def __init__(
-        self, form: _Form, slot: int, sequence: int, after: int, packet: bytes, holder: _Connection | None
+        self, form: Form, slot: int, sequence: int, after: int, packet: bytes, holder: Connection | None
     ) -> None:
         """`after`: the sequence that its taker had before, or 0. `packet`: its notice, read when it is asked for."""
         self._form = form
@@ -179,142 +150,6 @@ class Frame:
         self.release()
 
 
-class _Connection:
-    """One connection to one writer. Frames keep it, so that a release never reaches the wrong one."""
-
-    __slots__ = (
-        "_forms", "_gone", "_late_bgr", "_owner", "form", "hear", "lock", "makes_bgr", "pressed", "ring", "socket", "waits_s"
-    )  # fmt: skip
-
-    def __init__(self, path: str, name: str, connect_timeout_s: float) -> None:
-        # Re-entrant: a forgotten frame's __del__ may run in the midst of anything.
-        self.lock = threading.RLock()
-        # A forked child has the socket, too; a release of its copy of a frame would take the slot from the parent.
-        self._owner = os.getpid()
-        self._gone = False
-        self.pressed: set[int] = set()
-        self.waits_s = -1.0
-        """How long `hear` waits."""
-        self.makes_bgr = False
-        """The writer makes the BGR of frames that it has given out; older ones do not."""
-        deadline = time.monotonic() + connect_timeout_s
-        while True:
-            self.socket = sockets.connect(path, max(0.0, deadline - time.monotonic()))
-            try:
-                ring = self._introduce(path, name)
-            except BaseException:
-                self.socket.close()
-                raise
-            if ring is not None:
-                break
-            self.socket.close()
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise RingAbsent("the writer at %s ends each connection; waited %.1f s" % (path, connect_timeout_s))
-            select.select([], [], [], min(sockets.CONNECT_RETRY_S, left))
-        self.ring = ring
-        self._late_bgr = LateBgr(path, name, ring.ring_id)
-        self.hear = self.socket.recv
-        self._forms: dict[bytes, _Form] = {}
-        self.form = _Form(b"none yet", self.ring, None)
-        """Of the last frame; the next one mostly has the same."""
-
-    def _introduce(self, path: str, name: str) -> Ring | None:
-        """Its ring; None where it ended before it had heard us, and left no word: its successor is to be asked."""
-        with contextlib.suppress(RingGone):  # Refused already: it has left word of why.
-            sockets.send(self.socket, wire.hello(name))
-        if not sockets.ready(self.socket.fileno(), select.POLLIN, WELCOME_TIMEOUT_S):
-            raise RingAbsent("the writer at %s did not answer within %.0f s" % (path, WELCOME_TIMEOUT_S))
-        try:
-            received = sockets.receive(self.socket, wire.SMALL_MESSAGE)
-        except RingGone:
-            return None
-        if received is None:
-            raise RingAbsent("the writer at %s did not answer" % path)
-        packet, descriptor = received
-        try:
-            kind, body = wire.parse(packet)
-            if kind == wire.GOODBYE:
-                raise RingGone("the writer at %s refused: %s" % (path, wire.text(body, 512)))
-            if kind != wire.WELCOME or descriptor is None:
-                raise WireError("the writer at %s answered with message %d instead of its ring" % (path, kind))
-            announced = wire.parse_ring(body)
-            self.makes_bgr = bool(announced.generation & wire.MAKES_BGR)
-            given, descriptor = descriptor, None
-            return Ring.open(given, announced.slots, announced.slot_bytes, announced.ring_id)
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
-
-    @property
-    def gone(self) -> bool:
-        return self._gone or self._owner != os.getpid()
-
-    def send(self, packet: bytes) -> None:
-        with self.lock:
-            if self.gone:
-                raise RingGone("the writer has gone")
-            try:
-                sockets.send(self.socket, packet)
-            except RingGone:
-                self.close()
-                raise
-
-    def wait_at_most(self, timeout_s: float) -> None:
-        """From now on `hear` waits so long."""
-        sockets.wait_at_most(self.socket, timeout_s)
-        self.waits_s = timeout_s
-
-    def form_of(self, packet: bytes) -> _Form:
-        """Of a notice. WireError where that is not in order."""
-        prefix = packet[: notice.FORM_BYTES]
-        form = self._forms.get(prefix)
-        if form is None:
-            form = _Form(prefix, self.ring, notice.parse(packet, self.ring.slots)[1])
-            if len(self._forms) >= FORMS_MAX:
-                self._forms.clear()
-            self._forms[prefix] = form
-        return form
-
-    def with_bgr(self, slot: int, sequence: int) -> bytes | None:
-        """The notice of a frame that we hold, with BGR. None where there is none, and no having it made."""
-        header = self.ring.header(slot)
-        packet = notice.read(header)
-        if packet is not None and not notice.has_bgr(packet):  # Another reader may have asked before.
-            asks = self.makes_bgr and not self.gone
-            packet = notice.read(header) if asks and self._late_bgr.made(slot, sequence) else None
-        if packet is None or _slot_and_sequence(packet) != (slot, sequence) or not notice.has_bgr(packet):
-            return None
-        return packet
-
-    def release(self, slot: int, sequence: int) -> None:
-        with self.lock:
-            self.pressed.discard(sequence)
-            if not self.gone:
-                try:
-                    sockets.send(self.socket, wire.release(slot, sequence))
-                except (RingGone, OSError):
-                    self.close()  # Nothing to give back to; the next take() says so.
-
-    def given_back(self, frames: Sequence[Frame]) -> list[tuple[int, int]]:
-        """(slot, sequence) of those that are held of this writer, and are so no longer. The lock is held."""
-        given = []
-        for frame in frames:
-            holder, frame._holder = frame._holder, None
-            if holder is self:
-                given.append((frame.slot, frame._sequence))
-                self.pressed.discard(frame._sequence)
-            elif holder is not None:
-                holder.release(frame.slot, frame._sequence)
-        return given
-
-    def close(self) -> None:
-        with self.lock:
-            self._gone = True
-            self.socket.close()
-        self._late_bgr.close()
-
-
 class FrameReader:
     """A reader of the ring at `path`. `name` is what the writer shows in its statistics.
 
@@ -329,7 +164,7 @@ class FrameReader:
         self.name = name
         self._last_sequence = 0
         self._pending: bool | None = None
-        self._connection = _Connection(self.path, name, connect_timeout_s)
+        self._connection = Connection(self.path, name, connect_timeout_s)
 
     @property
     def ring_id(self) -> int:
@@ -451,7 +286,7 @@ class FrameReader:
     def reconnect(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         """Let go of the writer and wait for its successor. RingAbsent where none comes; it may be called again."""
         self._connection.close()
-        connection = _Connection(self.path, self.name, timeout_s)
+        connection = Connection(self.path, self.name, timeout_s)
         if connection.ring.ring_id != self._connection.ring.ring_id:
             self._last_sequence = 0
         self._pending = None
@@ -467,7 +302,7 @@ class FrameReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _obey(self, connection: _Connection, packet: bytes) -> Frame | None:
+    def _obey(self, connection: Connection, packet: bytes) -> Frame | None:
         form = connection.form
         if not packet.startswith(form.prefix):
             if not packet.startswith(_NOTICE_PREFIX):
@@ -489,7 +324,7 @@ class FrameReader:
         frame._info = None
         return frame
 
-    def _told(self, connection: _Connection, packet: bytes) -> None:
+    def _told(self, connection: Connection, packet: bytes) -> None:
         kind, body = wire.parse(packet)
         if kind == wire.PRESS:
             connection.pressed.add(wire.parse_slot(body)[1])
