@@ -144,6 +144,30 @@ def test_a_fixed_address_that_is_not_told_and_jobs_of_no_device_are_refused(pano
     assert (answer["ResourceId"], answer["ResourceType"]) == ("device-none", "DEVICE")
 
 
+@pytest.mark.parametrize(
+    ("method", "given"),
+    [
+        ("list_application_instance_dependencies", {"ApplicationInstanceId": "none"}),
+        ("list_application_instance_node_instances", {"ApplicationInstanceId": "none"}),
+        (
+            "signal_application_instance_node_instances",
+            {"ApplicationInstanceId": "none", "NodeSignals": [{"NodeInstanceId": "c", "Signal": "PAUSE"}]},
+        ),
+        ("describe_node_from_template_job", {"JobId": "none"}),
+        ("describe_package_import_job", {"JobId": "none"}),
+        ("register_package_version", {"PackageId": "none", "PackageVersion": "1.0", "PatchVersion": "a1"}),
+    ],
+)
+def test_what_is_not_there_is_a_validation_error_where_the_operation_declares_no_other(
+    panorama: Any, method: str, given: dict[str, Any]
+) -> None:
+    declared = panorama.meta.service_model.operation_model(panorama.meta.method_to_api_mapping[method]).error_shapes
+    assert "ResourceNotFoundException" not in {shape.name for shape in declared}
+    answer = refused(lambda: getattr(panorama, method)(**given))
+    assert (answer["Error"]["Code"], answer["Reason"], answer["Fields"]) == ("ValidationException", "OTHER", [])
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 400 and "none" in answer["Error"]["Message"]
+
+
 def test_every_list_and_describe_answers(panorama: Any) -> None:
     assert panorama.list_devices()["Devices"] is not None
     assert panorama.list_application_instances()["ApplicationInstances"] is not None
