@@ -19,7 +19,7 @@ from services.gateway import xml
 from services.gateway.errors import AwsError
 from services.gateway.message import Call, Reply, read_all
 from services.gateway.payload import Upload, declared_hash
-from services.gateway.s3 import conditions, failures, part_checksums, parts
+from services.gateway.s3 import conditions, failures, part_checksums, parts, slow
 from services.gateway.s3.index import Index
 from services.gateway.s3.listing import folded, page_size
 from services.gateway.s3.names import UPLOADS, Place
@@ -46,6 +46,8 @@ class Multipart:
 
     def __init__(self, index: Index, blobs: BlobStore, objects: Objects) -> None:
         self._index, self._blobs, self._objects = index, blobs, objects
+        self._completing: dict[str, tuple[bytes, slow.Work]] = {}
+        """By the upload's id: what its client sent, and the work that it began."""
 
     async def create(self, call: Call, place: Place) -> Reply:
         """CreateMultipartUpload."""
@@ -87,6 +89,9 @@ class Multipart:
         if asked and span is None:
             raise AwsError("InvalidArgument", "The x-amz-copy-source-range value must be of the form bytes=first-last")
         start, end = span or (0, source.size_bytes)
+        return await slow.answer(call, slow.begin(self._copy_part(place.bucket, key, source, start, end)))
+
+    async def _copy_part(self, bucket: str, key: str, source: storage_pb2.StoredObject, start: int, end: int) -> Reply:
         md5 = hashlib.md5()  # S3's ETag, no defence
 
         async def chunks() -> AsyncIterator[bytes]:
@@ -95,7 +100,7 @@ class Multipart:
                 yield chunk
 
         digest = await self._put_salted(chunks())
-        part = await self._replace(place.bucket, key, digest, end - start, md5.hexdigest(), {})
+        part = await self._replace(bucket, key, digest, end - start, md5.hexdigest(), {})
         return document("CopyPartResult", [("LastModified", iso_time(part.last_modified)), ("ETag", f'"{part.etag}"')])
 
     async def _part(self, place: Place, upload_id: str, number: str) -> str:
@@ -127,7 +132,7 @@ class Multipart:
         """CompleteMultipartUpload: the object stands at its key at once and whole."""
         entry = await self._find(place, upload_id)
         uploaded = {part.key: part for part in await self._parts(place.bucket, upload_id)}
-        if_absent, if_etag = conditions.of_write(call)
+        conditions.of_write(call)
         body = await read_all(call, COMPLETE_BODY_MAX)
         check_body_hash(call, body)
         listed = parts.listed(body)
@@ -139,6 +144,28 @@ class Multipart:
                 f"The provided 'x-amz-mp-object-size' header value {said[:20]} does not match what was computed: {size}"
             )
             raise AwsError("InvalidRequest", message)
+        # Without a wait from here on: of two who complete the same upload, the second waits for what the first one does.
+        said_before, running = self._completing.get(upload_id, (body, None))
+        if said_before != body:
+            message = "A conflicting conditional operation is currently in progress against this resource. Try again."
+            raise AwsError("OperationAborted", message, 409)
+        if running is None:
+            running = slow.begin(self._complete(call, place, entry, chosen, list(uploaded.values())))
+            self._completing[upload_id] = body, running
+            running.add_done_callback(lambda _: self._completing.pop(upload_id))
+        return await slow.answer(call, running)
+
+    async def _complete(
+        self,
+        call: Call,
+        place: Place,
+        entry: storage_pb2.StoredObject,
+        chosen: list[storage_pb2.StoredObject],
+        uploaded: list[storage_pb2.StoredObject],
+    ) -> Reply:
+        """Makes one object of the chosen parts, and forgets the upload."""
+        upload_id = entry.key.removeprefix(UPLOADS)
+        if_absent, if_etag = conditions.of_write(call)
         wish = part_checksums.Wish.kept(entry.metadata)
         whole = part_checksums.Whole(wish, [part.metadata for part in chosen])
         blob = await self._blobs.put_stream(self._joined(chosen, whole))
@@ -148,7 +175,7 @@ class Multipart:
             bucket=place.bucket,
             key=place.key,
             digest=blob.digest,
-            size_bytes=size,
+            size_bytes=sum(part.size_bytes for part in chosen),
             etag=f"{digests}-{len(chosen)}",
             content_type=entry.content_type,
             metadata={name: value for name, value in entry.metadata.items() if name not in _OF_UPLOADS}
@@ -156,7 +183,7 @@ class Multipart:
             | parts.to_keep(chosen, wish),
         )
         await self._index.put(stored, if_absent=if_absent, if_etag=if_etag)
-        await self._forget(place.bucket, upload_id, uploaded.values())
+        await self._forget(place.bucket, upload_id, uploaded)
         content = [
             ("Location", call.path),
             ("Bucket", place.bucket),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from belvedere.v1 import storage_pb2
-from services.gateway.s3 import parts
+from services.gateway.s3 import parts, slow
 from services.gateway.s3.part_checksums import Wish
 from tests.services.gateway.wire import send
 from tests.support.front_door import Door
@@ -81,6 +82,45 @@ def test_a_small_part_that_is_not_the_last_keeps_an_upload_from_completing(s3: A
         lambda: s3.abort_multipart_upload(**upload),
     ):
         assert error_of(call)["Code"] == "NoSuchUpload"
+
+
+def test_what_takes_long_is_answered_with_blanks_and_then_with_what_it_came_to(
+    s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slow, "FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr(slow, "BLANK_EVERY_S", 0.001)
+    source = {"Bucket": BUCKET, "Key": "slow-source"}
+    s3.put_object(**source, Body=b"a" * LEAST)
+    upload = begun(s3, "slow", ChecksumAlgorithm="CRC32", ChecksumType="FULL_OBJECT")
+    copied = s3.upload_part_copy(**upload, PartNumber=1, CopySource=source)["CopyPartResult"]
+    listed = {"Parts": [{"PartNumber": 1, "ETag": copied["ETag"]}]}
+    # With the status gone out, an error stands in the body, where S3's clients look for it.
+    wrong = {"ChecksumCRC32": "AAAAAA==", "ChecksumType": "FULL_OBJECT"}
+    assert (
+        error_of(lambda: s3.complete_multipart_upload(**upload, MultipartUpload=listed, **wrong))["Code"] == "BadDigest"
+    )
+    done = s3.complete_multipart_upload(**upload, MultipartUpload=listed)
+    assert done["ETag"].endswith('-1"') and done["Key"] == "slow"
+    assert s3.head_object(Bucket=BUCKET, Key="slow")["ETag"] == done["ETag"]
+
+
+def test_who_completes_an_upload_twice_at_once_hears_the_same_of_it(door: Door, s3: Any) -> None:
+    upload = begun(s3, "twice")
+    tags = [s3.upload_part(**upload, PartNumber=n, Body=body)["ETag"] for n, body in enumerate(BODIES, 1)]
+    listed = {"Parts": [{"PartNumber": n, "ETag": tag} for n, tag in enumerate(tags, 1)]}
+    clients = [door.client("s3") for _ in range(2)]
+
+    def complete(client: Any) -> str:
+        try:
+            return str(client.complete_multipart_upload(**upload, MultipartUpload=listed)["ETag"])
+        except ClientError as error:
+            # The other one was done before this one came.
+            assert error.response["Error"]["Code"] == "NoSuchUpload"
+            return ""
+
+    with ThreadPoolExecutor(2) as pool:
+        heard = set(pool.map(complete, clients)) - {""}
+    assert heard == {s3.head_object(Bucket=BUCKET, Key="twice")["ETag"]}
 
 
 def test_one_part_may_be_as_small_as_it_likes(s3: Any) -> None:

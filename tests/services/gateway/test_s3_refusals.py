@@ -50,12 +50,13 @@ def test_a_head_is_refused_without_a_body(door: Door, s3: Any) -> None:
         answer = send(door, "HEAD", path, service=None)
         assert (answer.status, answer.body) == (403, b"")
     anonymous = door.client("s3", signature_version=UNSIGNED)
-    for call, code in (
+    calls: list[tuple[Any, str]] = [
         (lambda: anonymous.head_object(Bucket=BUCKET, Key="k"), "403"),
         (lambda: anonymous.get_object(Bucket=BUCKET, Key="k"), "AccessDenied"),
         (lambda: anonymous.list_objects_v2(Bucket=BUCKET), "AccessDenied"),
         (lambda: anonymous.put_object(Bucket=BUCKET, Key="k", Body=b"y"), "AccessDenied"),
-    ):
+    ]
+    for call, code in calls:
         with pytest.raises(ClientError) as caught:
             call()
         assert caught.value.response["Error"]["Code"] == code
