@@ -26,7 +26,7 @@ def reader(camera):
         reader.request(bgr=False)
         eventually(camera.writer.hear, "the request")
         camera.publish()
-        reader.get(5, bgr=False).release()
+        reader.get(30, bgr=False).release()
         yield reader
 
 
@@ -36,10 +36,10 @@ def test_who_asks_in_time_is_heard_on_the_owners_thread(camera, reader, heard_on
         reader.request(bgr=False)
         assert camera.writer.hear()
         camera.publish()
-        with reader.get(5, bgr=False) as frame:
+        with reader.get(30, bgr=False) as frame:
             assert frame.info.sequence == sequence
-    # Where the machine was busy for a while, the writer's thread may have heard one.
-    assert heard_on.count(threading.main_thread()) > 20
+    # Where the machine was busy for a while, the writer's thread has heard one; it was not busy all the time.
+    assert heard_on.count(threading.main_thread()) > 5
 
 
 def test_a_slot_given_back_in_a_message_of_its_own_is_heard_too(camera, reader):
@@ -47,7 +47,7 @@ def test_a_slot_given_back_in_a_message_of_its_own_is_heard_too(camera, reader):
         reader.request(bgr=False)
         assert camera.writer.hear()
         camera.publish()
-        frame = reader.get(5, bgr=False)
+        frame = reader.get(30, bgr=False)
         frame.release()
     camera.writer.hear()
     eventually(lambda: camera.reader("reader").held == 0, "the slots")
@@ -56,7 +56,7 @@ def test_a_slot_given_back_in_a_message_of_its_own_is_heard_too(camera, reader):
 def test_who_asks_late_has_the_newest_frame_at_once(camera, reader):
     camera.writer.hear()
     camera.publish()  # nobody has asked for it
-    with reader.get(5, bgr=False) as frame:
+    with reader.get(30, bgr=False) as frame:
         assert frame.info.sequence == 2
 
 
@@ -78,7 +78,7 @@ def test_a_wish_for_bgr_is_known_before_the_next_frame(camera, reader):
     reader.request(bgr=True)
     assert camera.writer.bgr_wanted()
     camera.publish(bgr=True)
-    with reader.get(5) as frame:
+    with reader.get(30) as frame:
         assert frame.info.has_bgr
 
 
@@ -94,7 +94,7 @@ def test_nonsense_in_the_owners_hands_ends_the_connection_and_nothing_else(camer
         reader._connection.socket.send(b"nonsense that is no message")
         camera.writer.hear()
         camera.publish()
-        assert another.get(5, bgr=False).info.sequence == 2
+        assert another.get(30, bgr=False).info.sequence == 2
         eventually(lambda: [one.name for one in camera.writer.stats().readers] == ["another"], "the end of the other")
         assert camera.writer.stats().malformed == 1
 
@@ -102,5 +102,5 @@ def test_nonsense_in_the_owners_hands_ends_the_connection_and_nothing_else(camer
 def test_an_owner_that_hears_no_more_leaves_it_to_the_thread(camera, reader):
     for sequence in range(2, 6):
         camera.publish()
-        with reader.get(5, bgr=False) as frame:
+        with reader.get(30, bgr=False) as frame:
             assert frame.info.sequence == sequence

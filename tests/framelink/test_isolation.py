@@ -86,14 +86,14 @@ def test_who_gets_the_ring_can_only_read_it(tmp_path, attempt):
         attacker.do("connection, fd = take_ring(path); size = os.fstat(fd).st_size", path=camera.writer.path)
         assert attacker.ask(f"tried(lambda: {attempt})") in ("EPERM", "EACCES")
         with FrameReader(camera.writer.path, "honest") as honest:
-            frame = honest.get(5)
+            frame = honest.get(30)
             assert np.all(frame.bgr() == 1) and np.all(frame.planes()[0] == 1)
 
 
 def test_a_readers_arrays_cannot_be_made_writable(tmp_path):
     with NumberCamera(tmp_path / "s") as camera, FrameReader(camera.writer.path, "reader") as reader:
         camera.publish(bgr=True)
-        frame = reader.get(5)
+        frame = reader.get(30)
         for array in (frame.bgr(), *frame.planes(), frame.payload()):
             with pytest.raises(ValueError):
                 array[...] = 0
@@ -139,12 +139,12 @@ def test_who_is_asked_for_a_slot_and_gives_it_back_stays(tmp_path):
     with NumberCamera(tmp_path / "s", slots=3) as camera:
         with FrameReader(camera.writer.path, "generous") as generous, FrameReader(camera.writer.path, "other") as other:
             camera.publish()
-            held = generous.get(5, bgr=False)
+            held = generous.get(30, bgr=False)
             camera.publish()
             other.request(bgr=False)
             eventually(lambda: (generous.take(), generous.pressed)[1] == {held.info.sequence}, "the asking")
             held.release()
-            assert other.get(5, bgr=False).info.sequence == 2
+            assert other.get(30, bgr=False).info.sequence == 2
             assert camera.writer.stats().evicted == 0
             camera.publish()
             assert not generous.pressed
@@ -158,7 +158,7 @@ def test_many_who_keep_their_slots_are_asked_side_by_side_so_that_nobody_waits_f
         held = []
         for keeper in keepers:
             camera.publish()
-            held.append(keeper.get(5, bgr=False))
+            held.append(keeper.get(30, bgr=False))
         camera.publish()  # nobody holds this one, and none of the slots that may be given out is left for it
         innocent = stack.enter_context(FrameReader(camera.writer.path, "innocent"))
         innocent.request(bgr=False)
@@ -171,7 +171,7 @@ def test_many_who_keep_their_slots_are_asked_side_by_side_so_that_nobody_waits_f
         assert camera.writer.stats().evicted == 0
         assert innocent.take() is None
         held[3].release()
-        assert innocent.get(5, bgr=False).info.sequence == 7
+        assert innocent.get(30, bgr=False).info.sequence == 7
         assert not any(reader.waiting for reader in camera.writer.stats().readers)
 
 
@@ -185,7 +185,7 @@ def test_a_killed_reader_frees_its_slots(tmp_path):
         eventually(lambda: camera.reader("hoarder") is None, "the noticing")
         with FrameReader(camera.writer.path, "honest") as honest:
             camera.publish()
-            assert honest.get(5, bgr=False).info.sequence > 0
+            assert honest.get(30, bgr=False).info.sequence > 0
 
 
 def test_a_stopped_reader_does_not_slow_the_others(tmp_path):
@@ -195,7 +195,7 @@ def test_a_stopped_reader_does_not_slow_the_others(tmp_path):
         with FrameReader(camera.writer.path, "honest") as honest:
             for _ in range(100):
                 assert camera.publish() is not None
-                honest.get(5, bgr=False).release()
+                honest.get(30, bgr=False).release()
         assert camera.reader("stopped").delivered == 1
 
 
@@ -203,7 +203,7 @@ def test_a_forked_child_cannot_give_back_what_its_parent_holds(tmp_path):
     with NumberCamera(tmp_path / "s") as camera, Interpreter("from framelink import FrameReader; import os") as other:
         other.do("reader = FrameReader(path, 'parent')", path=camera.writer.path)
         camera.publish()
-        other.do("frame = reader.get(5, bgr=False)")
+        other.do("frame = reader.get(30, bgr=False)")
         # The child ends the ordinary way: everything it has is torn down.
         other.do(
             "child = os.fork()\n"
@@ -214,7 +214,7 @@ def test_a_forked_child_cannot_give_back_what_its_parent_holds(tmp_path):
             "os.waitpid(child, 0)"
         )
         camera.publish()
-        assert other.ask("reader.get(5, bgr=False).info.sequence") == 2
+        assert other.ask("reader.get(30, bgr=False).info.sequence") == 2
         assert other.ask("frame.held and frame.still_valid()")
         assert camera.reader("parent").held >= 1 and camera.writer.stats().malformed == 0
 
@@ -237,15 +237,15 @@ def test_a_killed_writer_is_noticed_and_its_frames_stay_readable(tmp_path):
         other.do("writer = FrameWriter(path, 'camera', slot_bytes=slot_bytes_for(64, 48))", path=path)
         with FrameReader(path, "reader") as reader:
             other.ask("publish()")
-            frame = reader.get(5)
+            frame = reader.get(30)
             other.kill()
             with pytest.raises(RingGone):
-                reader.get(5)
+                reader.get(30)
             assert np.all(frame.planes()[0] == 7)
             with NumberCamera(path) as camera:
-                reader.reconnect(5)
+                reader.reconnect(30)
                 camera.publish()
-                assert reader.get(5, bgr=False).info.sequence == 1
+                assert reader.get(30, bgr=False).info.sequence == 1
 
 
 def _memfd(size, seals, holes=False):

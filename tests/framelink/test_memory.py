@@ -69,12 +69,12 @@ def test_nothing_is_left_of_writers_and_readers(tmp_path):
     for _ in range(5):
         with NumberCamera(tmp_path / "s") as camera, FrameReader(camera.writer.path, "reader") as reader:
             camera.publish(bgr=True)
-            frame = reader.get(5)
+            frame = reader.get(30)
             frame.bgr()
             frame.release()
         del camera, reader, frame
     gc.collect()
-    assert (descriptors(), mapped_memfds()) == before
+    eventually(lambda: (descriptors(), mapped_memfds()) == before, "the release")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -143,7 +143,7 @@ def test_without_a_display_pictures_are_dropped_and_their_slots_go_back(tmp_path
     with NumberCamera(tmp_path / "c") as camera, FrameReader(camera.writer.path, "app") as reader:
         with OutputSender(str(tmp_path / "d"), "i", "out") as sender:
             camera.publish()
-            assert not sender.put(FramePicture("door", "s", reader.get(5, bgr=False)))
+            assert not sender.put(FramePicture("door", "s", reader.get(30, bgr=False)))
             assert sender.stats().dropped_absent == 1 and sender.fileno() == -1
             eventually(lambda: camera.reader("app").held == 0, "the release")
             with Display(tmp_path / "d"):
@@ -170,7 +170,7 @@ def test_what_a_display_had_under_way_is_given_back_when_it_is_killed(tmp_path):
         with FrameReader(camera.writer.path, "app") as reader, OutputSender(str(tmp_path / "d"), "i", "out") as sender:
             eventually(lambda: (sender.collect(), sender.stats().connected)[1], "the connection")
             camera.publish()
-            assert sender.put(FramePicture("door", "s", reader.get(5, bgr=False)))
+            assert sender.put(FramePicture("door", "s", reader.get(30, bgr=False)))
             eventually(lambda: other.ask("len(kept)") == 1, "the picture")
             assert camera.reader("app").held == 1
             other.kill()

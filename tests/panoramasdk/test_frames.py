@@ -175,7 +175,6 @@ def test_a_camera_that_comes_later_is_found_while_get_waits(tmp_path):
 
 def test_a_camera_that_is_still_for_long_contributes_nothing(two):
     with two.application() as app:
-        app.do("from panoramasdk import _cameras; _cameras.CACHED_MAX_AGE_S = 0.2")
         two.cameras["door"].publish(bgr=True)
         app.ask(SEEN)
 
@@ -184,6 +183,7 @@ def test_a_camera_that_is_still_for_long_contributes_nothing(two):
             return [stream for stream, _, _ in app.ask(SEEN)]
 
         assert seen() == ["door_node", "yard_node"]
+        app.do("from panoramasdk import _cameras; _cameras.CACHED_MAX_AGE_S = 0.2")
         eventually(lambda: seen() == ["yard_node"], "the forgetting")
         two.cameras["door"].publish(bgr=True)
         assert app.ask(SEEN)[0] == ["door_node", False, 2]
