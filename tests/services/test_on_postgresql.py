@@ -25,6 +25,8 @@ from tests.support.cloud import ACCOUNT, ADMIN, RunningCloud
 from tests.support.front_door import Door, front_door
 from tests.support.postgres import Postgres
 
+pytestmark = pytest.mark.timeout(300)
+"""Its tour asks for everything, in a program of its own."""
 TOUR = Path(__file__).parents[1] / "peers" / "panorama_tour.py"
 NOW = int(time.time())
 

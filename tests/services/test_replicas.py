@@ -34,8 +34,10 @@ from tests.support.waiting import until
 if TYPE_CHECKING:
     from belvedere.v1.packages_pb2_grpc import PackagesServiceAsyncStub
 
+pytestmark = pytest.mark.timeout(300)
+"""Its tests start programs, each of which takes seconds of a busy machine."""
 SERVICES = ["identity", "packages", "gateway"]
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 120
 EVENTS_TIMEOUT_S = 60
 """For the outbox of a replica that died: others look for rows every 5 s."""
 

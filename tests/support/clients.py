@@ -32,7 +32,7 @@ from tests.support.front_door import Door
 
 CACHE = Path(__file__).parents[2] / ".cache" / "clients"
 INSTALL_TIMEOUT_S = 150.0
-RUN_TIMEOUT_S = 90.0
+RUN_TIMEOUT_S = 150.0
 FORK_SERVER = Path(__file__).with_name("fork_server.py")
 NOBODY = "http://127.0.0.1:9"
 """Where nobody listens."""

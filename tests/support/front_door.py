@@ -30,9 +30,9 @@ from tests.support.cloud import REGION, RunningCloud, running_cloud
 
 T = TypeVar("T")
 
-START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 30.0
-CALL_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 90.0
+STOP_TIMEOUT_S = 60.0
+CALL_TIMEOUT_S = 90.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Door:
         session = botocore.session.Session()
         session.set_config_variable("data_path", str(awsmodel.model_folder()))
         key, secret = keys or (self.access_key_id, self.secret_access_key)
-        options: dict[str, Any] = {"retries": {"total_max_attempts": 1}, "read_timeout": 20, **config}
+        options: dict[str, Any] = {"retries": {"total_max_attempts": 1}, "read_timeout": 60, **config}
         return boto3.Session(
             botocore_session=session,
             aws_access_key_id=key,

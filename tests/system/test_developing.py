@@ -46,8 +46,8 @@ with open("/opt/aws/panorama/storage/large", "wb") as out:
     while True:
         out.write(os.urandom(1 << 20))
 """
-LIMITS = {"type": "resources", "cpu": 0.1, "pids": 24, "diskMb": 8}
-"""A share that it gets, and so uses up, on a machine where twenty others work too."""
+LIMITS = {"type": "resources", "cpu": 0.05, "pids": 24, "diskMb": 8}
+"""A share that it gets, and so uses up, on a machine where thirty others work too."""
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_limits_that_are_reached_are_told_by_the_api_and_counted_as_metrics(site
     pids = "(it is not given more than 24 processes and threads: raise pids or start fewer)"
     site.wait_status(instance_id, "DEPLOYMENT_SUCCEEDED", "RUNNING", pids)
     told = site.wait_status(
-        instance_id, "DEPLOYMENT_SUCCEEDED", "RUNNING", "(its share of the cpu, 0.1 cores, was used up"
+        instance_id, "DEPLOYMENT_SUCCEEDED", "RUNNING", "(its share of the cpu, 0.05 cores, was used up"
     )
     assert told["StatusDescription"].startswith("Application deployed successfully. Limits reached: cpu ")
     site.wait_nodes(instance_id, code_node="RUNNING")

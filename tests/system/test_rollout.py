@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def test_figures_decide_and_what_sees_too_little_goes_back(system: WholeSystem) 
     system.account.register_packages(app)
     done = run(*create)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "FrameRate (average over 4 s) is 0." in done.stdout
+    # Half a picture a second, or none within the window.
+    assert re.search(r"FrameRate \(average over 4 s\) is 0(\.\d+)?, at least 2 is wanted", done.stdout), done.stdout
     (running,) = (
         instance for instance, status in system.instances().items() if status == "DEPLOYMENT_SUCCEEDED"
     )  # fmt: skip

@@ -39,7 +39,9 @@ from tests.support.models import tiny_tensorflow_bytes
 from tests.support.registering import Uploader
 from tests.support.showing import Showing
 
-PAGE_TIMEOUT_MS = 45_000
+pytestmark = pytest.mark.timeout(300)
+"""Its tests start a browser, a cloud and a display."""
+PAGE_TIMEOUT_MS = 60_000
 PLAYS = (
     "() => document.getElementById('video-state')?.textContent === '' "
     "&& document.getElementById('video').currentTime > 0.5"

@@ -17,7 +17,7 @@ from botocore.credentials import Credentials
 from tests.support.cloud import REGION
 from tests.support.front_door import Door
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 
 
 @dataclass
