@@ -24,7 +24,7 @@ from services.gateway.s3.index import Index
 from services.gateway.s3.listing import folded, page_size
 from services.gateway.s3.names import UPLOADS, Place
 from services.gateway.s3.objects import Objects, check_body_hash, content_type, metadata_of, parse_range
-from services.gateway.s3.replies import document, iso_time
+from services.gateway.s3.replies import document, iso_time, storage_class
 
 if TYPE_CHECKING:
     from belvedere.blobs import BlobStore
@@ -185,7 +185,7 @@ class Multipart:
         await self._index.put(stored, if_absent=if_absent, if_etag=if_etag)
         await self._forget(place.bucket, upload_id, uploaded)
         content = [
-            ("Location", call.path),
+            ("Location", f"http://{call.header('host')}{call.path}"),
             ("Bucket", place.bucket),
             ("Key", place.key),
             ("ETag", f'"{stored.etag}"'),
@@ -211,6 +211,7 @@ class Multipart:
         content: list[tuple[str, xml.Content]] = [("Bucket", place.bucket), ("Key", place.key), ("UploadId", upload_id)]
         content += [("PartNumberMarker", marker), ("MaxParts", str(most)), ("IsTruncated", "true" if more else "false")]
         content += [("NextPartNumberMarker", str(shown[-1][0]))] if shown else []
+        content += [*_owners(call), ("StorageClass", storage_class(upload))]
         wish = part_checksums.Wish.kept(upload.metadata)
         if wish.algorithm:
             content += [("ChecksumAlgorithm", wish.algorithm.upper()), ("ChecksumType", wish.type)]
@@ -254,7 +255,7 @@ class Multipart:
                 content.append(("CommonPrefixes", [("Prefix", encode(key))]))
             else:
                 told = [("Key", encode(key)), ("UploadId", upload_id), ("Initiated", iso_time(upload.last_modified))]
-                content.append(("Upload", told))
+                content.append(("Upload", [*told, *_owners(call), ("StorageClass", storage_class(upload))]))
         return document("ListMultipartUploadsResult", content)
 
     async def _uploads(self, bucket: str) -> list[storage_pb2.StoredObject]:
@@ -317,6 +318,12 @@ class Multipart:
         for part in stored:
             await self._index.delete(bucket, [part.key])
             await self._blobs.delete(part.digest)
+
+
+def _owners(call: Call) -> list[tuple[str, xml.Content]]:
+    """Everything in a bucket is its account's."""
+    account = [("ID", call.who.account), ("DisplayName", call.who.account)]
+    return [("Initiator", account), ("Owner", account)]
 
 
 def _part_key(upload_id: str, number: int) -> str:

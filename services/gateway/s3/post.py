@@ -40,6 +40,11 @@ async def read_form(call: Call) -> Form:
     return form
 
 
+def key_of(form: Form) -> str:
+    """Raises AwsError(InvalidArgument) where the form names none."""
+    return form.need("key").replace("${filename}", re.split(r"[\\/]", form.file_name)[-1])
+
+
 async def put(objects: Objects, call: Call, bucket: str, now: datetime) -> Reply:
     """PostObject. Raises AwsError."""
     form = call.form
@@ -50,8 +55,7 @@ async def put(objects: Objects, call: Call, bucket: str, now: datetime) -> Reply
         raise failures.invalid_argument(
             "The bucket of the form is not that of its address.", "bucket", form.fields["bucket"]
         )
-    key = form.need("key").replace("${filename}", re.split(r"[\\/]", form.file_name)[-1])
-    fields["key"] = key
+    fields["key"] = key = key_of(form)
     policy.check(fields, now)
     names.check_key(key)
     await call.authorize("s3:PutObject", f"arn:aws:s3:::{bucket}/{key}")

@@ -117,10 +117,11 @@ class S3Service:
     def named(self, call: Call) -> Named | None:
         try:
             operation, action, resource, _ = self._operation(call)
+            if operation == "PostObject":
+                action, resource = "PutObject", f"{resource}/{post.key_of(call.form)}" if call.form else resource
         except AwsError:
             return None
-        action = action or ("PutObject" if operation == "PostObject" else "DeleteObject")
-        return Named(f"{self.prefix}:{action}", resource)
+        return Named(f"{self.prefix}:{action or 'DeleteObject'}", resource)
 
     def _operation(self, call: Call) -> tuple[str, str, str, Handler]:
         """(operation, action, resource, what does it). An empty action: policies are asked about each key of the body. Raises

@@ -15,6 +15,7 @@ from belvedere.v1 import storage_pb2
 from services.gateway.s3 import parts, slow
 from services.gateway.s3.part_checksums import Wish
 from tests.services.gateway.wire import send
+from tests.support.cloud import ACCOUNT
 from tests.support.front_door import Door
 
 BUCKET = "in-parts"
@@ -59,6 +60,10 @@ def test_a_small_part_that_is_not_the_last_keeps_an_upload_from_completing(s3: A
         for number, body in ((1, b"a" * (LEAST - 1)), (2, b"tail"), (4, b"a" * LEAST))
     ]
     listed = [{"PartNumber": number, "ETag": tag} for number, tag in zip((1, 2, 4), tags, strict=True)]
+    told = s3.list_parts(**upload)
+    assert (told["Owner"]["ID"], told["Initiator"]["ID"], told["StorageClass"]) == (ACCOUNT, ACCOUNT, "STANDARD")
+    (told,) = (each for each in s3.list_multipart_uploads(Bucket=BUCKET)["Uploads"] if each["Key"] == "small")
+    assert (told["Owner"]["ID"], told["StorageClass"]) == (ACCOUNT, "STANDARD")
 
     def complete(chosen: list[dict[str, Any]], **more: Any) -> Any:
         return s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": chosen}, **more)
