@@ -171,7 +171,7 @@ class Access:
         if call.proof is not None:
             request.principal = call.proof.principal.arn
         else:
-            request.access_key_id = claimed_key(call.http)
+            request.access_key_id = claimed_key(call.http) or _key_of_form(call)
         with self._as_itself(call.caller.region if call.caller else "", call.request_id):
             await self._identity.RecordRefusal(request)
 
@@ -254,6 +254,14 @@ def _told_as_auth_errors() -> Iterator[None]:
 def claimed_key(request: HttpRequest) -> str:
     """The access key that a request names, proven or not; empty where it names none."""
     found = _CLAIMED.search(request.named.get("authorization", "")) or _CLAIMED.search(request.query)
+    return found[1] if found else ""
+
+
+def _key_of_form(call: Call) -> str:
+    """The same of a form, whose fields hold it."""
+    fields = call.form.fields if call.form is not None else {}
+    named = fields.get("x-amz-credential", "").partition("/")[0] or fields.get("awsaccesskeyid", "")
+    found = _CLAIMED.fullmatch(f"Credential={named}")
     return found[1] if found else ""
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
 from belvedere.cli.audit import since
 from belvedere.cli.errors import CliError
@@ -34,6 +35,13 @@ def belvedere(door: Door, capsys: pytest.CaptureFixture[str]) -> Belvedere:
         return code, "".join(line + "\n" for line in told.out.splitlines() if "[info" not in line), told.err
 
     return run
+
+
+def _file(folder: Path, action: str) -> Path:
+    """A policy that allows one action."""
+    file = folder / "policy.json"
+    file.write_text(json.dumps({"Statement": {"Effect": "Allow", "Action": action, "Resource": "*"}}))
+    return file
 
 
 def test_from_a_user_to_a_call_that_is_allowed_and_one_that_is_not(
@@ -69,6 +77,18 @@ def test_from_a_user_to_a_call_that_is_allowed_and_one_that_is_not(
     entries = [json.loads(line) for line in belvedere("audit", "--json", "--user", "admin")[1].splitlines()]
     made = next(entry for entry in entries if entry["action"] == "iam:CreateUser")
     assert made["resource"].endswith("user/ada") and made["allowed"] and made["source_address"] == ""
+
+    source = {"Bucket": f"panorama-{ACCOUNT}-us-east-1", "Key": "copy", "CopySource": "elsewhere/what\x07it was"}
+    assert belvedere("policy", "create", "put", str(_file(tmp_path, "s3:PutObject")))[0] == 0
+    assert belvedere("policy", "attach", "put", "--user", "ada")[0] == 0
+    with pytest.raises(ClientError):
+        door.client("s3", keys=(key["AWS_ACCESS_KEY_ID"], key["AWS_SECRET_ACCESS_KEY"])).copy_object(**source)
+    line = belvedere("audit", "--user", "ada", "--denied")[1].splitlines()[-1]
+    target, read = f"arn:aws:s3:::{source['Bucket']}/copy", "arn:aws:s3:::elsewhere/what\ufffdit was"
+    assert line.endswith(f"  (DENIED s3:GetObject {read}; allowed s3:PutObject {target})")
+    told = json.loads(belvedere("audit", "--json", "--user", "ada")[1].splitlines()[-1])
+    assert (told["action"], told["resource"], told["allowed"]) == ("s3:PutObject", target, False)
+    assert [decision["allowed"] for decision in told["decisions"]] == [True, False]
 
     assert belvedere("key", "disable", key["AWS_ACCESS_KEY_ID"])[0] == 0
     assert "disabled" in belvedere("key", "list", "--user", "ada")[1]

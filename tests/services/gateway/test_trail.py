@@ -15,6 +15,7 @@ from botocore import UNSIGNED
 from botocore.exceptions import BotoCoreError, ClientError
 
 from belvedere import awsmodel
+from tests.services.gateway import s3_forms
 from tests.services.gateway.persons import BUCKET, PANORAMA, Person, statement
 from tests.services.gateway.trail import (
     ALARM_ARN,
@@ -335,6 +336,30 @@ def test_the_source_of_a_copy_stands_in_the_line_of_the_copy(door: Door) -> None
         line = one_line(door, partial(client.copy_object, **copy))
         assert told(line) == ("s3:PutObject", f"{BUCKET_ARN}/trail/copy", reads)
         assert decisions(line)[1:] == [("s3:GetObject", OBJECT_ARN, reads)]
+
+
+def test_both_permissions_to_read_attributes_stand_in_one_line(door: Door) -> None:
+    client = door.client("s3")
+    line = one_line(door, lambda: client.get_object_attributes(**OBJECT, ObjectAttributes=["ETag"]))
+    assert told(line) == ("s3:GetObjectAttributes", OBJECT_ARN, True)
+    assert decisions(line) == [(action, OBJECT_ARN, True) for action in ("s3:GetObjectAttributes", "s3:GetObject")]
+
+
+def test_uploads_by_a_form_leave_one_line_with_their_object(door: Door, callers: Callers) -> None:
+    key, object_arn = "trail/form-${filename}", f"{BUCKET_ARN}/trail/form-a.bin"
+    unknown = callers.client("unknown", "s3")
+    expected = [
+        (door.client("s3"), f"arn:aws:iam::{ACCOUNT}:user/admin", True),
+        (callers.client("denied", "s3"), callers.nobody.arn, False),
+        (callers.client("wrong", "s3"), f"unproven/{door.access_key_id}", False),
+        (unknown, f"unproven/{STRANGER}", False),
+    ]
+    for client, who, allowed in expected:
+        made = client.generate_presigned_post(BUCKET, key)
+        with new_lines(door) as found:
+            form = s3_forms.encoded(made["fields"], b"content")
+            send(door, "POST", f"/{BUCKET}", headers={"Content-Type": s3_forms.FORM}, body=form, service=None)
+        assert [(line.principal, *told(line)) for line in found] == [(who, "s3:PutObject", object_arn, allowed)]
 
 
 def test_several_alarms_stand_in_one_line(door: Door) -> None:

@@ -336,6 +336,8 @@ async def test_a_data_folder_from_before_policies_keeps_its_administrator_and_ro
         for table, name in (("user_account", "admin"), ("role", "BelvedereApplication")):
             row = f"('123456789012', '{name}', 'AIDAX{name}', '[{{}}]', '2026-01-01')"
             await connection.execute(text(f"INSERT INTO {table} VALUES {row}"))
+        line = f"(1, '{datetime.now(UTC):%F %T.%f}', '123456789012', '{ADMIN}', 'old:Call', '*', 1, '10.0.0.7', 'old')"
+        await connection.execute(text(f"INSERT INTO audit VALUES {line}"))
     await database.close()
     async with running_cloud(tmp_path / "cloud", services=["identity"]) as cloud:
         identity = IdentityServiceStub(cloud.channel)
@@ -345,3 +347,10 @@ async def test_a_data_folder_from_before_policies_keeps_its_administrator_and_ro
             assert list(role.policy_arns) == ["arn:aws:iam::aws:policy/belvedere/BelvedereApplicationAccess"]
             made = await identity.AssumeRole(pb.AssumeRoleRequest(role_arn=role.arn, role_session_name="s1"))
             assert made.access_key_id
+            line = (await identity.ListAuditEntries(pb.ListAuditEntriesRequest())).entries[-1]
+            assert (line.action, line.allowed, line.source_address, line.request_id) == (
+                "old:Call",
+                True,
+                "10.0.0.7",
+                "old",
+            )
