@@ -21,8 +21,9 @@ from edge.supervisor.settings import Settings
 from edge.supervisor.spec import AppSpec
 
 LOOK_EVERY_S = 0.25
-LAST_WORDS_S = 1.0
-"""For an aborted process to write its stacks: milliseconds on an idle machine."""
+LAST_WORDS_S = 5.0
+"""For an aborted process to write its stacks: milliseconds on an idle machine, and seconds on one that is so busy that
+applications hang."""
 STACK_MARK = "(most recent call first)"
 """In each thread's first line of what Python writes."""
 

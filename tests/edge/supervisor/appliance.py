@@ -12,7 +12,7 @@ from belvedere.bus.connection import Bus
 from belvedere.chassis.edge import ask
 from tests.support.edge_bus import RunningProcess, edge_bus, edge_process
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 DELIVER = 'say(type="stats", frames_taken=3, frames_put=2, calls=1, first_output_unix_ms=1700000000000)\n'
 STAY = "import time\ntime.sleep(600)\n"
 

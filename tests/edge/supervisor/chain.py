@@ -37,11 +37,11 @@ NUMBERS = 32
 """Pictures of the clip, each with its square elsewhere: what their numbers are modulo."""
 RUN = 20
 """So many of the camera's frames in a row, and none of them lost, are what the innocent one has to get."""
-RUNS = 6
-"""Such numbers of frames in which it has to: a machine that does other things besides this test loses one now and then, also
-for an application that is alone."""
-LOST_SHARE = 0.05
-"""Of the camera's frames from the other one's beginning on, for the same reason. It is none on an idle machine."""
+LOST_SHARE, STRETCH = 0.05, 100
+"""Of the camera's frames from the other one's beginning on, or of the last so many. It is none on an idle machine; one that does
+other things besides this test loses a few now and then, also for an application that is alone, and then none for a while. So
+where it is more, it is looked at for longer: what the other one does goes on.
+"""
 UNPACK_ENTRIES, UNPACK_MB = 20_000, 64
 """Of one archive: reached within seconds."""
 LIMITS = {"memory_mb": 160, "cpu": 0.0, "pids": 40, "disk_mb": 32}
@@ -112,17 +112,18 @@ class Site:
             return next(app for app in rows if app["instance_id"] == INNOCENT)
 
         before, at = row(), len(self.numbers())
-        seen: list[int] = []
+        whole: list[int] = []
 
-        def enough() -> bool:
-            seen[:] = steps(self.numbers()[at:])
-            return longest_run(seen) >= RUN or sum(seen) >= RUN * RUNS
+        def undisturbed() -> bool:
+            numbers = self.numbers()
+            whole[:] = steps(numbers[self._known :])
+            lately = whole[-STRETCH:]
+            return longest_run(steps(numbers[at:])) >= RUN and sum(lately) - len(lately) <= LOST_SHARE * sum(lately)
 
-        await until(enough, WAIT_S)
-        assert longest_run(seen) >= RUN, f"from one frame to the next, where 1 is none lost: {seen}"
-        whole = steps(self.numbers()[self._known :])
-        lost = sum(whole) - len(whole)
-        assert lost <= LOST_SHARE * sum(whole), f"since the other one began: {whole}"
+        try:
+            await until(undisturbed, WAIT_S)
+        except TimeoutError:
+            pytest.fail(f"from one frame to the next since the other one began, where 1 is none lost: {whole}")
         after = row()
         assert (after["state"], after["restarts"], after["reason"]) == ("running", 0, None)
         assert after["pid"] == before["pid"]

@@ -158,7 +158,7 @@ class SandboxContract(SandboxCase):
         code = """
             import socket
             for port in (8700, 8701):
-                with socket.create_connection(("localhost", port), timeout=5) as connection:
+                with socket.create_connection(("localhost", port), timeout=30) as connection:
                     print(connection.recv(100).decode())
         """
         output = Output()
@@ -209,7 +209,7 @@ class SandboxContract(SandboxCase):
         """
         running, output = await self.ready(sandbox, self.spec(tmp_path, code, search_path))
         assert psutil.Process(running.pid).cmdline()[-1] == "/panorama/app.py"
-        end = await running.stop(grace_s=10)
+        end = await running.stop(grace_s=END_S)
         assert end.code == 3
         assert output.text("stdout") == "ready\nstopping"
         assert running.pid is None, "whoever asks is not given another process of the sandbox"

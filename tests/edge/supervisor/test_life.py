@@ -33,9 +33,16 @@ def looking(data: Path, code: str, **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 async def strict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Appliance]:
-    """An appliance with little patience, and a camera that delivers."""
-    monkeypatch.setenv("BELVEDERE_SUPERVISOR_HUNG_AFTER_S", "1.5")
-    monkeypatch.setenv("BELVEDERE_SUPERVISOR_START_HUNG_AFTER_S", "6")
+    """An appliance with little patience, and a camera that delivers. What does not hang must not need as long on a busy machine."""
+    monkeypatch.setenv("BELVEDERE_SUPERVISOR_HUNG_AFTER_S", "3")
+    monkeypatch.setenv("BELVEDERE_SUPERVISOR_START_HUNG_AFTER_S", "15")
+    async with running_appliance(tmp_path) as appliance, Frames(tmp_path):
+        yield appliance
+
+
+@pytest.fixture
+async def delivering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Appliance]:
+    """An appliance with all patience, and a camera that delivers."""
     monkeypatch.setenv("BELVEDERE_SUPERVISOR_ERRORS_EVERY_S", "0.5")
     async with running_appliance(tmp_path) as appliance, Frames(tmp_path):
         yield appliance
@@ -59,7 +66,7 @@ async def test_an_application_that_hangs_says_where_and_is_started_again(strict:
     await strict.apply(looking(strict.data, HANGS_ONCE))
     failed = await strict.app(lambda app: app["last_error"] is not None)
     assert failed["last_error"]["code"] == "APP_HUNG"
-    assert "asked for no frame in 1.5 s while its cameras deliver" in failed["last_error"]["message"]
+    assert "asked for no frame in 3 s while its cameras deliver" in failed["last_error"]["message"]
     assert (await strict.line("in stuck_at_this"))["stream"] == "console_output"
     await strict.line("in _look_after")
     again = await strict.app(lambda app: app["state"] == "running" and app["restarts"] == 1)
@@ -85,7 +92,7 @@ async def test_one_that_is_stopped_or_holds_the_interpreter_hangs_too(strict: Ap
 async def test_one_that_never_asks_for_a_frame_has_longer_and_hangs_then(strict: Appliance) -> None:
     code = """
         import os
-        time.sleep(3)                      # loads a model: longer than what hangs may take
+        time.sleep(4)                      # loads a model: longer than what hangs may take
         node.inputs.video_in.get()
         print("its first frame")
         os.chdir("/")
@@ -96,7 +103,7 @@ async def test_one_that_never_asks_for_a_frame_has_longer_and_hangs_then(strict:
     await strict.apply(looking(strict.data, code), never)
     await strict.app(lambda app: app["state"] == "running" and app["restarts"] == 0)
     failed = await strict.app(lambda app: app["last_error"] is not None, "never")
-    assert "first frame in 6 s" in failed["last_error"]["message"]
+    assert "first frame in 15 s" in failed["last_error"]["message"]
     await strict.line('File "/panorama/app.py"')
     assert (await strict.app(lambda app: True))["last_error"] is None
 
@@ -137,26 +144,26 @@ async def test_the_first_restart_is_at_once_and_the_others_wait_ever_longer(appl
     await appliance.line("exit code 3; starting again in 2 s")
 
 
-async def test_errors_are_a_metric_and_no_error_is_too(strict: Appliance) -> None:
-    good = app_spec(strict.data, f'say(type="hello")\n{STAY}', instance_id="good", name="good-app")
-    await strict.apply(good, app_spec(strict.data, "raise SystemExit(3)"))
+async def test_errors_are_a_metric_and_no_error_is_too(delivering: Appliance) -> None:
+    good = app_spec(delivering.data, f'say(type="hello")\n{STAY}', instance_id="good", name="good-app")
+    await delivering.apply(good, app_spec(delivering.data, "raise SystemExit(3)"))
 
     def sums(instance_id: str) -> list[float]:
         return [
             datum["sum"]
-            for datum in strict.metrics
+            for datum in delivering.metrics
             if datum["name"] == "ApplicationErrors" and datum["dimensions"]["ApplicationInstanceId"] == instance_id
         ]
 
-    async with asyncio.timeout(WAIT_S), strict.news:
-        await strict.news.wait_for(lambda: sum(sums("applicationInstance-1")) >= 3 and len(sums("good")) >= 2)
+    async with asyncio.timeout(WAIT_S), delivering.news:
+        await delivering.news.wait_for(lambda: sum(sums("applicationInstance-1")) >= 3 and len(sums("good")) >= 2)
     assert set(sums("good")) == {0}
-    datum = next(one for one in strict.metrics if one["dimensions"].get("ApplicationInstanceId") == "good")
+    datum = next(one for one in delivering.metrics if one["dimensions"].get("ApplicationInstanceId") == "good")
     assert datum["namespace"] == "PanoramaDeviceMetrics" and datum["unit"] == "Count"
     assert datum["dimensions"]["ApplicationInstanceName"] == "good-app"
 
 
-async def test_a_camera_is_paused_for_one_application_without_a_restart(strict: Appliance) -> None:
+async def test_a_camera_is_paused_for_one_application_without_a_restart(delivering: Appliance) -> None:
     code = """
         while True:
             try:
@@ -164,23 +171,23 @@ async def test_a_camera_is_paused_for_one_application_without_a_restart(strict: 
             except TimeoutError:
                 print("got none")
     """
-    other = looking(strict.data, "while True:\n    node.inputs.video_in.get()\n", instance_id="other")
-    spec = looking(strict.data, code)
-    await strict.apply(spec, other)
-    await strict.line("got 1")
-    pid = (await strict.app(lambda app: app["state"] == "running"))["pid"]
-    before = (await strict.app(lambda app: app["state"] == "running", "other"))["frames_taken"]
-    await strict.apply({**spec, "paused": [CAMERA]}, other)
-    await strict.line("got none")
-    await strict.app(lambda app: app["frames_taken"] > before + 20, "other")
-    strict.lines.clear()
-    await strict.apply(spec, other)
-    await strict.line("got 1")
-    app = await strict.app(lambda app: app["state"] == "running")
+    other = looking(delivering.data, "while True:\n    node.inputs.video_in.get()\n", instance_id="other")
+    spec = looking(delivering.data, code)
+    await delivering.apply(spec, other)
+    await delivering.line("got 1")
+    pid = (await delivering.app(lambda app: app["state"] == "running"))["pid"]
+    before = (await delivering.app(lambda app: app["state"] == "running", "other"))["frames_taken"]
+    await delivering.apply({**spec, "paused": [CAMERA]}, other)
+    await delivering.line("got none")
+    await delivering.app(lambda app: app["frames_taken"] > before + 20, "other")
+    delivering.lines.clear()
+    await delivering.apply(spec, other)
+    await delivering.line("got 1")
+    app = await delivering.app(lambda app: app["state"] == "running")
     assert (app["pid"], app["restarts"]) == (pid, 0)
 
 
-async def test_an_application_may_begin_with_its_camera_paused(strict: Appliance) -> None:
+async def test_an_application_may_begin_with_its_camera_paused(delivering: Appliance) -> None:
     code = """
         try:
             node.inputs.video_in.get(0.5)
@@ -190,11 +197,11 @@ async def test_an_application_may_begin_with_its_camera_paused(strict: Appliance
         while True:
             node.inputs.video_in.get()
     """
-    spec = looking(strict.data, code)
-    await strict.apply({**spec, "paused": [CAMERA]})
-    await strict.line("nothing at first")
-    await strict.apply(spec)
-    await strict.line("got 1")
+    spec = looking(delivering.data, code)
+    await delivering.apply({**spec, "paused": [CAMERA]})
+    await delivering.line("nothing at first")
+    await delivering.apply(spec)
+    await delivering.line("got 1")
 
 
 NOTES = """
@@ -250,7 +257,8 @@ async def test_what_is_stopped_keeps_its_storage_and_an_application_that_ends_is
     await appliance.apply(app_spec(appliance.data, code), keep=["applicationInstance-1"])
     await appliance.app(lambda app: app["state"] == "running")
     await appliance.apply(keep=["applicationInstance-1"])
-    assert (await appliance.app(lambda app: True))["state"] == "stopping"
+    # It is told on another way than the answer to the command comes.
+    await appliance.app(lambda app: app["state"] == "stopping")
     await appliance.process.status(lambda status: status["applications"] == [])
     assert (appliance.data / "storage" / "applicationInstance-1" / "locked").is_dir()
     await appliance.apply(keep=[])
