@@ -195,8 +195,11 @@ class Access:
             return
         decision = identity_pb2.AuthorizeResponse.FromString(answer)
         if decision.resource_tags_needed and facts.resource_tags is not None:
+            call.decided = further  # nothing was, and the tags may be out of reach
+            tags = await facts.resource_tags()
+            call.decided = True
             request = identity_pb2.AuthorizeRequest.FromString(packet)
-            request.resource_tags.CopyFrom(identity_pb2.TagMap(tags=await facts.resource_tags()))
+            request.resource_tags.CopyFrom(identity_pb2.TagMap(tags=tags))
             decision = identity_pb2.AuthorizeResponse.FromString(await self._authorize(request.SerializeToString()))
         if not decision.allowed:
             arn = call.proof.principal.arn

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -11,7 +13,10 @@ import pytest
 from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from belvedere.chassis.permissions import PREFIXES, is_public
+from belvedere.chassis.context import Caller, new_request_id
+from belvedere.chassis.errors import Internal
+from belvedere.chassis.gate import Policies, Visitor
+from belvedere.chassis.permissions import PREFIXES, Need, is_public
 from belvedere.v1 import (
     deployments_pb2,
     device_jobs_pb2,
@@ -23,7 +28,7 @@ from belvedere.v1 import (
 )
 from belvedere.v1.identity_pb2_grpc import IdentityServiceStub
 from belvedere.v1.registry_pb2_grpc import RegistryServiceStub
-from tests.support.cloud import ACCOUNT, REGION, RunningCloud
+from tests.support.cloud import ACCOUNT, REGION, RunningCloud, running_cloud
 from tests.support.public_grpc import channel, cloud, refusal, token, user
 
 __all__ = ["channel", "cloud"]
@@ -171,6 +176,31 @@ async def test_what_a_call_needs_besides_stands_in_its_line(cloud: RunningCloud,
         ("belvedere:CreateRollout", True),
         ("panorama:CreateApplicationInstance", True),
     ]
+
+
+async def test_a_call_that_cannot_be_decided_for_want_of_another_service_leaves_one_line(tmp_path: Path) -> None:
+    async with running_cloud(tmp_path, ["identity"]) as cloud:
+        document = {
+            "Effect": "Allow",
+            "Action": "*",
+            "Resource": "*",
+            "Condition": {"Null": {"aws:ResourceTag/a": True}},
+        }
+        with cloud.caller():
+            identity = IdentityServiceStub(cloud.channel)
+            text = json.dumps({"Version": "2012-10-17", "Statement": document})
+            made = identity_pb2.CreatePolicyRequest(policy_name="tagged", policy_document=text)
+            policy = (await identity.CreatePolicy(made)).policy.arn
+        await user(cloud, "tagged", policy)
+        policies, arn = Policies(cloud.channel, "console"), f"arn:aws:iam::{ACCOUNT}:user/tagged"
+        who = Caller(ACCOUNT, REGION, arn, new_request_id(), "127.0.0.1")
+        visitor = Visitor(identity_pb2.Principal(account_id=ACCOUNT, arn=arn), who, "", secure=True)
+        for kind, name in (("device", DEVICE), ("package", "packageName/code")):
+            need = Need("panorama:Any", f"arn:aws:panorama:{REGION}:{ACCOUNT}:{kind}/{name}")
+            async with new_lines(cloud) as found:
+                with pytest.raises(Internal):
+                    await policies.ask([need], visitor)
+            assert [told(line) for line in found] == [(arn, need.action, need.resource, False, "127.0.0.1")]
 
 
 async def test_health_is_no_call(cloud: RunningCloud, channel: Any) -> None:

@@ -13,8 +13,9 @@ Asks identity; keeps nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import unquote
 
 import grpc
@@ -22,7 +23,7 @@ from google.protobuf.message import Message
 
 from belvedere.chassis import context
 from belvedere.chassis.context import Caller, acting_as, new_request_id, service_principal
-from belvedere.chassis.errors import Denied, Invalid, NotFound, Unauthenticated
+from belvedere.chassis.errors import BelvedereError, Denied, Invalid, NotFound, Unauthenticated
 from belvedere.chassis.permissions import ANY, PREFIXES, Need, is_public, needs
 from belvedere.v1 import deployments_pb2, identity_pb2, packages_pb2, registry_pb2
 from belvedere.v1.deployments_pb2_grpc import DeploymentsServiceStub
@@ -41,6 +42,8 @@ _REGION = re.compile(r"[a-z]{2}(-[a-z]{1,12}){1,3}-[0-9]{1,2}")
 _MISSING = (
     "The call brings no token: send the metadata `authorization: Bearer <token>`; `belvedere token create` makes one."
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,7 @@ class Policies:
         own = Caller(who.account, who.region, service_principal(self._owner), who.request_id)
         resource = need.resource
         if PACKAGE_BY_NAME in resource:
-            with acting_as(own):
-                resource = await self._package(resource)
+            resource = await self._looked_up(self._package, need, own, who, further)
         request = identity_pb2.AuthorizeRequest(
             principal=visitor.principal,
             action=need.action,
@@ -110,11 +112,31 @@ class Policies:
         )
         with acting_as(own):
             decision = await self._identity.Authorize(request)
-            if decision.resource_tags_needed:
-                request.resource_tags.CopyFrom(identity_pb2.TagMap(tags=await self._tags(resource)))
+        if decision.resource_tags_needed:
+            tags = await self._looked_up(lambda _: self._tags(resource), need, own, who, further)
+            request.resource_tags.CopyFrom(identity_pb2.TagMap(tags=tags))
+            with acting_as(own):
                 decision = await self._identity.Authorize(request)
         if not decision.allowed:
             raise Denied(decision.message)
+
+    async def _looked_up(
+        self, look_up: Callable[[str], Awaitable[T]], need: Need, own: Caller, who: Caller, further: bool
+    ) -> T:
+        """What a decision needs of another service. The call's line is left, too, where that one does not answer."""
+        with acting_as(own):
+            try:
+                return await look_up(need.resource)
+            except BelvedereError:
+                if not further:
+                    await self.refused(
+                        need.action,
+                        need.resource,
+                        request_id=who.request_id,
+                        source=who.source,
+                        principal=who.principal,
+                    )
+                raise
 
     async def _package(self, resource: str) -> str:
         """The ARN by which policies know a package that is named by its name: one package, one decision."""

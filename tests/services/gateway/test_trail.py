@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ from tests.services.gateway.trail import (
 )
 from tests.services.gateway.wire import TIMEOUT_S, headers_for, send
 from tests.support.cloud import ACCOUNT, REGION
-from tests.support.front_door import Door
+from tests.support.front_door import Door, front_door
 
 HERE = "127.0.0.1"
 STRANGER = "AKIANOBODYKNOWSIT000"
@@ -256,6 +257,20 @@ def test_an_upload_that_waits_to_be_asked_for_is_not_asked_for_and_leaves_its_li
         assert connection.getresponse().status == 403
         connection.close()
     assert [told(line) for line in found] == [("sts:POST", "/", False)]
+
+
+def test_a_call_that_cannot_be_decided_for_want_of_another_service_leaves_one_line(tmp_path: Path) -> None:
+    with front_door(tmp_path, ["identity", "gateway"]) as door:
+        tagged = {"StringEquals": {"aws:ResourceTag/Site": "north"}}
+        person = Person(door, statement("panorama:*", Condition=tagged), name="trail-tagged")
+        client = person.client("panorama")
+        package = "packageName/code"
+        for call, action, resource in (
+            (partial(client.describe_device, DeviceId=DEVICE), "DescribeDevice", f"device/{DEVICE}"),
+            (partial(client.describe_package, PackageId=package), "DescribePackage", f"package/{package}"),
+        ):
+            line = one_line(door, call)
+            assert (line.principal, *told(line)) == (person.arn, f"panorama:{action}", f"{PANORAMA}:{resource}", False)
 
 
 # Calls that need more than one permission.
