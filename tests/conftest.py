@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import locale
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +85,17 @@ def short_folders_go_with_the_run(tmp_path_factory: pytest.TempPathFactory) -> I
             folders.clear()
         elif (data / "run").is_symlink():
             remove_run_dir(data)
+
+
+@pytest.fixture(autouse=True)
+def locale_as_before(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Some library once left the process at ASCII, and the next test could not read a document. Who does is told."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    after = locale.setlocale(locale.LC_ALL)
+    if after != before:
+        locale.setlocale(locale.LC_ALL, before)
+        warnings.warn(f"{request.node.nodeid} left the process's locale at {after}", stacklevel=1)
 
 
 @pytest.fixture(autouse=True)

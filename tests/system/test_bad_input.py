@@ -368,6 +368,9 @@ def test_what_cannot_start_says_why_in_one_line(site: Site, tmp_path: Path) -> N
     assert "holds no cloud side yet" in _refusal("env", "--data", tmp_path)
     assert "no appliance answers in" in _refusal("appliance", "status", "--data", tmp_path / "absent")
     assert not (tmp_path / "absent").exists(), "a question made a folder"
+
+
+def test_a_simulated_camera_that_cannot_be_says_why_in_one_line(site: Site, tmp_path: Path) -> None:
     port = site.camera_url.partition("127.0.0.1:")[2].partition("/")[0]
     serve = ("camera", "serve", site.clip, "--port", port, "--password-file")
     assert port in _refusal(*serve, site.folder / "front.password")
