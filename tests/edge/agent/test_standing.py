@@ -58,7 +58,7 @@ async def test_a_deleted_device_is_told_so_and_remembers_it(cloud: RunningCloud,
             registry_pb2.DeleteDeviceRequest(device_id=config.device_id)
         )
     ended: list[bool] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asked.watch(asyncio.Event(), lambda: ended.append(asked.deleted))
     assert ended == [True]
     assert standing(config, folder).deleted
