@@ -29,7 +29,7 @@ from belvedere.bus.keyring import Keyring, write_secret
 from belvedere.bus.server import NatsServer, check, free_port
 from belvedere.bus.tls import HubTls
 
-START_TIMEOUT_S = 20.0  # 0.3 s is usual; a large store on a slow disk takes longer
+START_TIMEOUT_S = 60.0  # 0.3 s is usual; a large store on a slow disk, or a machine with much to do, takes longer
 CONNECT_TIMEOUT_S = 5.0
 RETRY_S = 0.05
 PORT_ATTEMPTS = 5  # a port that was free a moment ago may be taken by another process

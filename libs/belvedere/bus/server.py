@@ -19,7 +19,7 @@ from pathlib import Path
 from belvedere.bus.errors import ServerFailed
 from belvedere.chassis.process import Child
 
-CHECK_TIMEOUT_S = 10.0
+CHECK_TIMEOUT_S = 30.0
 STOP_GRACE_S = 3.0
 LOG_TAIL_BYTES = 2000
 

@@ -23,7 +23,7 @@ from belvedere.cli.sending import Sender
 POLL_S = 0.2
 APPLICATION_ROLE = "BelvedereApplication"
 """The built-in role: metrics, logs, and reading the Panorama API."""
-CAMERA_TIMEOUT_S = 60.0
+CAMERA_TIMEOUT_S = 120.0
 REGISTER_TIMEOUT_S = 1800.0
 """For a package version: its models may be converted, its archive of any size is cut."""
 DEPLOY_TIMEOUT_S = 180.0

@@ -18,7 +18,7 @@ from belvedere.cli.errors import CliError
 
 __all__ = ["APPLICATION_ROLE", "Account", "Deployment"]
 
-ONLINE_TIMEOUT_S = 60.0
+ONLINE_TIMEOUT_S = 120.0
 
 
 class Account(account.Account):

@@ -39,13 +39,14 @@ CODE_PACKAGE = "PEOPLE_COUNTER_CODE"
 MODEL_PACKAGE = "PERSON_DETECTOR"
 METRIC = ("PeopleCounter", "People")
 
-CLOUD_READY_TIMEOUT_S = 60.0
-CAMERA_READY_TIMEOUT_S = 20.0
-VIDEO_TIMEOUT_S = 30.0
-METRIC_TIMEOUT_S = 20.0
+CLOUD_READY_TIMEOUT_S = 120.0
+CAMERA_READY_TIMEOUT_S = 60.0
+"""Seconds on an idle machine: whoever waits that long has a machine with much else to do, not a demo that is broken."""
+VIDEO_TIMEOUT_S = 90.0
+METRIC_TIMEOUT_S = 40.0
 OVERVIEW_TIMEOUT_S = 5.0
 OVERVIEW_EVERY_S = 0.2
-FIRST_OUTPUT_TIMEOUT_S = 10.0
+FIRST_OUTPUT_TIMEOUT_S = 30.0
 """Statuses come once a second: the display's may still be the one from before the frame."""
 STOP_GRACE_S = 4.0
 """Everything is asked to stop at once, and has this long."""

@@ -36,7 +36,7 @@ from belvedere.graph import ResolvedGraph
 
 LOCAL_DEVICE = "device-local"
 """As edge.agent.local names it."""
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 """Two seconds on an idle machine."""
 ATTEMPT_TIMEOUT_S = 2.0
 RETRY_S = 0.05
