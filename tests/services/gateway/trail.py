@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from botocore import UNSIGNED
+from botocore.exceptions import ClientError
+
 from belvedere.v1 import identity_pb2 as pb
-from tests.services.gateway.persons import BUCKET, PANORAMA, ask
+from tests.services.gateway.persons import BUCKET, PANORAMA, Person, ask, statement
 from tests.support.cloud import ACCOUNT, REGION
 from tests.support.front_door import Door
 
 PAGE = 500
+STRANGER = "AKIANOBODYKNOWSIT000"
 DEVICE, OTHER_DEVICE = "device-" + "a" * 26, "device-" + "b" * 26
 PACKAGE = "package-" + "a" * 26
 INSTANCE = "applicationInstance-" + "a" * 26
@@ -201,3 +205,40 @@ def told(line: pb.AuditEntry) -> tuple[str, str, bool]:
 def decisions(line: pb.AuditEntry) -> list[tuple[str, str, bool]]:
     """The same of all that the call needed, where that was more than one permission."""
     return [(one.action, one.resource, one.allowed) for one in line.decisions]
+
+
+class Callers:
+    """boto3's clients of callers of each kind, made once."""
+
+    def __init__(self, door: Door) -> None:
+        self.nobody = Person(door, statement("none:None"))
+        self._door = door
+        self._made: dict[tuple[str, str], Any] = {}
+
+    def client(self, kind: str, service: str) -> Any:
+        keys = {
+            "denied": self.nobody.keys,
+            "wrong": (self._door.access_key_id, "wrong"),
+            "unknown": (STRANGER, "secret"),
+        }
+        if (kind, service) not in self._made:
+            config = {"signature_version": UNSIGNED} if kind == "unsigned" else {}
+            self._made[kind, service] = self._door.client(service, keys=keys.get(kind), **config)
+        return self._made[kind, service]
+
+
+def request_id(call: Callable[[], Any]) -> str:
+    """Of a call that may be refused."""
+    try:
+        answer = call()
+    except ClientError as error:
+        answer = error.response
+    return str(answer["ResponseMetadata"]["RequestId"])
+
+
+def one_line(door: Door, call: Callable[[], Any]) -> Any:
+    """The line of a call, which may be refused."""
+    with new_lines(door) as found:
+        request_id(call)
+    (line,) = found
+    return line
