@@ -50,12 +50,10 @@ async def test_an_application_that_looks_at_every_third_frame_has_a_third_of_the
         with Interpreter(APPLICATION, BELVEDERE_APP=str(tmp_path / "app.json")) as app:
             in_advance = await asyncio.to_thread(app.ask, "take(45, 3)")
             assert in_advance[0] and not any(in_advance[-15:])
-            before = await ingest.row("front", lambda row: row["bgr_late"] > 0)
             assert not any(await asyncio.to_thread(app.ask, "take(60, 3)"))
-            # What is said once a second; of the looks before, some may not have been counted yet.
-            after = await ingest.row("front", lambda row: row["bgr_late"] >= before["bgr_late"] + 20)
-            assert after["bgr_late"] <= 15 + 20
-            assert after["frames_delivered"] >= 105
+            # It took 105, and looked at 15, some of them with BGR in advance, and at 20.
+            row = await ingest.row("front", lambda row: row["frames_delivered"] >= 105)
+            assert 20 < row["bgr_late"] <= 15 + 20
             # Who looks at every frame has them in advance again, and none is made late any more.
             in_advance = await asyncio.to_thread(app.ask, "take(75, 1)")
             assert all(in_advance[-30:])
