@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from belvedere.appdir import AppFolder
@@ -19,7 +20,7 @@ from tests.support.clips import make_clip
 from tests.support.folders import FRAMES_THROUGH, application_folder, change_source
 from tests.support.whole import CAMERA_USER, Running, WholeSystem, command, run, wait_for
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(420)]
 
 AT_ITS_LIMITS = FRAMES_THROUGH.replace(
     "while True:",
@@ -47,7 +48,8 @@ with open("/opt/aws/panorama/storage/large", "wb") as out:
         out.write(os.urandom(1 << 20))
 """
 LIMITS = {"type": "resources", "cpu": 0.05, "pids": 24, "diskMb": 8}
-"""A share that it gets, and so uses up, on a machine where thirty others work too."""
+"""A share that it uses up in any moment in which nobody else works: where others do all the time, it has the weight of it."""
+IDLE_S = 5.0
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +71,7 @@ def test_limits_that_are_reached_are_told_by_the_api_and_counted_as_metrics(site
     instance_id = site.deploy(app)
     pids = "(it is not given more than 24 processes and threads: raise pids or start fewer)"
     site.wait_status(instance_id, "DEPLOYMENT_SUCCEEDED", "RUNNING", pids)
-    told = site.wait_status(
-        instance_id, "DEPLOYMENT_SUCCEEDED", "RUNNING", "(its share of the cpu, 0.05 cores, was used up"
-    )
-    assert told["StatusDescription"].startswith("Application deployed successfully. Limits reached: cpu ")
+    share = uses_up_its_share(site, instance_id)
     site.wait_nodes(instance_id, code_node="RUNNING")
     metrics_url = site.overview()["metrics_url"]
 
@@ -83,8 +82,8 @@ def test_limits_that_are_reached_are_told_by_the_api_and_counted_as_metrics(site
         hits = [line for line in lines if line.startswith(name) and instance_id in line]
         return {line.partition('cause="')[2].partition('"')[0]: float(line.split()[-1]) > 0 for line in hits}
 
-    wanted = {"memory_mb": False, "cpu": True, "pids": True, "disk_mb": False}
-    wait_for(f"the metrics {wanted}", lambda: reached() == wanted)
+    wanted = {"memory_mb": False, "cpu": share, "pids": True, "disk_mb": False}
+    wait_for(f"the metrics {wanted}", lambda: reached() | ({} if share else {"cpu": False}) == wanted)
     wait_for("its log says so", lambda: "not given more than 24 processes" in _log(site, instance_id))
     site.panorama.remove_application_instance(ApplicationInstanceId=instance_id)
 
@@ -96,6 +95,23 @@ def test_limits_that_are_reached_are_told_by_the_api_and_counted_as_metrics(site
     site.panorama.remove_application_instance(ApplicationInstanceId=ended)
     for each in (instance_id, ended):
         site.wait_status(each, "REMOVAL_SUCCEEDED")
+    if not share:
+        pytest.skip("others took all of this machine's cpu: what an application uses up was not told apart")
+
+
+def uses_up_its_share(site: WholeSystem, instance_id: str) -> bool:
+    """Whether the API tells that it has. False: the machine had no moment to give, or it would have taken that."""
+    idle_s = psutil.cpu_times().idle
+    try:
+        told = site.wait_status(
+            instance_id, "DEPLOYMENT_SUCCEEDED", "RUNNING", "(its share of the cpu, 0.05 cores, was used up"
+        )
+    except AssertionError:
+        if psutil.cpu_times().idle - idle_s > IDLE_S:
+            raise
+        return False
+    assert told["StatusDescription"].startswith("Application deployed successfully. Limits reached: cpu ")
+    return True
 
 
 def test_every_saved_change_is_deployed_and_code_that_is_no_python_is_not(site: WholeSystem) -> None:
