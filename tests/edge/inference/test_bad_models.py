@@ -20,7 +20,7 @@ X = np.array([[1.0, 2.0, 3.0]], np.float32)
 
 @pytest.fixture(params=["openvino", "onnxruntime"])
 def inference(request: pytest.FixtureRequest, tmp_path: Path):  # type: ignore[no-untyped-def]
-    with Inference(tmp_path, Settings(backend=request.param, trial_s=0.2)) as inference:
+    with Inference(tmp_path, Settings(backend=request.param, trial_s=0.2, hang_min_s=WAIT_S)) as inference:
         yield inference
 
 
@@ -112,7 +112,7 @@ def test_weights_that_are_no_numbers_are_said_once_and_the_answers_are_the_appli
 def test_a_tensor_inside_of_the_model_that_does_not_fit_into_memory(backend: str, tmp_path: Path) -> None:
     # (2²⁰, 1) × (1, 2²⁰): 4 MiB come in, one number goes out, and 4 TiB are in between.
     side = 1 << 20
-    with Inference(tmp_path, Settings(backend=backend, trial_s=0)) as inference:
+    with Inference(tmp_path, Settings(backend=backend, trial_s=0, hang_min_s=WAIT_S)) as inference:
         code, message = reason(inference, matmul_onnx(tmp_path / "m", side))
     assert code == "MODEL_INVALID"
     assert "MatMul" in message and "GiB, the appliance has" in message and "of memory free" in message
@@ -120,14 +120,14 @@ def test_a_tensor_inside_of_the_model_that_does_not_fit_into_memory(backend: str
 
 def test_a_tensor_inside_whose_size_the_descriptor_says_does_not_fit_into_memory(tmp_path: Path) -> None:
     given = InputSpec("x", (1 << 20, 1))
-    with Inference(tmp_path, Settings(backend="onnxruntime", trial_s=0)) as inference:
+    with Inference(tmp_path, Settings(backend="onnxruntime", trial_s=0, hang_min_s=WAIT_S)) as inference:
         code, message = reason(inference, matmul_onnx(tmp_path / "m", "side"), given)
     assert code == "MODEL_INVALID" and "makes a tensor (1048576, 1048576) of 4096.0 GiB" in message
 
 
 def test_a_tensor_inside_that_only_shows_when_it_is_computed_fails_that_call_alone(tmp_path: Path) -> None:
     # Nobody says how large it is: the call that makes it too large hears that there is no memory.
-    with Inference(tmp_path, Settings(backend="onnxruntime", trial_s=0)) as inference:
+    with Inference(tmp_path, Settings(backend="onnxruntime", trial_s=0, hang_min_s=WAIT_S)) as inference:
         huge = WantedModel("huge", matmul_onnx(tmp_path / "m", "side"), "ONNX", "FP32", ())
         inference.ready(huge, WantedModel("good", tiny_onnx(tmp_path / "good"), "ONNX", "FP32", ()))
         with inference.client() as client:

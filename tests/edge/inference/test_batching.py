@@ -18,7 +18,9 @@ from framelink import CallError
 from tests.support.inference import WAIT_S, Inference, call_in_thread
 from tests.support.models import lookup_onnx, mixing_onnx, tiny_onnx
 
-SETTINGS = Settings(backend="onnxruntime", batch_max=8, parallel_calls=1, trial_s=0.5, busy_share=1.0)
+SETTINGS = Settings(
+    backend="onnxruntime", batch_max=8, parallel_calls=1, trial_s=0.5, busy_share=1.0, hang_min_s=WAIT_S
+)
 CLIENTS, CALLS = 6, 40
 
 

@@ -23,7 +23,9 @@ from tests.support.inference import WAIT_S, Inference, call_in_thread
 from tests.support.models import tiny_onnx
 from tests.support.shared_memory import eventually
 
-SETTINGS = Settings(backend="openvino", queue_per_client=3, load_wait_s=WAIT_S, parallel_calls=1, trial_s=0)
+SETTINGS = Settings(
+    backend="openvino", queue_per_client=3, load_wait_s=WAIT_S, hang_min_s=WAIT_S, parallel_calls=1, trial_s=0
+)
 X = np.array([[1.0, 2.0, 3.0]], np.float32)
 
 

@@ -228,7 +228,7 @@ class LimitsContract(SandboxCase):
             while time.monotonic() < end:
                 pass
         """
-        spec = self.spec(tmp_path, code, search_path, limits=Limits(cpu=0.05))
+        spec = self.spec(tmp_path, code, search_path, limits=Limits(cpu=0.02))
         running, _ = await self.ready(sandbox, spec)
         await asyncio.to_thread(wait_for, "it is counted", lambda: running.hits.cpu_throttled_ms > 0)
         await running.stop(0)
