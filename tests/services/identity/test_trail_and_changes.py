@@ -21,6 +21,7 @@ from services.identity.service import IdentityHandlers
 from services.identity.settings import Settings
 from services.identity.store import AuditRow, FurtherRow, PolicyRow
 from services.identity.vault import Vault
+from tests.support import databases
 from tests.support.cloud import ADMIN, RunningCloud, running_cloud
 from tests.support.fleet import eventually
 
@@ -128,6 +129,7 @@ async def test_lines_of_strangers_push_out_nobody_elses(tmp_path: Path) -> None:
     await database.close()
 
 
+@pytest.mark.both_databases
 async def test_further_decisions_of_a_call_stand_in_its_line_whoever_made_them(tmp_path: Path) -> None:
     async with running_cloud(tmp_path, services=["identity"]) as cloud, cloud.runtime.database("identity").session():
         identity, other = IdentityServiceStub(cloud.channel), replica(cloud)
@@ -169,8 +171,10 @@ async def test_a_page_of_the_trail_is_no_larger_than_a_message(tmp_path: Path) -
     assert seen == [(f"r-{n}", 1001) for n in reversed(range(6))]
 
 
+@pytest.mark.both_databases
 async def test_a_line_and_its_further_decisions_go_together_and_how_many_went_early_is_told(tmp_path: Path) -> None:
-    database, now = await ready_database(tmp_path), datetime.now(UTC)
+    database, now = await databases.database(tmp_path / "trail.sqlite3", "identity"), datetime.now(UTC)
+    await database.migrate(MIGRATIONS)
     trail = Trail(database)
     for n in range(6):
         at = now + timedelta(seconds=n)
