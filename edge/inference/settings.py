@@ -33,8 +33,8 @@ class Settings:
     """Time for measuring a model when it is loaded for the first time; 0: no measuring."""
 
     busy_share: float = 0.15
-    """Where others had more than this share of the cores while a model was measured, what a call takes of the cores decides,
-    not how long it takes; and it is not remembered for the next time. 1: how long it takes, always.
+    """Where others had more than this share of the cores while a model was measured, it is not remembered for the next time, and
+    a batch must save more.
     """
 
     load_twice_mb: int = 128

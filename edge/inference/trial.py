@@ -4,9 +4,9 @@ What is tried: some computations side by side, with fewer threads each; several 
 file leaves that open; both. Less latency wins unless the other saves enough to matter. A model whose answers in a batch are
 not those that it gives alone is not batched. Bounded in time.
 
-Others at work on this machine only add to what is measured: all ways are measured in turn, in short slices, again and
-again, and of each the best slice counts. Where others had a good part of the cores meanwhile, as they have when an appliance
-starts and every service with it, no slice is free of them, and what a way takes of the cores decides instead.
+All ways are measured in turn, in short slices, again and again. On a CPU what a way takes of the cores decides: what it uses, and
+what it leaves idle. How long it takes does not: when an appliance starts, and every service with it, no slice is free of
+others, and a few that were made a batch look better than it is. On a GPU, which is ours alone, the best slice counts.
 
 Must not know calls or clients.
 """
@@ -130,7 +130,7 @@ class _Way:
     """From call to call, while it does nothing else."""
     calls: int = 0
     cores_s: float = 0.0
-    """Seconds of the cores that its slices used or left idle: what they took from others."""
+    """Seconds of the cores that its slices used or left idle: what they took from others. Before the first one: of the look at it."""
 
     @property
     def cores_ms(self) -> float:
@@ -141,6 +141,10 @@ class _Way:
     def latency_ms(self) -> float:
         """One computation."""
         return self.call_ms * self.tuning.batch * self.tuning.parallel
+
+    def forget(self) -> None:
+        """What it took of the cores when it was looked at for the first time: caches were cold."""
+        self.calls, self.cores_s = 0, 0.0
 
     def measure(self, seconds: float, give_up_s: float) -> Cores:
         """One slice; what became of the cores in it."""
@@ -174,7 +178,8 @@ class _Way:
     def __str__(self) -> str:
         batch, parallel = self.tuning.batch, self.tuning.parallel
         name = "1 call" if batch == 1 else f"{batch} at once"
-        return f"{name}{f', {parallel} side by side' if parallel > 1 else ''} {self.latency_ms:.1f} ms"
+        beside = f", {parallel} side by side" if parallel > 1 else ""
+        return f"{name}{beside} {self.latency_ms:.1f} ms ({self.cores_ms:.1f} of all cores a call)"
 
 
 class _Trial:
@@ -206,9 +211,11 @@ class _Trial:
             self._told.append("no batches: its file fixes the number of pictures")
         least = min(map(self._cost, ways))
         contenders = [way for way in ways if way is single or self._cost(way) < HOPELESS * least]
-        for way in contenders * (PASSES if len(ways) > 1 else 0):
+        for number, way in enumerate(contenders * (PASSES if len(ways) > 1 else 0)):
             if time.monotonic() > self._until:
                 break
+            if number < len(contenders):
+                way.forget()
             self._spent += way.measure(SLICE_S, self._settings.trial_s)
         latency_max = max(self._settings.latency_max_ms, single.latency_ms)
         best = single
@@ -216,12 +223,8 @@ class _Trial:
             if way.latency_ms <= latency_max and self._cost(way) * self._gain(best, way) < self._cost(best):
                 best = way
         measured = [str(way) for way in ways]
-        if self.disturbed and len(ways) > 1:
-            shares = ", ".join(f"{way.cores_ms:.1f}" for way in ways)
-            self._told.append(
-                f"others had {self._spent.others_share:.0%} of the cores meanwhile: chosen by what a call takes of them, "
-                f"{shares} ms of all"
-            )
+        if self.disturbed:
+            self._told.append(f"others had {self._spent.others_share:.0%} of the cores meanwhile")
         tuning, session = best.tuning, best.session
         lone = next((way for way in ways if way.tuning == Tuning(fixed.threads, 1, tuning.batch)), None)
         if self._twice and tuning.parallel > fixed.parallel and lone is not None:
@@ -243,7 +246,7 @@ class _Trial:
         return gain
 
     def _cost(self, way: _Way) -> float:
-        return way.cores_ms if self._on_cpu and self.disturbed else way.call_ms
+        return way.cores_ms if self._on_cpu else way.call_ms
 
     def _way(self, tuning: Tuning, session: Session) -> _Way:
         """Looked at for the first time."""

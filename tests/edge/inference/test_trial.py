@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.inference import trial
+from edge.inference import cores, trial
 from edge.inference.backends.base import Session, Tuning
 from edge.inference.cores import core_count
 from edge.inference.settings import Settings
@@ -22,6 +22,12 @@ from edge.inference.twice import CROWDED_S, TwoSessions
 SETTINGS = Settings(trial_s=2.0, busy_share=1.0, batch_max=2)
 X = TensorInfo("x", (1, 3), np.dtype("float32"))
 WAIT_S = 20.0
+
+
+@pytest.fixture(autouse=True)
+def _time_is_what_a_way_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """These models sleep; who else is at work meanwhile does not make them cheaper. As where nothing is known of others."""
+    monkeypatch.setattr(cores, "STAT", tmp_path / "none")
 
 
 class Timed:
