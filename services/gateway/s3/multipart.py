@@ -147,8 +147,7 @@ class Multipart:
         # Without a wait from here on: of two who complete the same upload, the second waits for what the first one does.
         said_before, running = self._completing.get(upload_id, (body, None))
         if said_before != body:
-            message = "A conflicting conditional operation is currently in progress against this resource. Try again."
-            raise AwsError("OperationAborted", message, 409)
+            raise _in_progress()
         if running is None:
             running = slow.begin(self._complete(call, place, entry, chosen, list(uploaded.values())))
             self._completing[upload_id] = body, running
@@ -194,8 +193,10 @@ class Multipart:
         return document("CompleteMultipartUploadResult", content)
 
     async def abort(self, call: Call, place: Place, upload_id: str) -> Reply:
-        """AbortMultipartUpload."""
+        """AbortMultipartUpload. What is being completed is not taken away from under it."""
         await self._find(place, upload_id)
+        if upload_id in self._completing:
+            raise _in_progress()
         await self._forget(place.bucket, upload_id, await self._parts(place.bucket, upload_id))
         return Reply(204)
 
@@ -324,6 +325,11 @@ def _owners(call: Call) -> list[tuple[str, xml.Content]]:
     """Everything in a bucket is its account's."""
     account = [("ID", call.who.account), ("DisplayName", call.who.account)]
     return [("Initiator", account), ("Owner", account)]
+
+
+def _in_progress() -> AwsError:
+    message = "A conflicting conditional operation is currently in progress against this resource. Try again."
+    return AwsError("OperationAborted", message, 409)
 
 
 def _part_key(upload_id: str, number: int) -> str:

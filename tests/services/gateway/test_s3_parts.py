@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,6 +15,7 @@ from botocore.exceptions import ClientError
 
 from belvedere.v1 import storage_pb2
 from services.gateway.s3 import parts, slow
+from services.gateway.s3.multipart import Multipart
 from services.gateway.s3.part_checksums import Wish
 from tests.services.gateway.wire import send
 from tests.support.cloud import ACCOUNT
@@ -20,6 +23,7 @@ from tests.support.front_door import Door
 
 BUCKET = "in-parts"
 LEAST = 5 << 20
+WAIT_S = 20.0
 BODIES = [b"a" * LEAST, b"b" * LEAST, b"c" * 7]
 
 
@@ -126,6 +130,33 @@ def test_who_completes_an_upload_twice_at_once_hears_the_same_of_it(door: Door, 
     with ThreadPoolExecutor(2) as pool:
         heard = set(pool.map(complete, clients)) - {""}
     assert heard == {s3.head_object(Bucket=BUCKET, Key="twice")["ETag"]}
+
+
+def test_an_upload_that_is_being_completed_is_not_taken_away(
+    door: Door, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = begun(s3, "held")
+    listed = {"Parts": [{"PartNumber": 1, "ETag": s3.upload_part(**upload, PartNumber=1, Body=b"x")["ETag"]}]}
+    under_way, go_on = threading.Event(), threading.Event()
+    joined = Multipart._joined
+
+    async def held(self: Multipart, *given: Any) -> AsyncIterator[bytes]:
+        under_way.set()
+        await asyncio.to_thread(go_on.wait, WAIT_S)
+        async for chunk in joined(self, *given):
+            yield chunk
+
+    monkeypatch.setattr(Multipart, "_joined", held)
+    with ThreadPoolExecutor(1) as pool:
+        completed = pool.submit(door.client("s3").complete_multipart_upload, **upload, MultipartUpload=listed)
+        try:
+            assert under_way.wait(WAIT_S)
+            told = error_of(lambda: s3.abort_multipart_upload(**upload))
+        finally:
+            go_on.set()
+        assert (told["Code"], told["status"]) == ("OperationAborted", 409)
+        assert completed.result(WAIT_S)["Key"] == "held"
+    assert s3.get_object(Bucket=BUCKET, Key="held")["Body"].read() == b"x"
 
 
 def test_one_part_may_be_as_small_as_it_likes(s3: Any) -> None:
