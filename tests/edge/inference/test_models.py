@@ -118,10 +118,12 @@ class HeldChoice(Choice):
         return backend, HeldModel(prepared, self) if path.stem == "held" else prepared, why
 
 
-class HeldModel:
-    def __init__(self, prepared: Prepared, choice: HeldChoice) -> None:
+class Computing:
+    """A prepared model that is its only session: `infer` may be another's."""
+
+    def __init__(self, prepared: Prepared) -> None:
         self.device, self.batchable, self.notes = prepared.device, prepared.batchable, prepared.notes
-        self._prepared, self._choice = prepared, choice
+        self._prepared = prepared
 
     def session(self, tuning: Tuning) -> Session:
         session = self._prepared.session(tuning)
@@ -132,6 +134,15 @@ class HeldModel:
             session.infer,
         )
         return self
+
+    def infer(self, inputs: Any) -> Any:
+        return self._infer(inputs)
+
+
+class HeldModel(Computing):
+    def __init__(self, prepared: Prepared, choice: HeldChoice) -> None:
+        super().__init__(prepared)
+        self._choice = choice
 
     def infer(self, inputs: Any) -> Any:
         self._choice.begun.append(float(inputs["x"][0, 0]))
@@ -255,20 +266,10 @@ class FaultyChoice(Choice):
         return backend, FaultyModel(prepared, self._good), why
 
 
-class FaultyModel:
+class FaultyModel(Computing):
     def __init__(self, prepared: Prepared, good: int) -> None:
-        self.device, self.batchable, self.notes = prepared.device, prepared.batchable, prepared.notes
-        self._prepared, self._good = prepared, good
-
-    def session(self, tuning: Tuning) -> Session:
-        session = self._prepared.session(tuning)
-        self.inputs, self.outputs, self.close, self._infer = (
-            session.inputs,
-            session.outputs,
-            session.close,
-            session.infer,
-        )
-        return self
+        super().__init__(prepared)
+        self._good = good
 
     def infer(self, inputs: Any) -> Any:
         self._good -= 1
